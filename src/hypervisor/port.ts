@@ -1,0 +1,101 @@
+/**
+ * The one interface to a hypervisor. An adapter (xen, sim, later xenapi) implements it; the host agent knows nothing else.
+ *
+ * A launch is a fixed sequence of steps, each of which may be the last before a crash of the caller:
+ *   create -> build -> register -> attachVif (one a vif) -> seal -> unpause
+ * `seal` is the mark that a domain is whole. After a crash, `list` shows every domain with `sealed`; those that are ours and not
+ * sealed are half built, and `destroy` takes any of them away. `destroy` is idempotent and cleans up after any step.
+ *
+ * All memory is in KiB. All calls throw ShoalError. Nothing here polls; `onChange` says "look at domain x", never what happened.
+ */
+import type { Domid, Uuid } from '../model/ids.ts';
+import type { KernelImage } from '../model/kernel.ts';
+
+export interface HostFacts {
+  /** For people, for example "Xen 4.17.7". */
+  version: string;
+  /** Accelerator or hardware Xen itself runs on does not show here: only what Xen says. */
+  totalKib: number;
+  freeKib: number;
+  cpuCount: number;
+  /** Domains now, dom0 included. */
+  domainCount: number;
+}
+
+export interface VifConfig {
+  /** 0, 1, …: the number of the device in the guest. */
+  handle: number;
+  /** "00:16:3e:xx:xx:xx", lower case. */
+  mac: string;
+  /** Name of the network: the adapter maps it to a backend (bridge shards, later a switch). */
+  network: string;
+  /** Static addresses of the guest on this vif, without prefix length; the backend answers ARP for no others. */
+  ipv4: string[];
+}
+
+export interface DomainConfig {
+  uuid: Uuid;
+  name: string;
+  memoryKib: number;
+  image: KernelImage;
+  /** Command line of the guest, at most 1,023 bytes. */
+  cmdline: string;
+  vifs: VifConfig[];
+}
+
+export type DomainState = 'running' | 'paused' | 'shutdown' | 'crashed' | 'dying';
+
+export interface DomainFacts {
+  domid: Domid;
+  uuid: Uuid;
+  state: DomainState;
+  /** True for domains made by this toolstack (their uuid says so, see model/uuid.ts); others (dom0, xl's) are never touched. */
+  ours: boolean;
+  /** True once `seal` was done: the domain is whole. */
+  sealed: boolean;
+  /** What `seal` was given. Empty when not sealed. */
+  record: string;
+  memoryKib: number;
+  cpuTimeNs: bigint;
+}
+
+export interface Hypervisor {
+  /** Blocking: microseconds to milliseconds. */
+  facts(): Promise<HostFacts>;
+
+  /** Makes an empty, paused domain with its memory limit. Throws HOST_NOT_ENOUGH_FREE_MEMORY, HOST_LIMIT, HYPERCALL_FAILED. */
+  create(config: DomainConfig): Promise<Domid>;
+  /** Populates memory, lays in image, page tables, start info; leaves the vCPU ready. Throws HOST_NOT_ENOUGH_FREE_MEMORY, IMAGE_*. */
+  build(domid: Domid, config: DomainConfig): Promise<void>;
+  /** Writes the store nodes of domain and devices in one transaction and introduces the domain to the store daemon. */
+  register(domid: Domid, config: DomainConfig): Promise<void>;
+  /** Waits (bounded) until the backend made the device, then connects it to its network. Throws VIF_FAILED, NETWORK_UNKNOWN. */
+  attachVif(domid: Domid, vif: VifConfig): Promise<void>;
+  /** Marks the domain whole, with a record (JSON, at most 2,048 bytes) that `list` gives back for as long as the domain lives. */
+  seal(domid: Domid, record: string): Promise<void>;
+  unpause(domid: Domid): Promise<void>;
+
+  pause(domid: Domid): Promise<void>;
+  /** Asks the guest to power off ("poweroff") or reboot; does not wait for it. */
+  requestShutdown(domid: Domid, reason: 'poweroff' | 'reboot' | 'suspend'): Promise<void>;
+  /** Kills the domain and removes its devices and store nodes. Idempotent; resolves when Xen has freed the domain. */
+  destroy(domid: Domid): Promise<void>;
+
+  /** Every domain but dom0. */
+  list(): Promise<DomainFacts[]>;
+  /** One domain, or undefined when there is none; never a walk over all. */
+  get(domid: Domid): Promise<DomainFacts | undefined>;
+
+  /** Last bytes of the guest's console still in its ring (at most 2 KiB) beyond `cursor`, for live and for crashed domains. */
+  readConsole(domid: Domid, cursor: number): Promise<{ text: Uint8Array; cursor: number }>;
+  /** Types into the guest's console; returns the number of bytes taken (the ring holds 1 KiB). */
+  writeConsole(domid: Domid, text: Uint8Array): Promise<number>;
+
+  /** Networks the adapter can attach vifs to. */
+  networks(): string[];
+
+  /** "Look at this domain again": it shut down, crashed or went away. Returns the unsubscriber. */
+  onChange(listener: (domid: Domid) => void): () => void;
+
+  close(): Promise<void>;
+}
