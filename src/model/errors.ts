@@ -21,6 +21,8 @@ export const errorHints = {
   HOST_NOT_ENOUGH_FREE_MEMORY: 'Stop some VMs, give this one less memory, or choose another host.',
   OPERATION_NOT_ALLOWED: 'The state of the object forbids this operation.',
   OTHER_OPERATION_IN_PROGRESS: 'Wait until the operation under way on this VM has ended.',
+  MAP_DUPLICATE_KEY: 'Remove the key from the map first.',
+  DEVICE_ALREADY_EXISTS: 'Choose another device number, or leave it empty to have one assigned.',
   EVENTS_LOST: 'Fetch all records again, then go on with a new token.',
   EVENT_FROM_TOKEN_PARSE_FAILURE: 'Start again with an empty token.',
   TASK_CANCELLED: 'The task was cancelled on request.',
@@ -52,6 +54,8 @@ export const errorHints = {
   CERTIFICATE_MISMATCH: 'Give the certificate of this host with --ca; it is not the one that was expected.',
   REQUEST_MALFORMED: 'Send a JSON-RPC 2.0 or XML-RPC call.',
   REQUEST_TOO_LARGE: 'Send less in one request.',
+  CONFIG_INVALID: 'Correct the named field of the configuration file.',
+  STATE_UNREADABLE: 'Use the version of the agent that wrote the file, or move the file away: running VMs are adopted from Xen.',
   // ours: command line, lab
   USAGE: 'See `shoal help`.',
   LAB_FAILED: 'Run `shoal lab status`; `shoal lab down` cleans up.',

@@ -1,0 +1,214 @@
+/**
+ * The host agent as one object: what it knows (Fleet), how records change (Definitions), how VMs run (Runner), many at once (Bulk).
+ * `openAgent` is also how an agent finds its way back after a crash: it reads the journal, asks Xen which domains there are, and lets
+ * verdict.ts say what each of them is. Xen is believed about what runs, the journal about what was wanted.
+ */
+import { hostname } from 'node:os';
+import { join } from 'node:path';
+import { mkdir } from 'node:fs/promises';
+import type { DomainFacts, HostFacts, Hypervisor } from '../hypervisor/port.ts';
+import type { ImageStore } from '../image/store.ts';
+import { asShoalError, ShoalError } from '../model/errors.ts';
+import type { Uuid } from '../model/ids.ts';
+import { newVmUuid } from '../model/uuid.ts';
+import { Bulk } from './bulk.ts';
+import { Definitions } from './definitions.ts';
+import { Fleet } from './fleet.ts';
+import { Journal, type Entry } from './journal.ts';
+import type { StepHook } from './launch.ts';
+import type { Network } from './networks.ts';
+import { refOf } from './refs.ts';
+import { Runner } from './runner.ts';
+import { verdict } from './verdict.ts';
+import { fromJournal, unseal, type Vm } from './vm.ts';
+
+export interface AgentOptions {
+  hypervisor: Hypervisor;
+  images: ImageStore;
+  stateDir: string;
+  networks: Network[];
+  /** Launches at once; 2 keeps one in hypercalls while another waits for its backend. */
+  launches?: number;
+  /** Memory that launches leave free; 8 MiB by default. */
+  memoryReserveKib?: number;
+  hook?: StepHook | undefined;
+  log?: (line: string) => void;
+  now?: () => number;
+}
+
+export interface Console {
+  text: string;
+  cursor: number;
+  /** False when the text is what a crashed guest left behind. */
+  live: boolean;
+}
+
+export class HostAgent {
+  readonly fleet: Fleet;
+  readonly images: ImageStore;
+  readonly definitions: Definitions;
+  readonly runner: Runner;
+  readonly bulk: Bulk;
+  readonly uuid: Uuid;
+  readonly hostname: string = hostname();
+  readonly startedMs: number;
+  /** As last asked; see `facts`. */
+  lastFacts: HostFacts;
+  readonly #hypervisor: Hypervisor;
+
+  constructor(options: AgentOptions, fleet: Fleet, uuid: Uuid, facts: HostFacts) {
+    const launches = options.launches ?? 2;
+    this.#hypervisor = options.hypervisor;
+    this.fleet = fleet;
+    this.images = options.images;
+    this.uuid = uuid;
+    this.lastFacts = facts;
+    this.startedMs = (options.now ?? Date.now)();
+    this.definitions = new Definitions(fleet, (digest) => this.images.has(digest));
+    this.runner = new Runner({
+      hypervisor: options.hypervisor,
+      fleet,
+      kernel: (digest) => this.images.kernel(digest),
+      launches,
+      memoryReserveKib: options.memoryReserveKib ?? 8192,
+      hook: options.hook,
+      log: options.log ?? (() => {}),
+      now: options.now ?? Date.now,
+    });
+    this.bulk = new Bulk(fleet, this.definitions, this.runner, launches);
+  }
+
+  /** What Xen says of the host now. */
+  async facts(): Promise<HostFacts> {
+    const before = this.lastFacts;
+    this.lastFacts = await this.#hypervisor.facts();
+    if (before.freeKib !== this.lastFacts.freeKib) this.fleet.emit({ of: 'host' });
+    return this.lastFacts;
+  }
+
+  /** The guest's console beyond `cursor`; of a VM that crashed, its last words. Throws VM_BAD_POWER_STATE when there is neither. */
+  async readConsole(vm: Vm, cursor: number): Promise<Console> {
+    if (vm.domid !== undefined) {
+      const { text, cursor: next } = await this.#hypervisor.readConsole(vm.domid, cursor);
+      return { text: Buffer.from(text).toString('utf8'), cursor: next, live: true };
+    }
+    const words = vm.otherConfig['last_crash'];
+    if (words !== undefined) return { text: cursor === 0 ? words : '', cursor: Buffer.byteLength(words), live: false };
+    throw notRunning(vm);
+  }
+
+  /** Returns the number of bytes the guest's ring had room for. */
+  writeConsole(vm: Vm, text: string): Promise<number> {
+    if (vm.domid === undefined) return Promise.reject(notRunning(vm));
+    return this.#hypervisor.writeConsole(vm.domid, Buffer.from(text));
+  }
+
+  /** Ends the agent, not the VMs. */
+  async close(): Promise<void> {
+    await this.runner.lanes.idle();
+    this.runner.close();
+    await this.fleet.journal?.close();
+  }
+}
+
+const notRunning = (vm: Vm): ShoalError =>
+  new ShoalError('VM_BAD_POWER_STATE', `VM "${vm.name}" has no console while it is halted.`, {
+    params: [refOf(vm.uuid), 'running', 'halted'],
+    data: { vm: vm.uuid },
+  });
+
+/** Reads the journal, adopts what runs, clears what was half built. Throws STATE_UNREADABLE, HYPERVISOR_UNAVAILABLE. */
+export async function openAgent(options: AgentOptions): Promise<HostAgent> {
+  const log = options.log ?? (() => {});
+  const fleet = new Fleet(options.networks);
+  await mkdir(options.stateDir, { recursive: true, mode: 0o700 });
+
+  let uuid: Uuid | undefined;
+  const vms = new Map<string, Vm>();
+  const apply = (entry: Entry): void => {
+    if (typeof entry['host'] === 'string') uuid = entry['host'] as Uuid;
+    else if (typeof entry['del'] === 'string') vms.delete(entry['del']);
+    else {
+      const vm = fromJournal((entry['put'] ?? {}) as Record<string, unknown>);
+      if (vm === undefined) throw new ShoalError('STATE_UNREADABLE', 'The journal has an entry this agent does not know.');
+      vms.set(vm.uuid, vm);
+    }
+  };
+  // While it opens, the fleet is still empty and what counts is what was read.
+  let opened = false;
+  const live = (): Entry[] => [
+    ...(uuid === undefined ? [] : [{ host: uuid }]),
+    ...(opened ? fleet.keptEntries() : [...vms.values()].map((vm) => ({ put: vm as unknown as Entry }))),
+  ];
+  const journal = await Journal.open(join(options.stateDir, 'agent.journal'), apply, live, log);
+  fleet.journal = journal;
+  if (uuid === undefined) {
+    uuid = newVmUuid();
+    await journal.append({ host: uuid });
+  }
+  for (const vm of vms.values()) takeIn(fleet, vm, log);
+  // Marks them as kept; their entries are in the file already.
+  fleet.markKept([...vms.keys()] as Uuid[]);
+  opened = true;
+
+  const agent = new HostAgent(options, fleet, uuid, await options.hypervisor.facts());
+  await adopt(agent, await options.hypervisor.list(), log);
+  return agent;
+}
+
+/** A VM of a record into the fleet. A conflict with one that is there already is reported, and the VM comes in all the same. */
+function takeIn(fleet: Fleet, vm: Vm, log: (line: string) => void): void {
+  const vifs = vm.vifs;
+  vm.vifs = [];
+  if (fleet.named(vm.name) !== undefined) {
+    const name = `${vm.name.slice(0, 50)}-${vm.uuid.slice(-12)}`;
+    log(`vm ${vm.name}: another VM has this name; it is now called ${name}`);
+    vm.name = name;
+  }
+  fleet.add(vm);
+  for (const vif of vifs) for (const conflict of fleet.restoreVif(vm, vif)) log(`vm ${vm.name}: ${conflict}`);
+}
+
+async function adopt(agent: HostAgent, domains: DomainFacts[], log: (line: string) => void): Promise<void> {
+  const { fleet, runner } = agent;
+  const counts = { adopted: 0, discarded: 0, halted: 0 };
+  const one = async (domain: DomainFacts): Promise<void> => {
+    if (!domain.ours) return;
+    let vm = fleet.get(domain.uuid);
+    const sealed = domain.sealed ? unseal(domain.uuid, domain.record) : undefined;
+    let action = domain.state === 'dying' ? 'discard' : verdict(vm, domain, sealed?.paused);
+    if (action === 'adopt') {
+      if (sealed === undefined) {
+        log(`domain ${domain.domid}: its sealed record is of another version; it is left alone`);
+        return;
+      }
+      vm = sealed.vm;
+      takeIn(fleet, vm, log);
+      action = verdict(vm, domain, sealed.paused);
+      await fleet.keep(vm);
+    }
+    if (vm === undefined || action === 'discard') {
+      counts.discarded++;
+      log(`domain ${domain.domid}: half built or left behind; destroyed`);
+      return runner.removeDomain(domain.domid);
+    }
+    if (sealed !== undefined) vm.startedMs = sealed.vm.startedMs;
+    counts.adopted++;
+    if (action === 'restart') {
+      fleet.place(vm, domain.domid);
+      return runner.look(vm);
+    }
+    await runner.apply(action, vm, domain, new AbortController().signal);
+  };
+  for (const domain of domains) {
+    await one(domain).catch((error: unknown) => log(`domain ${domain.domid}: not adopted: ${asShoalError(error).message}`));
+  }
+  for (const vm of fleet.all()) {
+    if (vm.wanted === 'halted' || vm.domid !== undefined) continue;
+    counts.halted++;
+    vm.wanted = 'halted';
+    await fleet.keep(vm);
+    fleet.changed(vm, true);
+  }
+  log(`agent: ${fleet.size} VMs; ${counts.adopted} domains adopted, ${counts.discarded} destroyed, ${counts.halted} VMs found halted`);
+}

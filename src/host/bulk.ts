@@ -1,0 +1,176 @@
+/**
+ * Many VMs in one call: launched, stopped, destroyed. A bulk launch checks everything that can be known before it takes anything; what
+ * it started stays when a later one fails, and the error names those that were not started.
+ */
+import { asShoalError, ShoalError } from '../model/errors.ts';
+import type { Domid, Uuid } from '../model/ids.ts';
+import type { Definitions, VmDefinition } from './definitions.ts';
+import type { Fleet } from './fleet.ts';
+import { throwIfAborted } from './lanes.ts';
+import type { Launched } from './launch.ts';
+import type { Runner } from './runner.ts';
+import { checkName } from './vm.ts';
+
+export interface LaunchSpec {
+  /** One VM of this name, or … */
+  name?: string;
+  /** … `count` of them, named prefix-first, prefix-(first+1), … */
+  prefix?: string;
+  count?: number;
+  /** 1 when left out. */
+  first?: number;
+  image: string;
+  memoryKib: number;
+  /** By default the host's first network; "" for none. */
+  network?: string;
+  /** With `name` only: the address it is to have. */
+  ip?: string;
+  args?: string;
+  /** Launches of this call at once; by default and at most what the host allows. */
+  concurrency?: number;
+}
+
+export interface LaunchedVm extends Launched {
+  uuid: Uuid;
+  name: string;
+  domid: Domid;
+  ip: string;
+  mac: string;
+  /** When its launch began, in milliseconds after the call began. */
+  startMs: number;
+}
+
+export interface BulkLaunch {
+  vms: LaunchedVm[];
+  error?: ShoalError;
+}
+
+export interface BulkResult {
+  done: number;
+  failed: { uuid: string; error: ShoalError }[];
+}
+
+export const bulkMax = 10_000;
+
+export class Bulk {
+  readonly #fleet: Fleet;
+  readonly #definitions: Definitions;
+  readonly #runner: Runner;
+  readonly #launches: number;
+
+  constructor(fleet: Fleet, definitions: Definitions, runner: Runner, launches: number) {
+    this.#fleet = fleet;
+    this.#definitions = definitions;
+    this.#runner = runner;
+    this.#launches = launches;
+  }
+
+  /**
+   * Throws when nothing could be started, with the reason itself. Otherwise returns what was started, and LAUNCH_INCOMPLETE beside it when
+   * that is not all. `progress` is called with 0..1.
+   */
+  async launch(spec: LaunchSpec, signal: AbortSignal, progress: (part: number) => void = () => {}): Promise<BulkLaunch> {
+    const names = namesOf(spec);
+    const network = spec.network ?? this.#fleet.networks()[0]?.name ?? '';
+    const definition = (name: string): VmDefinition => ({
+      name,
+      image: spec.image,
+      memoryKib: spec.memoryKib,
+      args: spec.args ?? '',
+      ...(network === '' ? {} : { network }),
+      ...(spec.ip === undefined ? {} : { ipv4: spec.ip }),
+    });
+    this.#definitions.check(definition(names[0]!));
+    const giveBack = this.#fleet.promiseNames(names);
+    const vms: LaunchedVm[] = [];
+    const notStarted: string[] = [];
+    let failure: ShoalError | undefined;
+    const began = performance.now();
+    let next = 0;
+    const worker = async (): Promise<void> => {
+      while (next < names.length && failure === undefined) {
+        const name = names[next++]!;
+        try {
+          vms.push(await this.#one(definition(name), signal, performance.now() - began));
+          progress(vms.length / names.length);
+        } catch (error) {
+          failure ??= asShoalError(error);
+          notStarted.push(name);
+        }
+      }
+    };
+    try {
+      const workers = Math.min(spec.concurrency ?? this.#launches, this.#launches, names.length);
+      await Promise.all(Array.from({ length: workers }, worker));
+    } finally {
+      giveBack();
+    }
+    if (failure === undefined) return { vms };
+    if (vms.length === 0) throw failure;
+    notStarted.push(...names.slice(next));
+    return {
+      vms,
+      error: new ShoalError('LAUNCH_INCOMPLETE', `${vms.length} of ${names.length} VMs were started, then: ${failure.message}`, {
+        data: {
+          started: vms.length,
+          notStarted,
+          reason: { code: failure.code, message: failure.message, hint: failure.hint, data: failure.data },
+        },
+      }),
+    };
+  }
+
+  async #one(definition: VmDefinition, signal: AbortSignal, startMs: number): Promise<LaunchedVm> {
+    throwIfAborted(signal);
+    const vm = this.#definitions.make(definition, true);
+    try {
+      const launched = await this.#runner.start(vm, false, signal);
+      const vif = vm.vifs[0];
+      return { ...launched, uuid: vm.uuid, name: vm.name, ip: vif?.ipv4[0] ?? '', mac: vif?.mac ?? '', startMs: Math.round(startMs) };
+    } catch (error) {
+      await this.#fleet.drop(vm);
+      throw error;
+    }
+  }
+
+  /** Powers VMs off: asks them and waits, or ends them at once with `force`. Halted ones count as done. */
+  stop(uuids: readonly string[] | 'all', force: boolean, timeoutMs: number, signal: AbortSignal): Promise<BulkResult> {
+    return this.#each(uuids, signal, async (uuid) => {
+      const vm = this.#fleet.need(uuid);
+      if (vm.power === 'Halted' && this.#runner.lanes.current(vm.uuid) === undefined) return;
+      if (force || vm.power === 'Paused') await this.#runner.hardShutdown(vm, signal);
+      else await this.#runner.cleanShutdown(vm, timeoutMs, signal);
+    });
+  }
+
+  /** Ends VMs where they run, and takes them out for good. */
+  destroy(uuids: readonly string[] | 'all', signal: AbortSignal): Promise<BulkResult> {
+    return this.#each(uuids, signal, (uuid) => this.#runner.destroy(this.#fleet.need(uuid), true, signal));
+  }
+
+  async #each(uuids: readonly string[] | 'all', signal: AbortSignal, work: (uuid: string) => Promise<void>): Promise<BulkResult> {
+    const todo = uuids === 'all' ? [...this.#fleet.all()].map((vm) => vm.uuid as string) : [...uuids];
+    const result: BulkResult = { done: 0, failed: [] };
+    let next = 0;
+    const worker = async (): Promise<void> => {
+      while (next < todo.length) {
+        const uuid = todo[next++]!;
+        try {
+          throwIfAborted(signal);
+          await work(uuid);
+          result.done++;
+        } catch (error) {
+          result.failed.push({ uuid, error: asShoalError(error) });
+        }
+      }
+    };
+    await Promise.all(Array.from({ length: Math.min(8, todo.length) }, worker));
+    return result;
+  }
+}
+
+function namesOf(spec: LaunchSpec): string[] {
+  if (spec.name !== undefined) return [checkName(spec.name)];
+  const first = spec.first ?? 1;
+  return Array.from({ length: spec.count ?? 1 }, (_, i) => checkName(`${spec.prefix}-${first + i}`));
+}

@@ -1,0 +1,249 @@
+/**
+ * The VMs of this host and everything that finds one: by uuid, name, domain, address. Holds the invariants between them (a name, an
+ * address, a MAC belongs to one VM; an image in use is known to be), writes what must outlive the agent to the journal, and tells
+ * listeners what to look at again. Nothing here walks over all VMs but the journal's rewriting and the listings asked for.
+ */
+import { ShoalError } from '../model/errors.ts';
+import type { Digest, Domid, Uuid } from '../model/ids.ts';
+import type { Entry, Journal } from './journal.ts';
+import { AddressBook, MacBook, type Network } from './networks.ts';
+import { toJournal, type Vif, type Vm } from './vm.ts';
+
+/** Something to look at again. `parts` says whether the VM's metrics (power, addresses) changed with it. */
+export type Change =
+  | { of: 'vm'; kind: 'add' | 'mod' | 'del'; vm: Uuid; parts: boolean }
+  | { of: 'vif'; kind: 'add' | 'mod' | 'del'; vm: Uuid; handle: number }
+  | { of: 'host' };
+
+export class Fleet {
+  readonly #vms = new Map<Uuid, Vm>();
+  readonly #names = new Map<string, Uuid>();
+  readonly #promisedNames = new Set<string>();
+  readonly #domids = new Map<Domid, Uuid>();
+  readonly #imageUses = new Map<Digest, number>();
+  readonly #books = new Map<string, AddressBook>();
+  readonly #macs = new MacBook();
+  readonly #kept = new Set<Uuid>();
+  readonly #listeners = new Set<(change: Change) => void>();
+  /** Set once the journal is open. */
+  journal: Journal | undefined;
+
+  constructor(networks: readonly Network[]) {
+    for (const network of networks) this.#books.set(network.name, new AddressBook(network));
+  }
+
+  get size(): number {
+    return this.#vms.size;
+  }
+
+  all(): IterableIterator<Vm> {
+    return this.#vms.values();
+  }
+
+  get(uuid: string): Vm | undefined {
+    return this.#vms.get(uuid as Uuid);
+  }
+
+  /** Throws UUID_INVALID. */
+  need(uuid: string): Vm {
+    const vm = this.get(uuid);
+    if (vm === undefined) throw new ShoalError('UUID_INVALID', `No VM has the uuid ${uuid}.`, { params: ['VM', uuid] });
+    return vm;
+  }
+
+  named(name: string): Vm | undefined {
+    const uuid = this.#names.get(name);
+    return uuid === undefined ? undefined : this.#vms.get(uuid);
+  }
+
+  inDomain(domid: Domid): Vm | undefined {
+    const uuid = this.#domids.get(domid);
+    return uuid === undefined ? undefined : this.#vms.get(uuid);
+  }
+
+  withAddress(network: string, address: string): Vm | undefined {
+    const uuid = this.#books.get(network)?.holder(address);
+    return uuid === undefined ? undefined : this.#vms.get(uuid);
+  }
+
+  network(name: string): Network | undefined {
+    return this.#books.get(name)?.network;
+  }
+
+  networks(): Network[] {
+    return [...this.#books.values()].map((book) => book.network);
+  }
+
+  /** Throws NETWORK_UNKNOWN. */
+  needNetwork(name: string): Network {
+    return this.#book(name).network;
+  }
+
+  imageInUse(digest: Digest): number {
+    return this.#imageUses.get(digest) ?? 0;
+  }
+
+  // Names
+
+  /** Holds names for VMs about to be made, all or none. Throws NAME_IN_USE. The result gives back those that were not used. */
+  promiseNames(names: readonly string[]): () => void {
+    const mine = new Set<string>();
+    for (const name of names) {
+      if (mine.has(name) || this.#promisedNames.has(name) || this.#names.has(name)) throw nameInUse(name, this.#names.get(name));
+      mine.add(name);
+    }
+    for (const name of mine) this.#promisedNames.add(name);
+    return () => {
+      for (const name of mine) this.#promisedNames.delete(name);
+    };
+  }
+
+  rename(vm: Vm, name: string): void {
+    if (name === vm.name) return;
+    if (this.#names.has(name) || this.#promisedNames.has(name)) throw nameInUse(name, this.#names.get(name));
+    this.#names.delete(vm.name);
+    vm.name = name;
+    this.#names.set(name, vm.uuid);
+  }
+
+  // Coming and going
+
+  /** Takes in a VM without vifs. `promised`: its name was promised to the caller. Throws NAME_IN_USE. */
+  add(vm: Vm, promised = false): void {
+    if (this.#names.has(vm.name) || (!promised && this.#promisedNames.has(vm.name))) throw nameInUse(vm.name, this.#names.get(vm.name));
+    this.#vms.set(vm.uuid, vm);
+    this.#names.set(vm.name, vm.uuid);
+    this.#useImage(vm.image, 1);
+    this.emit({ of: 'vm', kind: 'add', vm: vm.uuid, parts: true });
+  }
+
+  /** Takes out a VM with all it holds; the journal forgets it when it was kept there. */
+  async drop(vm: Vm): Promise<void> {
+    if (this.#kept.delete(vm.uuid)) await this.journal?.append({ del: vm.uuid });
+    if (this.#vms.get(vm.uuid) !== vm) return;
+    for (const vif of [...vm.vifs]) this.removeVif(vm, vif);
+    this.place(vm, undefined);
+    this.#vms.delete(vm.uuid);
+    if (this.#names.get(vm.name) === vm.uuid) this.#names.delete(vm.name);
+    this.#useImage(vm.image, -1);
+    this.emit({ of: 'vm', kind: 'del', vm: vm.uuid, parts: true });
+  }
+
+  /** Resolves when the VM as it is now would outlive this process. */
+  async keep(vm: Vm): Promise<void> {
+    this.#kept.add(vm.uuid);
+    await this.journal?.append({ put: toJournal(vm) });
+  }
+
+  /** Of VMs that came out of the journal. */
+  markKept(uuids: readonly Uuid[]): void {
+    for (const uuid of uuids) this.#kept.add(uuid);
+  }
+
+  isKept(vm: Vm): boolean {
+    return this.#kept.has(vm.uuid);
+  }
+
+  /** What a rewritten journal holds of the VMs. */
+  keptEntries(): Entry[] {
+    return [...this.#kept].map((uuid) => ({ put: toJournal(this.#vms.get(uuid)!) }));
+  }
+
+  place(vm: Vm, domid: Domid | undefined): void {
+    if (vm.domid !== undefined && this.#domids.get(vm.domid) === vm.uuid) this.#domids.delete(vm.domid);
+    vm.domid = domid;
+    if (domid !== undefined) this.#domids.set(domid, vm.uuid);
+  }
+
+  setImage(vm: Vm, image: Digest): void {
+    this.#useImage(vm.image, -1);
+    vm.image = image;
+    this.#useImage(image, 1);
+  }
+
+  // Devices
+
+  /** Gives the VM a vif; MAC and address are assigned where not given. Throws NETWORK_UNKNOWN, ADDRESS_*, ADDRESSES_EXHAUSTED. */
+  addVif(vm: Vm, handle: number, network: string, given: { mac?: string | undefined; ipv4?: string | undefined } = {}): Vif {
+    const book = this.#book(network);
+    const mac = given.mac === undefined ? this.#macs.take(vm.uuid, handle) : this.#macs.claim(given.mac, vm.uuid);
+    try {
+      const ipv4: string[] = [];
+      if (given.ipv4 !== undefined) ipv4.push(book.claim(given.ipv4, vm.uuid));
+      else if (book.network.subnet !== undefined) ipv4.push(book.take(vm.uuid));
+      const vif: Vif = { handle, mac, network, ipv4 };
+      vm.vifs.push(vif);
+      vm.vifs.sort((a, b) => a.handle - b.handle);
+      this.emit({ of: 'vif', kind: 'add', vm: vm.uuid, handle });
+      return vif;
+    } catch (error) {
+      this.#macs.release(mac, vm.uuid);
+      throw error;
+    }
+  }
+
+  /** Takes in a vif as a record from before has it. What it holds that is held by another now stays with the other, and is reported. */
+  restoreVif(vm: Vm, vif: Vif): string[] {
+    const conflicts: string[] = [];
+    const tryTo = (claim: () => unknown) => {
+      try {
+        claim();
+      } catch (error) {
+        conflicts.push((error as Error).message);
+      }
+    };
+    tryTo(() => this.#macs.claim(vif.mac, vm.uuid));
+    for (const address of vif.ipv4) tryTo(() => this.#book(vif.network).claim(address, vm.uuid));
+    vm.vifs.push(vif);
+    this.emit({ of: 'vif', kind: 'add', vm: vm.uuid, handle: vif.handle });
+    return conflicts;
+  }
+
+  removeVif(vm: Vm, vif: Vif): void {
+    vm.vifs.splice(vm.vifs.indexOf(vif), 1);
+    this.#macs.release(vif.mac, vm.uuid);
+    for (const address of vif.ipv4) this.#books.get(vif.network)?.release(address, vm.uuid);
+    this.emit({ of: 'vif', kind: 'del', vm: vm.uuid, handle: vif.handle });
+  }
+
+  setAddress(vm: Vm, vif: Vif, address: string): void {
+    const book = this.#book(vif.network);
+    book.claim(address, vm.uuid);
+    for (const old of vif.ipv4) if (old !== address) book.release(old, vm.uuid);
+    vif.ipv4 = [address];
+  }
+
+  // Changes
+
+  /** Returns the unsubscriber. */
+  onChange(listener: (change: Change) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  emit(change: Change): void {
+    for (const listener of this.#listeners) listener(change);
+  }
+
+  changed(vm: Vm, parts = false): void {
+    if (this.#vms.has(vm.uuid)) this.emit({ of: 'vm', kind: 'mod', vm: vm.uuid, parts });
+  }
+
+  #book(name: string): AddressBook {
+    const book = this.#books.get(name);
+    if (book !== undefined) return book;
+    throw new ShoalError('NETWORK_UNKNOWN', `This host has no network "${name}".`, {
+      data: { network: name, known: [...this.#books.keys()] },
+    });
+  }
+
+  #useImage(image: Digest, by: 1 | -1): void {
+    const uses = this.imageInUse(image) + by;
+    if (uses === 0) this.#imageUses.delete(image);
+    else this.#imageUses.set(image, uses);
+  }
+}
+
+function nameInUse(name: string, vm: Uuid | undefined): ShoalError {
+  return new ShoalError('NAME_IN_USE', `The name "${name}" is in use.`, { data: { name, ...(vm === undefined ? {} : { vm }) } });
+}

@@ -1,0 +1,222 @@
+/**
+ * An append-only file of JSON entries that survives a kill at any instant (docs/formats/agent-journal.md). Entries that arrive
+ * together are written and synced together; when more than half of the file is history, it is rewritten with what still counts.
+ *
+ * What a kill can leave is one entry cut short at the end: it is cut off on open, and its writer was never told it was kept. Damage
+ * before the end is no crash's work: the file is put aside under another name before the good part is used.
+ */
+import { open, readFile, rename, copyFile, unlink, type FileHandle } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import { crc32 } from 'node:zlib';
+import { ShoalError } from '../model/errors.ts';
+
+const magic = 'SHOALJNL';
+const version = 1;
+export const headerBytes = 16;
+const entryHeaderBytes = 8;
+/** Far above what an entry can be (a VM is at most about 12 KiB); a length beyond it is damage. */
+const entryMaxBytes = 1 << 20;
+const compactAboveBytes = 256 * 1024;
+
+export type Entry = Record<string, unknown>;
+
+function header(): Buffer {
+  const b = Buffer.alloc(headerBytes);
+  b.write(magic, 0, 'latin1');
+  b.writeUInt32LE(version, 8);
+  b.writeUInt32LE(headerBytes, 12);
+  return b;
+}
+
+/** Length and checksum, little endian, then the entry's JSON. */
+export function encodeEntry(entry: Entry): Buffer {
+  const json = Buffer.from(JSON.stringify(entry));
+  const b = Buffer.allocUnsafe(entryHeaderBytes + json.length);
+  b.writeUInt32LE(json.length, 0);
+  b.writeUInt32LE(crc32(json), 4);
+  json.copy(b, entryHeaderBytes);
+  return b;
+}
+
+export interface Decoded {
+  entries: Entry[];
+  /** Bytes up to the end of the last whole entry. */
+  goodBytes: number;
+  /** 'clean'; 'torn': the last entry was cut short; 'damaged': something after the good part is no cut entry. */
+  end: 'clean' | 'torn' | 'damaged';
+}
+
+/** Throws STATE_UNREADABLE for a file that is not a journal of this version; a file shorter than its header counts as torn. */
+export function decodeJournal(bytes: Buffer): Decoded {
+  const want = header();
+  if (bytes.length < headerBytes) {
+    if (!want.subarray(0, bytes.length).equals(bytes)) throw unreadable('it is not a journal');
+    return { entries: [], goodBytes: 0, end: bytes.length === 0 ? 'clean' : 'torn' };
+  }
+  if (bytes.toString('latin1', 0, 8) !== magic) throw unreadable('it is not a journal');
+  if (bytes.readUInt32LE(8) !== version) throw unreadable(`it has version ${bytes.readUInt32LE(8)}, this agent reads ${version}`);
+  const entries: Entry[] = [];
+  let at = bytes.readUInt32LE(12);
+  while (at < bytes.length) {
+    const left = bytes.length - at;
+    if (left < entryHeaderBytes) return { entries, goodBytes: at, end: 'torn' };
+    const length = bytes.readUInt32LE(at);
+    if (length === 0 || length > entryMaxBytes) {
+      // A machine that lost power may leave zeroes where the last blocks were to come.
+      return { entries, goodBytes: at, end: bytes.subarray(at).every((b) => b === 0) ? 'torn' : 'damaged' };
+    }
+    if (left < entryHeaderBytes + length) return { entries, goodBytes: at, end: 'torn' };
+    const json = bytes.subarray(at + entryHeaderBytes, at + entryHeaderBytes + length);
+    if (crc32(json) !== bytes.readUInt32LE(at + 4)) {
+      return { entries, goodBytes: at, end: left === entryHeaderBytes + length ? 'torn' : 'damaged' };
+    }
+    entries.push(JSON.parse(json.toString()) as Entry);
+    at += entryHeaderBytes + length;
+  }
+  return { entries, goodBytes: at, end: 'clean' };
+}
+
+const unreadable = (why: string): ShoalError => new ShoalError('STATE_UNREADABLE', `The journal cannot be used: ${why}.`);
+
+async function syncFolder(path: string): Promise<void> {
+  const folder = await open(path, 'r');
+  try {
+    await folder.sync();
+  } finally {
+    await folder.close();
+  }
+}
+
+interface Waiting {
+  bytes: Buffer;
+  resolve: () => void;
+  reject: (error: unknown) => void;
+}
+
+export class Journal {
+  readonly #path: string;
+  /** What a rewritten journal holds: everything that still counts. */
+  readonly #live: () => Entry[];
+  #file: FileHandle;
+  #size: number;
+  #liveBytes: number;
+  #waiting: Waiting[] = [];
+  #writing: Promise<void> | undefined;
+  #closed = false;
+
+  private constructor(path: string, file: FileHandle, size: number, live: () => Entry[]) {
+    this.#path = path;
+    this.#file = file;
+    this.#size = size;
+    this.#liveBytes = size;
+    this.#live = live;
+  }
+
+  /** Opens or makes the file, hands each entry to `apply` in order, and mends a torn end. */
+  static async open(
+    path: string,
+    apply: (entry: Entry) => void,
+    live: () => Entry[],
+    log: (line: string) => void = () => {},
+  ): Promise<Journal> {
+    await unlink(`${path}.new`).catch(() => {});
+    const bytes = await readFile(path).catch((error: NodeJS.ErrnoException) => {
+      if (error.code === 'ENOENT') return Buffer.alloc(0);
+      throw error;
+    });
+    const { entries, goodBytes, end } = decodeJournal(bytes);
+    if (end === 'damaged') {
+      await copyFile(path, `${path}.damaged`);
+      log(`journal: damaged after byte ${goodBytes}; the whole file was kept as ${path}.damaged`);
+    } else if (end === 'torn') {
+      log(`journal: an entry cut short by a crash was dropped at byte ${goodBytes}`);
+    }
+    for (const entry of entries) apply(entry);
+    const file = await open(path, goodBytes === 0 ? 'w+' : 'r+', 0o600);
+    let size = goodBytes;
+    if (size === 0) {
+      await file.write(header(), 0, headerBytes, 0);
+      size = headerBytes;
+      await file.sync();
+      await syncFolder(dirname(path));
+    } else {
+      await file.truncate(size);
+    }
+    const journal = new Journal(path, file, size, live);
+    journal.#liveBytes = live().reduce((sum, entry) => sum + encodeEntry(entry).length, headerBytes);
+    return journal;
+  }
+
+  get sizeBytes(): number {
+    return this.#size;
+  }
+
+  /** Resolves when the entry is on disk. Entries are kept in the order of the calls. Throws HOST_LIMIT when the disk is full. */
+  append(entry: Entry): Promise<void> {
+    if (this.#closed) return Promise.reject(new ShoalError('INTERNAL_ERROR', 'The journal is closed.'));
+    return new Promise((resolve, reject) => {
+      this.#waiting.push({ bytes: encodeEntry(entry), resolve, reject });
+      this.#writing ??= this.#drain();
+    });
+  }
+
+  async #drain(): Promise<void> {
+    // One turn later, so that entries of the same turn share one write.
+    await Promise.resolve();
+    while (this.#waiting.length > 0) {
+      const batch = this.#waiting;
+      this.#waiting = [];
+      const bytes = Buffer.concat(batch.map((w) => w.bytes));
+      try {
+        await this.#write(bytes);
+        for (const w of batch) w.resolve();
+      } catch (error) {
+        const failure = new ShoalError('HOST_LIMIT', `The journal could not be written: ${(error as Error).message}`, {
+          hint: 'Make room on the disk of the state directory.',
+          cause: error,
+        });
+        for (const w of batch) w.reject(failure);
+      }
+    }
+    this.#writing = undefined;
+  }
+
+  async #write(bytes: Buffer): Promise<void> {
+    let done = 0;
+    while (done < bytes.length) {
+      const { bytesWritten } = await this.#file.write(bytes, done, bytes.length - done, this.#size + done);
+      done += bytesWritten;
+    }
+    await this.#file.datasync();
+    this.#size += bytes.length;
+    if (this.#size > compactAboveBytes && this.#size > 2 * this.#liveBytes) await this.#compact();
+  }
+
+  /** Writes what counts beside the file and moves it into place; the old file stays whole until then. */
+  async #compact(): Promise<void> {
+    const bytes = Buffer.concat([header(), ...this.#live().map(encodeEntry)]);
+    const path = `${this.#path}.new`;
+    const file = await open(path, 'w+', 0o600);
+    try {
+      await file.writeFile(bytes);
+      await file.sync();
+      await rename(path, this.#path);
+    } catch {
+      // The old file is whole and stays in use; a later write tries again.
+      await file.close();
+      return;
+    }
+    const old = this.#file;
+    this.#file = file;
+    this.#size = bytes.length;
+    this.#liveBytes = bytes.length;
+    await old.close();
+    await syncFolder(dirname(this.#path));
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    await this.#writing;
+    await this.#file.close();
+  }
+}

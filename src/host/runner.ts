@@ -1,0 +1,386 @@
+/**
+ * Starts, stops and settles single VMs. Each method is one turn in the VM's lane; `settle` brings a VM's record and its domain together
+ * again (verdict.ts says how) and is what every path ends in: a guest that powered off, one that crashed, a domain that vanished, a
+ * shutdown that was waited for, an agent that starts.
+ */
+import type { DomainFacts, Hypervisor } from '../hypervisor/port.ts';
+import type { KernelImage } from '../model/kernel.ts';
+import { asShoalError, ShoalError } from '../model/errors.ts';
+import type { Digest, Domid } from '../model/ids.ts';
+import type { Fleet } from './fleet.ts';
+import { Lanes, Places, throwIfAborted } from './lanes.ts';
+import { launch, MemoryGate, RollbackFailed, type Launched, type StepHook } from './launch.ts';
+import { refOf } from './refs.ts';
+import { verdict, type Action } from './verdict.ts';
+import { cmdlineOf, sealOf, type Power, type Vm } from './vm.ts';
+
+export interface RunnerOptions {
+  hypervisor: Hypervisor;
+  fleet: Fleet;
+  kernel: (digest: Digest) => Promise<KernelImage>;
+  /** Launches at once. */
+  launches: number;
+  memoryReserveKib: number;
+  hook: StepHook | undefined;
+  log: (line: string) => void;
+  /** Milliseconds since 1970. */
+  now: () => number;
+}
+
+/** Bytes kept of a crashed guest's console. */
+const lastWordsBytes = 2048;
+const condemnedRetryMs = 2000;
+
+export class Runner {
+  readonly lanes: Lanes;
+  readonly #o: RunnerOptions;
+  readonly #places: Places;
+  readonly #gate: MemoryGate;
+  /** Who waits for news of a domain. */
+  readonly #watchers = new Map<Domid, () => void>();
+  /** Domains that could not be destroyed yet. */
+  readonly #condemned = new Set<Domid>();
+  #retry: NodeJS.Timeout | undefined;
+  readonly #unsubscribe: () => void;
+
+  constructor(options: RunnerOptions) {
+    this.#o = options;
+    this.#places = new Places(options.launches);
+    this.#gate = new MemoryGate(options.hypervisor, options.memoryReserveKib);
+    this.lanes = new Lanes((uuid) => {
+      const vm = options.fleet.get(uuid);
+      if (vm !== undefined) options.fleet.changed(vm);
+    });
+    this.#unsubscribe = options.hypervisor.onChange((domid) => this.#news(domid));
+  }
+
+  close(): void {
+    this.#unsubscribe();
+    clearTimeout(this.#retry);
+  }
+
+  // Operations of users
+
+  start(vm: Vm, paused: boolean, signal?: AbortSignal): Promise<Launched> {
+    return this.lanes.run(vm.uuid, 'start', 'refuse', signal, (s) => {
+      this.#expect(vm, ['Halted']);
+      return this.#start(vm, paused, s);
+    });
+  }
+
+  pause(vm: Vm, signal?: AbortSignal): Promise<void> {
+    return this.lanes.run(vm.uuid, 'pause', 'refuse', signal, async () => {
+      this.#expect(vm, ['Running']);
+      vm.wanted = 'paused';
+      await this.#o.fleet.keep(vm);
+      try {
+        await this.#o.hypervisor.pause(vm.domid!);
+      } catch (error) {
+        vm.wanted = 'running';
+        await this.#o.fleet.keep(vm);
+        await this.settle(vm);
+        throw error;
+      }
+      this.#become(vm, 'Paused');
+    });
+  }
+
+  unpause(vm: Vm, signal?: AbortSignal): Promise<void> {
+    return this.lanes.run(vm.uuid, 'unpause', 'refuse', signal, async () => {
+      this.#expect(vm, ['Paused']);
+      await this.#o.hypervisor.unpause(vm.domid!).catch((error: unknown) => this.settle(vm).then(() => Promise.reject(error)));
+      vm.wanted = 'running';
+      this.#become(vm, 'Running');
+      await this.#o.fleet.keep(vm);
+    });
+  }
+
+  /** Asks the guest to power off and waits for it. Throws TIMEOUT; the guest then goes on and may still power off later. */
+  cleanShutdown(vm: Vm, timeoutMs: number, signal?: AbortSignal): Promise<void> {
+    return this.lanes.run(vm.uuid, 'clean_shutdown', 'refuse', signal, async (s) => {
+      this.#expect(vm, ['Running']);
+      await this.#ask(vm, 'poweroff', timeoutMs, s, () => vm.power === 'Halted');
+    });
+  }
+
+  /** The guest makes room, and a fresh domain takes its place. */
+  cleanReboot(vm: Vm, timeoutMs: number, signal?: AbortSignal): Promise<void> {
+    return this.lanes.run(vm.uuid, 'clean_reboot', 'refuse', signal, async (s) => {
+      this.#expect(vm, ['Running']);
+      const before = vm.domid;
+      vm.wanted = 'rebooting';
+      await this.#o.fleet.keep(vm);
+      try {
+        await this.#ask(vm, 'reboot', timeoutMs, s, () => vm.domid !== before);
+      } catch (error) {
+        if (vm.wanted === 'rebooting') {
+          vm.wanted = 'running';
+          await this.#o.fleet.keep(vm);
+        }
+        throw error;
+      }
+    });
+  }
+
+  /** Ends the domain at once, and any operation under way on the VM before it. */
+  hardShutdown(vm: Vm, signal?: AbortSignal): Promise<void> {
+    const preempted = this.lanes.current(vm.uuid) !== undefined;
+    return this.lanes.run(vm.uuid, 'hard_shutdown', 'preempt', signal, async () => {
+      if (preempted && vm.power === 'Halted') return;
+      this.#expect(vm, ['Running', 'Paused']);
+      await this.#bury(vm);
+    });
+  }
+
+  hardReboot(vm: Vm, signal?: AbortSignal): Promise<void> {
+    return this.lanes.run(vm.uuid, 'hard_reboot', 'preempt', signal, async (s) => {
+      this.#expect(vm, ['Running', 'Paused']);
+      await this.#bury(vm);
+      await this.#start(vm, false, s);
+    });
+  }
+
+  /** Takes the VM out for good. With `force` a running one is ended first. Throws VM_BAD_POWER_STATE. */
+  destroy(vm: Vm, force: boolean, signal?: AbortSignal): Promise<void> {
+    return this.lanes.run(vm.uuid, 'destroy', force ? 'preempt' : 'refuse', signal, async () => {
+      if (this.#o.fleet.get(vm.uuid) === undefined) return;
+      if (force && vm.power !== 'Halted') await this.#bury(vm);
+      this.#expect(vm, ['Halted']);
+      await this.#o.fleet.drop(vm);
+    });
+  }
+
+  // Looking again
+
+  /** "Look at this domain again", from the hypervisor. */
+  #news(domid: Domid): void {
+    const watcher = this.#watchers.get(domid);
+    if (watcher !== undefined) {
+      watcher();
+      return;
+    }
+    const vm = this.#o.fleet.inDomain(domid);
+    if (vm !== undefined) this.look(vm);
+  }
+
+  /** Settles the VM when its turn comes. */
+  look(vm: Vm): void {
+    void this.lanes
+      .run(vm.uuid, 'look', 'wait', undefined, (signal) => this.settle(vm, signal))
+      .catch((error: unknown) => this.#o.log(`vm ${vm.name}: could not be settled: ${asShoalError(error).message}`));
+  }
+
+  /** Inside the VM's lane: makes record and domain agree. */
+  async settle(vm: Vm, signal: AbortSignal = new AbortController().signal): Promise<Action> {
+    if (vm.domid === undefined) return 'nothing';
+    const action = verdict(vm, await this.#o.hypervisor.get(vm.domid));
+    await this.apply(action, vm, undefined, signal);
+    return action;
+  }
+
+  /** Carries out a verdict on a known VM. `domain` is given where the record does not yet name it (adoption). */
+  async apply(action: Action, vm: Vm, domain: DomainFacts | undefined, signal: AbortSignal): Promise<void> {
+    const { fleet, hypervisor, log } = this.#o;
+    if (domain !== undefined && action !== 'discard') fleet.place(vm, domain.domid);
+    switch (action) {
+      case 'nothing':
+      case 'adopt':
+        return;
+      case 'discard':
+        return this.removeDomain(domain?.domid ?? vm.domid!);
+      case 'resume':
+        await hypervisor.unpause(vm.domid!);
+        return this.#noteRunning(vm, 'Running');
+      case 'note': {
+        const state = domain?.state ?? (await hypervisor.get(vm.domid!))?.state;
+        return this.#noteRunning(vm, state === 'paused' ? 'Paused' : 'Running');
+      }
+      case 'mark-halted':
+        log(`vm ${vm.name}: its domain ${vm.domid} is gone`);
+        return this.#halted(vm);
+      case 'bury':
+        log(`vm ${vm.name}: the guest powered off`);
+        return this.#bury(vm);
+      case 'bury-crashed':
+        return this.#buryCrashed(vm);
+      case 'restart':
+        await this.#bury(vm);
+        await this.#start(vm, false, signal);
+    }
+  }
+
+  /** Destroys a domain; when that fails it is tried again until it is gone. */
+  async removeDomain(domid: Domid): Promise<void> {
+    try {
+      await this.#o.hypervisor.destroy(domid);
+      this.#condemned.delete(domid);
+    } catch (error) {
+      this.#o.log(`domain ${domid}: could not be destroyed, will be tried again: ${asShoalError(error).message}`);
+      this.#condemn(domid);
+    }
+  }
+
+  // Parts
+
+  async #start(vm: Vm, paused: boolean, signal: AbortSignal): Promise<Launched> {
+    const { fleet, hypervisor } = this.#o;
+    const image = await this.#o.kernel(vm.image);
+    if (image.memoryBytes > vm.memoryKib * 1024) {
+      throw new ShoalError('IMAGE_TOO_LARGE', `The image needs ${image.memoryBytes / 1024} KiB, the VM has ${vm.memoryKib} KiB.`, {
+        data: { imageKib: image.memoryBytes / 1024, memoryKib: vm.memoryKib },
+      });
+    }
+    for (const vif of vm.vifs) this.#checkNetwork(vif.network);
+    const cmdline = cmdlineOf(vm, (name) => fleet.network(name));
+    const startedBefore = vm.startedMs;
+    vm.startedMs = this.#o.now();
+    sealOf(vm, paused);
+    const leave = await this.#places.take(signal);
+    let release = () => {};
+    try {
+      release = await this.#gate.admit(vm.memoryKib);
+      const launched = await launch(
+        hypervisor,
+        { uuid: vm.uuid, name: vm.name, memoryKib: vm.memoryKib, image, cmdline, vifs: vm.vifs },
+        {
+          record: () => sealOf(vm, paused),
+          paused,
+          signal,
+          hook: this.#o.hook,
+          onDomid: (domid) => fleet.place(vm, domid),
+          onMemory: release,
+          onSealed: () => {
+            vm.wanted = paused ? 'paused' : 'running';
+            return fleet.keep(vm);
+          },
+        },
+      );
+      this.#become(vm, paused ? 'Paused' : 'Running');
+      return launched;
+    } catch (error) {
+      fleet.place(vm, undefined);
+      vm.startedMs = startedBefore;
+      if (error instanceof RollbackFailed) this.#condemn(error.domid);
+      if (vm.wanted !== 'halted') {
+        vm.wanted = 'halted';
+        if (fleet.isKept(vm)) await fleet.keep(vm).catch(() => {});
+      }
+      throw error instanceof RollbackFailed ? error.reason : error;
+    } finally {
+      release();
+      leave();
+    }
+  }
+
+  #checkNetwork(name: string): void {
+    this.#o.fleet.needNetwork(name);
+    const known = this.#o.hypervisor.networks();
+    if (known.includes(name)) return;
+    throw new ShoalError('NETWORK_UNKNOWN', `The hypervisor cannot attach to network "${name}".`, { data: { network: name, known } });
+  }
+
+  /** Sends a request to the guest, then settles the VM at each piece of news until `done`. */
+  async #ask(vm: Vm, what: 'poweroff' | 'reboot', timeoutMs: number, signal: AbortSignal, done: () => boolean): Promise<void> {
+    const domid = vm.domid!;
+    const deadline = performance.now() + timeoutMs;
+    let news = false;
+    let wake = () => {};
+    const watcher = () => {
+      news = true;
+      wake();
+    };
+    this.#watchers.set(domid, watcher);
+    signal.addEventListener('abort', watcher, { once: true });
+    try {
+      await this.#o.hypervisor.requestShutdown(domid, what);
+      for (;;) {
+        const leftMs = deadline - performance.now();
+        if (!news && leftMs > 0) {
+          const timer = setTimeout(() => wake(), leftMs);
+          await new Promise<void>((resolve) => (wake = resolve));
+          clearTimeout(timer);
+        }
+        news = false;
+        await this.settle(vm, signal);
+        if (done()) return;
+        throwIfAborted(signal);
+        if (performance.now() >= deadline) {
+          throw new ShoalError('TIMEOUT', `The guest did not ${what === 'reboot' ? 'reboot' : 'power off'} within ${timeoutMs} ms.`, {
+            hint: 'Shut it down hard, or give it more time.',
+            data: { vm: vm.uuid, timeoutMs },
+          });
+        }
+      }
+    } finally {
+      signal.removeEventListener('abort', watcher);
+      this.#watchers.delete(domid);
+    }
+  }
+
+  async #buryCrashed(vm: Vm): Promise<void> {
+    const { hypervisor, fleet, log, now } = this.#o;
+    const domid = vm.domid!;
+    const words = await hypervisor.readConsole(domid, 0).then(
+      ({ text }) => printable(Buffer.from(text).toString('latin1')).slice(-lastWordsBytes),
+      () => '',
+    );
+    if (fleet.get(vm.uuid) === undefined) return;
+    vm.otherConfig = {
+      ...vm.otherConfig,
+      last_crash: `The guest crashed (domain ${domid}, ${Math.round((now() - vm.startedMs) / 1000)} s after its start).\n${words}`,
+      last_crash_at: new Date(now()).toISOString(),
+    };
+    log(`vm ${vm.name}: crashed in domain ${domid}: ${JSON.stringify(words.slice(-200))}`);
+    await this.#bury(vm);
+  }
+
+  async #bury(vm: Vm): Promise<void> {
+    await this.removeDomain(vm.domid!);
+    await this.#halted(vm);
+  }
+
+  async #halted(vm: Vm): Promise<void> {
+    this.#o.fleet.place(vm, undefined);
+    if (vm.wanted !== 'rebooting') vm.wanted = 'halted';
+    this.#become(vm, 'Halted');
+    await this.#o.fleet.keep(vm);
+  }
+
+  async #noteRunning(vm: Vm, power: Power): Promise<void> {
+    const wanted = power === 'Paused' ? 'paused' : 'running';
+    const known = vm.wanted === wanted || vm.wanted === 'rebooting';
+    this.#become(vm, power);
+    if (known) return;
+    vm.wanted = wanted;
+    await this.#o.fleet.keep(vm);
+  }
+
+  #become(vm: Vm, power: Power): void {
+    vm.power = power;
+    this.#o.fleet.changed(vm, true);
+  }
+
+  #expect(vm: Vm, states: Power[]): void {
+    if (this.#o.fleet.get(vm.uuid) === undefined) {
+      throw new ShoalError('HANDLE_INVALID', 'The VM is gone.', { params: ['VM', refOf(vm.uuid)] });
+    }
+    if (states.includes(vm.power)) return;
+    const [expected, actual] = [states.join(' or ').toLowerCase(), vm.power.toLowerCase()];
+    throw new ShoalError('VM_BAD_POWER_STATE', `VM "${vm.name}" is ${actual}; this needs it ${expected}.`, {
+      params: [refOf(vm.uuid), expected, actual],
+      data: { vm: vm.uuid, expected, actual },
+    });
+  }
+
+  #condemn(domid: Domid): void {
+    this.#condemned.add(domid);
+    this.#retry ??= setTimeout(() => {
+      this.#retry = undefined;
+      for (const each of [...this.#condemned]) void this.removeDomain(each);
+    }, condemnedRetryMs).unref();
+  }
+}
+
+/** Console output as text that every protocol can carry: control characters but tab and newline become spaces. */
+export const printable = (text: string): string => text.replace(/\r\n?/g, '\n').replace(/[^\n\t\x20-\x7e]/g, ' ');
+

@@ -1,0 +1,47 @@
+/**
+ * "What makes this VM valid now?": one pure function, asked at adoption after a start of the agent, when Xen says that a domain changed,
+ * and when an operation finds another world than it expected. It gets what was wanted and what Xen says, never what happened.
+ */
+import type { DomainFacts } from '../hypervisor/port.ts';
+import type { Vm } from './vm.ts';
+
+export type Action =
+  | 'nothing' // valid as it is, or not ours to touch
+  | 'adopt' // a whole domain without a record: its sealed record becomes the VM
+  | 'discard' // half built or left behind: destroy the domain
+  | 'note' // running or paused, but the record says otherwise: correct the record
+  | 'resume' // paused although nobody asked for that: the last step of a start is missing
+  | 'mark-halted' // the domain is gone
+  | 'bury' // the guest powered off: destroy what is left, halted
+  | 'bury-crashed' // the guest crashed: keep its last words, destroy what is left, halted
+  | 'restart'; // the guest made room for the fresh domain that was asked for
+
+/**
+ * `vm` is the record with the domain's uuid, if there is one; `domain` what Xen has, if anything; `sealedPaused` whether the sealed record
+ * says that the start was to stay paused. Not to be asked while a launch of this VM is under way.
+ */
+export function verdict(
+  vm: Pick<Vm, 'wanted' | 'power' | 'domid'> | undefined,
+  domain: Pick<DomainFacts, 'domid' | 'ours' | 'sealed' | 'state'> | undefined,
+  sealedPaused = false,
+): Action {
+  if (domain === undefined) return vm === undefined || vm.power === 'Halted' ? 'nothing' : 'mark-halted';
+  if (!domain.ours) return 'nothing';
+  if (domain.state === 'dying') return vm?.domid === domain.domid ? 'mark-halted' : 'nothing';
+  // The seal is the store's word for it; of a domain this agent already runs it is not asked again.
+  if (!domain.sealed && (vm?.domid !== domain.domid || vm.power === 'Halted')) return 'discard';
+  if (vm === undefined) return 'adopt';
+  // The VM runs in another domain than this one: only one of them can be it.
+  if (vm.domid !== undefined && vm.domid !== domain.domid) return 'discard';
+  switch (domain.state) {
+    case 'crashed':
+      return 'bury-crashed';
+    case 'shutdown':
+      return vm.wanted === 'rebooting' ? 'restart' : 'bury';
+    case 'running':
+      return vm.power === 'Running' && vm.domid === domain.domid ? 'nothing' : 'note';
+    case 'paused':
+      if (vm.wanted !== 'paused' && !(vm.wanted === 'halted' && sealedPaused)) return 'resume';
+      return vm.power === 'Paused' && vm.domid === domain.domid ? 'nothing' : 'note';
+  }
+}

@@ -1,0 +1,207 @@
+/**
+ * What a host knows of one VM, the limits of each of its properties, and the three texts made from it: the guest's command line, the
+ * record that is sealed into a running domain, and the entry in the journal. All pure.
+ *
+ * A VM is kept small (about 1 KiB): what can be derived, such as XenAPI's records and references, is made when it is asked for.
+ */
+import { ShoalError } from '../model/errors.ts';
+import { isDigest, isUuid, type Digest, type Domid, type Uuid } from '../model/ids.ts';
+import { formatIpv4, type Network } from './networks.ts';
+
+export interface Vif {
+  handle: number;
+  mac: string;
+  network: string;
+  /** Static addresses; empty on a network with DHCP. */
+  ipv4: string[];
+}
+
+/** What the operator last asked for. Xen says what is; this says which of two readings of Xen is meant. */
+export type Wanted = 'halted' | 'running' | 'paused' | 'rebooting';
+export type Power = 'Halted' | 'Running' | 'Paused';
+
+export interface Vm {
+  readonly uuid: Uuid;
+  name: string;
+  description: string;
+  image: Digest;
+  memoryKib: number;
+  /** Words for the application, after those the agent writes. */
+  args: string;
+  vifs: Vif[];
+  otherConfig: Record<string, string>;
+  wanted: Wanted;
+  power: Power;
+  domid: Domid | undefined;
+  /** Milliseconds since 1970 of the last start; 0 when it never ran. */
+  startedMs: number;
+}
+
+export const limits = {
+  nameBytes: 64,
+  descriptionBytes: 1024,
+  cmdlineBytes: 1023,
+  sealBytes: 2048,
+  otherConfigBytes: 8192,
+  memoryMinKib: 1024,
+  memoryMaxKib: 1024 * 1024 * 1024,
+  vifs: 8,
+} as const;
+
+const nameForm = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
+// Printable ASCII: the console and the command line of a guest know nothing else.
+const argsForm = /^[\x20-\x7e]*$/;
+// XML 1.0 cannot carry other control characters, so no string that XenAPI hands out may hold them.
+const textForm = /^[^\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]*$/u;
+
+const unsupported = (field: string, value: string, why: string): ShoalError =>
+  new ShoalError('VALUE_NOT_SUPPORTED', `${field}: ${why}`, { params: [field, value.slice(0, 200), why] });
+
+export function checkName(name: string): string {
+  if (!nameForm.test(name)) {
+    throw unsupported('name_label', name, 'letters, digits, dot, dash and underscore, 1 to 64, the first a letter or digit');
+  }
+  return name;
+}
+
+export function checkText(field: string, text: string, maxBytes: number): string {
+  if (!textForm.test(text)) throw unsupported(field, '', 'holds characters that XML cannot carry');
+  if (Buffer.byteLength(text) > maxBytes) throw unsupported(field, '', `at most ${maxBytes} bytes`);
+  return text;
+}
+
+export function checkMemory(memoryKib: number): number {
+  const { memoryMinKib: min, memoryMaxKib: max } = limits;
+  if (!Number.isInteger(memoryKib) || memoryKib % 4 !== 0 || memoryKib < min || memoryKib > max) {
+    throw new ShoalError('MEMORY_INVALID', `The memory must be ${min} to ${max} KiB, in pages of 4 KiB; it is ${memoryKib} KiB.`, {
+      data: { memoryKib, minKib: min, maxKib: max },
+    });
+  }
+  return memoryKib;
+}
+
+export function checkArgs(args: string): string {
+  if (!argsForm.test(args)) throw unsupported('PV_args', args, 'printable ASCII only');
+  return args;
+}
+
+export function checkOtherConfig(map: Record<string, string>): Record<string, string> {
+  let bytes = 0;
+  for (const [key, value] of Object.entries(map)) {
+    checkText('other_config', key, limits.otherConfigBytes);
+    checkText('other_config', value, limits.otherConfigBytes);
+    bytes += Buffer.byteLength(key) + Buffer.byteLength(value);
+  }
+  if (bytes > limits.otherConfigBytes) throw unsupported('other_config', '', `at most ${limits.otherConfigBytes} bytes in all`);
+  return map;
+}
+
+/** `name=NAME ip=A.B.C.D/LEN gw=A.B.C.D ARGS`; the first vif's address, `ip=dhcp` on a network without addresses of its own. */
+export function cmdlineOf(vm: Vm, networkNamed: (name: string) => Network | undefined): string {
+  const words = [`name=${vm.name}`];
+  const vif = vm.vifs[0];
+  if (vif !== undefined) {
+    const subnet = networkNamed(vif.network)?.subnet;
+    const address = vif.ipv4[0];
+    if (subnet === undefined || address === undefined) words.push('ip=dhcp');
+    else words.push(`ip=${address}/${subnet.prefix}`, `gw=${formatIpv4(subnet.gateway)}`);
+  }
+  if (vm.args !== '') words.push(vm.args);
+  const cmdline = words.join(' ');
+  if (cmdline.length > limits.cmdlineBytes) {
+    throw new ShoalError('COMMAND_LINE_TOO_LONG', `The guest's command line would have ${cmdline.length} bytes.`, {
+      data: { bytes: cmdline.length, maxBytes: limits.cmdlineBytes },
+    });
+  }
+  return cmdline;
+}
+
+/**
+ * What stays with the domain for as long as it lives (docs/formats/sealed-record.md): enough to know the VM again without a journal.
+ * `paused` tells a start that was meant to stay paused from one that the agent did not live to finish.
+ */
+export function sealOf(vm: Vm, paused: boolean): string {
+  const record = JSON.stringify({
+    v: 1,
+    name: vm.name,
+    image: vm.image,
+    memoryKib: vm.memoryKib,
+    args: vm.args,
+    vifs: vm.vifs,
+    startedMs: vm.startedMs,
+    paused,
+  });
+  if (Buffer.byteLength(record) > limits.sealBytes) {
+    throw new ShoalError('COMMAND_LINE_TOO_LONG', 'Arguments and devices of the VM do not fit into its sealed record.', {
+      data: { bytes: Buffer.byteLength(record), maxBytes: limits.sealBytes },
+    });
+  }
+  return record;
+}
+
+const isStrings = (v: unknown): v is string[] => Array.isArray(v) && v.every((s) => typeof s === 'string');
+
+function vifsFrom(value: unknown): Vif[] | undefined {
+  if (!Array.isArray(value)) return undefined;
+  const vifs: Vif[] = [];
+  for (const v of value as Record<string, unknown>[]) {
+    if (typeof v !== 'object' || v === null || !Number.isInteger(v['handle'])) return undefined;
+    if (typeof v['mac'] !== 'string' || typeof v['network'] !== 'string' || !isStrings(v['ipv4'])) return undefined;
+    vifs.push({ handle: v['handle'] as number, mac: v['mac'], network: v['network'], ipv4: v['ipv4'] });
+  }
+  return vifs;
+}
+
+function commonFrom(uuid: unknown, r: Record<string, unknown>): Vm | undefined {
+  const vifs = vifsFrom(r['vifs']);
+  if (typeof uuid !== 'string' || !isUuid(uuid) || vifs === undefined) return undefined;
+  if (typeof r['name'] !== 'string' || typeof r['image'] !== 'string' || !isDigest(r['image'])) return undefined;
+  if (typeof r['memoryKib'] !== 'number' || typeof r['args'] !== 'string' || typeof r['startedMs'] !== 'number') return undefined;
+  return {
+    uuid,
+    name: r['name'],
+    description: '',
+    image: r['image'],
+    memoryKib: r['memoryKib'],
+    args: r['args'],
+    vifs,
+    otherConfig: {},
+    wanted: 'halted',
+    power: 'Halted',
+    domid: undefined,
+    startedMs: r['startedMs'],
+  };
+}
+
+function parseObject(text: string): Record<string, unknown> | undefined {
+  try {
+    const value: unknown = JSON.parse(text);
+    return typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** The VM out of a sealed record, and whether it was to stay paused; undefined when the record is not one of ours. */
+export function unseal(uuid: Uuid, record: string): { vm: Vm; paused: boolean } | undefined {
+  const r = parseObject(record);
+  if (r === undefined || r['v'] !== 1) return undefined;
+  const vm = commonFrom(uuid, r);
+  return vm === undefined ? undefined : { vm, paused: r['paused'] === true };
+}
+
+/** A VM as the journal keeps it (docs/formats/agent-journal.md). Domain and power state are not kept: Xen knows them. */
+export function toJournal(vm: Vm): Record<string, unknown> {
+  const { power: _power, domid: _domid, ...kept } = vm;
+  return kept;
+}
+
+const wantedValues: readonly string[] = ['halted', 'running', 'paused', 'rebooting'] satisfies Wanted[];
+
+export function fromJournal(r: Record<string, unknown>): Vm | undefined {
+  const vm = commonFrom(r['uuid'], r);
+  const otherConfig = r['otherConfig'];
+  if (vm === undefined || typeof r['description'] !== 'string' || !wantedValues.includes(r['wanted'] as string)) return undefined;
+  if (typeof otherConfig !== 'object' || otherConfig === null || !isStrings(Object.values(otherConfig))) return undefined;
+  return { ...vm, description: r['description'], otherConfig: { ...otherConfig } as Record<string, string>, wanted: r['wanted'] as Wanted };
+}

@@ -1,0 +1,320 @@
+/**
+ * A hypervisor in memory that keeps the port's promises, with faults to inject. It outlives the agent that uses it, as Xen does: a test
+ * drops one agent and gives the same simulator to the next. Deterministic: nothing is random, delays are settable and 0 by default.
+ */
+import type { DomainConfig, DomainFacts, DomainState, HostFacts, Hypervisor, VifConfig } from '../port.ts';
+import { ShoalError } from '../../model/errors.ts';
+import { asDomid, type Domid, type Uuid } from '../../model/ids.ts';
+import { isVmUuid } from '../../model/uuid.ts';
+
+export type SimStep = 'create' | 'build' | 'register' | 'attachVif' | 'seal' | 'unpause' | 'pause' | 'destroy' | 'facts';
+
+/** What a guest does by itself. */
+export type SimGuest =
+  | 'obeys' // powers off and reboots when asked
+  | 'ignores' // never reacts to a request
+  | 'crashes-at-boot'
+  | 'powers-off-at-boot';
+
+export interface SimOptions {
+  totalKib?: number;
+  /** Taken by dom0 and Xen. */
+  dom0Kib?: number;
+  networks?: string[];
+  /** Milliseconds a step takes. */
+  delaysMs?: Partial<Record<SimStep, number>>;
+  guest?: SimGuest;
+  maxDomains?: number;
+}
+
+interface SimDomain {
+  domid: Domid;
+  uuid: Uuid;
+  name: string;
+  state: DomainState;
+  memoryKib: number;
+  /** Taken from the host's free memory. */
+  takenKib: number;
+  cmdline: string;
+  built: boolean;
+  registered: boolean;
+  vifs: VifConfig[];
+  sealed: boolean;
+  record: string;
+  guest: SimGuest;
+  console: string;
+  /** What was typed into the console. */
+  typed: string;
+}
+
+const overheadKib = 72;
+const ringBytes = 2048;
+const typedBytes = 1024;
+
+export class SimHypervisor implements Hypervisor {
+  readonly delaysMs: Partial<Record<SimStep, number>>;
+  /** How guests created from now on behave. */
+  guest: SimGuest;
+  /** Every step done, "create 3": for tests of order. */
+  readonly trail: string[] = [];
+  readonly #domains = new Map<Domid, SimDomain>();
+  readonly #totalKib: number;
+  readonly #networks: string[];
+  readonly #maxDomains: number;
+  #freeKib: number;
+  #nextDomid = 1;
+  readonly #faults: { step: SimStep; skip: number; times: number; error: Error }[] = [];
+  readonly #listeners = new Set<(domid: Domid) => void>();
+
+  constructor(options: SimOptions = {}) {
+    this.#totalKib = options.totalKib ?? 16 * 1024 * 1024;
+    this.#freeKib = this.#totalKib - (options.dom0Kib ?? 1024 * 1024);
+    this.#networks = options.networks ?? ['default'];
+    this.#maxDomains = options.maxDomains ?? 0x7fef;
+    this.delaysMs = options.delaysMs ?? {};
+    this.guest = options.guest ?? 'obeys';
+  }
+
+  // Faults
+
+  /** Lets a step fail: after `skip` further successes, `times` times. */
+  failStep(step: SimStep, error: Error, options: { skip?: number; times?: number } = {}): void {
+    this.#faults.push({ step, error, skip: options.skip ?? 0, times: options.times ?? 1 });
+  }
+
+  crash(domid: Domid, lastWords = ''): void {
+    const domain = this.#need(domid);
+    this.#print(domain, lastWords);
+    this.#become(domain, 'crashed');
+  }
+
+  powerOff(domid: Domid): void {
+    this.#become(this.#need(domid), 'shutdown');
+  }
+
+  /** The domain vanishes, as if another toolstack had destroyed it. `silent`: nobody is told. */
+  lose(domid: Domid, silent = false): void {
+    this.#free(this.#need(domid));
+    if (!silent) this.#tell(domid);
+  }
+
+  /** The guest prints. */
+  print(domid: Domid, text: string): void {
+    this.#print(this.#need(domid), text);
+  }
+
+  typed(domid: Domid): string {
+    return this.#need(domid).typed;
+  }
+
+  cmdline(domid: Domid): string {
+    return this.#need(domid).cmdline;
+  }
+
+  vifs(domid: Domid): VifConfig[] {
+    return this.#need(domid).vifs;
+  }
+
+  /** A domain of another toolstack. */
+  addForeign(uuid: string, memoryKib: number): Domid {
+    const domain = this.#add({ uuid: uuid as Uuid, name: 'foreign', memoryKib, cmdline: '' });
+    domain.state = 'running';
+    return domain.domid;
+  }
+
+  // The port
+
+  async facts(): Promise<HostFacts> {
+    await this.#step('facts', asDomid(0));
+    return {
+      version: 'Simulated hypervisor',
+      totalKib: this.#totalKib,
+      freeKib: this.#freeKib,
+      cpuCount: 2,
+      domainCount: this.#domains.size + 1,
+    };
+  }
+
+  async create(config: DomainConfig): Promise<Domid> {
+    await this.#step('create', asDomid(this.#nextDomid));
+    if (this.#domains.size >= this.#maxDomains) throw new ShoalError('HOST_LIMIT', `The host has ${this.#maxDomains} domains.`);
+    return this.#add(config).domid;
+  }
+
+  async build(domid: Domid, config: DomainConfig): Promise<void> {
+    await this.#step('build', domid);
+    const domain = this.#need(domid);
+    if (config.image.memoryBytes > config.memoryKib * 1024) throw new ShoalError('IMAGE_TOO_LARGE', 'The image does not fit.');
+    this.#take(domain, config.memoryKib);
+    domain.built = true;
+  }
+
+  async register(domid: Domid, _config: DomainConfig): Promise<void> {
+    await this.#step('register', domid);
+    this.#need(domid).registered = true;
+  }
+
+  async attachVif(domid: Domid, vif: VifConfig): Promise<void> {
+    if (!this.#networks.includes(vif.network)) throw new ShoalError('NETWORK_UNKNOWN', `No network "${vif.network}".`);
+    await this.#step('attachVif', domid);
+    this.#need(domid).vifs.push({ ...vif, ipv4: [...vif.ipv4] });
+  }
+
+  async seal(domid: Domid, record: string): Promise<void> {
+    await this.#step('seal', domid);
+    const domain = this.#need(domid);
+    if (Buffer.byteLength(record) > 2048) throw new ShoalError('INTERNAL_ERROR', 'A sealed record has at most 2,048 bytes.');
+    domain.record = record;
+    domain.sealed = true;
+  }
+
+  async unpause(domid: Domid): Promise<void> {
+    await this.#step('unpause', domid);
+    const domain = this.#need(domid);
+    if (domain.state !== 'paused') return;
+    domain.state = 'running';
+    if (domain.guest === 'crashes-at-boot') this.crash(domid, 'Page fault at 0x0, IP 0x400123\n');
+    if (domain.guest === 'powers-off-at-boot') this.powerOff(domid);
+  }
+
+  async pause(domid: Domid): Promise<void> {
+    await this.#step('pause', domid);
+    const domain = this.#need(domid);
+    if (domain.state === 'running') domain.state = 'paused';
+  }
+
+  async requestShutdown(domid: Domid, _reason: 'poweroff' | 'reboot' | 'suspend'): Promise<void> {
+    const domain = this.#need(domid);
+    if (domain.guest === 'obeys' && domain.state === 'running') setImmediate(() => this.#become(domain, 'shutdown'));
+  }
+
+  async destroy(domid: Domid): Promise<void> {
+    await this.#step('destroy', domid);
+    const domain = this.#domains.get(domid);
+    if (domain === undefined) return;
+    this.#free(domain);
+    this.#tell(domid);
+  }
+
+  async list(): Promise<DomainFacts[]> {
+    return [...this.#domains.values()].map(factsOf);
+  }
+
+  async get(domid: Domid): Promise<DomainFacts | undefined> {
+    const domain = this.#domains.get(domid);
+    return domain === undefined ? undefined : factsOf(domain);
+  }
+
+  async readConsole(domid: Domid, cursor: number): Promise<{ text: Uint8Array; cursor: number }> {
+    const { console } = this.#need(domid);
+    const from = Math.max(cursor, console.length - ringBytes);
+    return { text: Buffer.from(console.slice(from), 'latin1'), cursor: console.length };
+  }
+
+  async writeConsole(domid: Domid, text: Uint8Array): Promise<number> {
+    const domain = this.#need(domid);
+    const taken = Math.min(text.length, typedBytes - domain.typed.length);
+    domain.typed += Buffer.from(text.subarray(0, taken)).toString('latin1');
+    return taken;
+  }
+
+  networks(): string[] {
+    return [...this.#networks];
+  }
+
+  onChange(listener: (domid: Domid) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  async close(): Promise<void> {
+    this.#listeners.clear();
+  }
+
+  // Parts
+
+  /** Takes the step's time, then fails when a fault says so. */
+  async #step(step: SimStep, domid: Domid): Promise<void> {
+    const delayMs = this.delaysMs[step] ?? 0;
+    if (delayMs > 0) await new Promise((resolve) => setTimeout(resolve, delayMs));
+    if (step !== 'facts') this.trail.push(`${step} ${domid}`);
+    const fault = this.#faults.find((f) => f.step === step);
+    if (fault === undefined) return;
+    if (fault.skip > 0) {
+      fault.skip--;
+      return;
+    }
+    if (--fault.times === 0) this.#faults.splice(this.#faults.indexOf(fault), 1);
+    throw fault.error;
+  }
+
+  #add(config: Pick<DomainConfig, 'uuid' | 'name' | 'memoryKib' | 'cmdline'>): SimDomain {
+    const domain: SimDomain = {
+      domid: asDomid(this.#nextDomid++),
+      uuid: config.uuid,
+      name: config.name,
+      state: 'paused',
+      memoryKib: config.memoryKib,
+      takenKib: 0,
+      cmdline: config.cmdline,
+      built: false,
+      registered: false,
+      vifs: [],
+      sealed: false,
+      record: '',
+      guest: this.guest,
+      console: '',
+      typed: '',
+    };
+    this.#take(domain, overheadKib);
+    this.#domains.set(domain.domid, domain);
+    return domain;
+  }
+
+  #take(domain: SimDomain, kib: number): void {
+    if (kib > this.#freeKib) {
+      throw new ShoalError('HOST_NOT_ENOUGH_FREE_MEMORY', `${kib} KiB are needed, ${this.#freeKib} KiB are free.`, {
+        params: [String(kib * 1024), String(this.#freeKib * 1024)],
+        data: { needKib: kib, availableKib: this.#freeKib },
+      });
+    }
+    this.#freeKib -= kib;
+    domain.takenKib += kib;
+  }
+
+  #free(domain: SimDomain): void {
+    this.#freeKib += domain.takenKib;
+    this.#domains.delete(domain.domid);
+  }
+
+  #become(domain: SimDomain, state: DomainState): void {
+    if (!this.#domains.has(domain.domid)) return;
+    domain.state = state;
+    this.#tell(domain.domid);
+  }
+
+  #print(domain: SimDomain, text: string): void {
+    domain.console += text;
+  }
+
+  #tell(domid: Domid): void {
+    for (const listener of this.#listeners) setImmediate(() => this.#listeners.has(listener) && listener(domid));
+  }
+
+  #need(domid: Domid): SimDomain {
+    const domain = this.#domains.get(domid);
+    if (domain !== undefined) return domain;
+    throw new ShoalError('HYPERCALL_FAILED', `There is no domain ${domid}.`, { data: { domid } });
+  }
+}
+
+const factsOf = (d: SimDomain): DomainFacts => ({
+  domid: d.domid,
+  uuid: d.uuid,
+  state: d.state,
+  ours: isVmUuid(d.uuid),
+  sealed: d.sealed,
+  record: d.record,
+  memoryKib: d.built ? d.memoryKib : 0,
+  cpuTimeNs: 0n,
+});

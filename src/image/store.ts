@@ -1,0 +1,166 @@
+/**
+ * Images on disk, named by their content: `<folder>/<64 hex digits>.elf`. Bytes arrive in `incoming/`, and only when their digest and their
+ * ELF structure are right does a rename make them visible, so that a kill at any instant leaves either the whole image or none.
+ * Parsed kernels are kept in memory for the images last used; the parser is given, the store does not know ELF.
+ */
+import { createHash, randomBytes } from 'node:crypto';
+import { mkdir, open, readdir, readFile, rename, rm, stat, unlink } from 'node:fs/promises';
+import { join } from 'node:path';
+import { ShoalError } from '../model/errors.ts';
+import { isDigest, type Digest } from '../model/ids.ts';
+import type { KernelImage } from '../model/kernel.ts';
+
+export interface StoredImage {
+  digest: Digest;
+  fileBytes: number;
+  /** Milliseconds since 1970. */
+  addedMs: number;
+}
+
+export interface ImageStoreOptions {
+  parse: (bytes: Uint8Array) => KernelImage;
+  /** Largest image taken in; 64 MiB by default. */
+  maxBytes?: number;
+  /** Parsed kernels kept in memory; 8 by default. */
+  cachedKernels?: number;
+}
+
+export class ImageStore {
+  readonly #folder: string;
+  readonly #parse: (bytes: Uint8Array) => KernelImage;
+  readonly #cachedKernels: number;
+  readonly #images = new Map<Digest, StoredImage>();
+  /** Least recently used first. A promise, so that two starts at once read the file once. */
+  readonly #kernels = new Map<Digest, Promise<KernelImage>>();
+  readonly maxBytes: number;
+
+  private constructor(folder: string, options: ImageStoreOptions) {
+    this.#folder = folder;
+    this.#parse = options.parse;
+    this.#cachedKernels = options.cachedKernels ?? 8;
+    this.maxBytes = options.maxBytes ?? 64 * 1024 * 1024;
+  }
+
+  /** Opens or makes the folder and clears uploads that did not end. */
+  static async open(folder: string, options: ImageStoreOptions): Promise<ImageStore> {
+    await rm(join(folder, 'incoming'), { recursive: true, force: true });
+    await mkdir(join(folder, 'incoming'), { recursive: true, mode: 0o700 });
+    const store = new ImageStore(folder, options);
+    for (const name of await readdir(folder)) {
+      const digest = `sha256:${name.slice(0, -4)}`;
+      if (!name.endsWith('.elf') || !isDigest(digest)) continue;
+      const { size, mtimeMs } = await stat(join(folder, name));
+      store.#images.set(digest, { digest, fileBytes: size, addedMs: Math.round(mtimeMs) });
+    }
+    return store;
+  }
+
+  has(digest: Digest): boolean {
+    return this.#images.has(digest);
+  }
+
+  get(digest: Digest): StoredImage | undefined {
+    return this.#images.get(digest);
+  }
+
+  list(): StoredImage[] {
+    return [...this.#images.values()];
+  }
+
+  /** The kernel, ready to be laid into memory. Throws IMAGE_UNKNOWN, IMAGE_DIGEST_MISMATCH (the file changed on disk), IMAGE_*. */
+  kernel(digest: Digest): Promise<KernelImage> {
+    const cached = this.#kernels.get(digest);
+    if (cached !== undefined) {
+      this.#kernels.delete(digest);
+      this.#kernels.set(digest, cached);
+      return cached;
+    }
+    if (!this.#images.has(digest)) return Promise.reject(unknown(digest));
+    const loading = this.#load(digest);
+    this.#cache(digest, loading);
+    loading.catch(() => this.#kernels.delete(digest));
+    return loading;
+  }
+
+  /**
+   * Takes in an image whose bytes must have this digest; resolves when it is on disk. An image that is there already is read and dropped.
+   * Throws REQUEST_TOO_LARGE, IMAGE_DIGEST_MISMATCH, IMAGE_NOT_ELF, IMAGE_NO_XEN_NOTES, IMAGE_UNSUPPORTED.
+   */
+  async put(digest: Digest, chunks: AsyncIterable<Uint8Array>): Promise<StoredImage> {
+    const incoming = join(this.#folder, 'incoming', randomBytes(8).toString('hex'));
+    const file = await open(incoming, 'wx', 0o600);
+    try {
+      const hash = createHash('sha256');
+      let fileBytes = 0;
+      try {
+        for await (const chunk of chunks) {
+          fileBytes += chunk.length;
+          if (fileBytes > this.maxBytes) throw tooLarge(this.maxBytes);
+          hash.update(chunk);
+          await file.writeFile(chunk);
+        }
+        await file.sync();
+      } finally {
+        await file.close();
+      }
+      const found = `sha256:${hash.digest('hex')}`;
+      if (found !== digest) {
+        throw new ShoalError('IMAGE_DIGEST_MISMATCH', `The ${fileBytes} bytes have the digest ${found}.`, { data: { expected: digest, found } });
+      }
+      const kernel = this.#parse(await readFile(incoming));
+      await rename(incoming, this.#path(digest));
+      await this.#syncFolder();
+      const image = { digest, fileBytes, addedMs: Date.now() };
+      this.#images.set(digest, image);
+      this.#cache(digest, Promise.resolve(kernel));
+      return image;
+    } catch (error) {
+      await unlink(incoming).catch(() => {});
+      throw error;
+    }
+  }
+
+  /** The image must not be in use; who uses images is not known here. Throws IMAGE_UNKNOWN. */
+  async remove(digest: Digest): Promise<void> {
+    if (!this.#images.delete(digest)) throw unknown(digest);
+    this.#kernels.delete(digest);
+    await unlink(this.#path(digest));
+    await this.#syncFolder();
+  }
+
+  #path(digest: Digest): string {
+    return join(this.#folder, `${digest.slice('sha256:'.length)}.elf`);
+  }
+
+  #cache(digest: Digest, kernel: Promise<KernelImage>): void {
+    this.#kernels.delete(digest);
+    this.#kernels.set(digest, kernel);
+    if (this.#kernels.size > this.#cachedKernels) this.#kernels.delete(this.#kernels.keys().next().value!);
+  }
+
+  async #load(digest: Digest): Promise<KernelImage> {
+    const bytes = await readFile(this.#path(digest));
+    const found = `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
+    if (found !== digest) {
+      throw new ShoalError('IMAGE_DIGEST_MISMATCH', 'The image on disk is not what its name says; it was damaged or replaced.', {
+        data: { expected: digest, found },
+      });
+    }
+    return this.#parse(bytes);
+  }
+
+  async #syncFolder(): Promise<void> {
+    const folder = await open(this.#folder, 'r');
+    try {
+      await folder.sync();
+    } finally {
+      await folder.close();
+    }
+  }
+}
+
+const unknown = (digest: Digest): ShoalError =>
+  new ShoalError('IMAGE_UNKNOWN', `This host has no image ${digest}.`, { data: { image: digest } });
+
+const tooLarge = (maxBytes: number): ShoalError =>
+  new ShoalError('REQUEST_TOO_LARGE', `An image may have at most ${maxBytes} bytes.`, { data: { maxBytes } });
