@@ -1,0 +1,130 @@
+/* See console.h. */
+#include "console.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include <xenevtchn.h>
+#include <xenforeignmemory.h>
+#include <xengnttab.h>
+
+#include <xen/grant_table.h>
+#include <xen/io/console.h>
+
+#include "logger.h"
+
+_Static_assert(sizeof(((struct xencons_interface *)0)->out) == CONSOLE_OUT_BYTES, "size of the output ring");
+_Static_assert(sizeof(((struct xencons_interface *)0)->in) == CONSOLE_IN_BYTES, "size of the input ring");
+
+struct consoles {
+  xenforeignmemory_handle *memory;
+  xengnttab_handle *grants;
+  xenevtchn_handle *events;
+};
+
+struct consoles *consoles_open(struct failure *failure)
+{
+  struct consoles *consoles = calloc(1, sizeof *consoles);
+
+  if (!consoles) {
+    failed(failure, "calloc");
+    return NULL;
+  }
+  if (!(consoles->memory = xenforeignmemory_open(&quiet_logger, 0))) {
+    failed(failure, "xenforeignmemory_open");
+  } else if (!(consoles->grants = xengnttab_open(&quiet_logger, 0))) {
+    failed(failure, "xengnttab_open");
+  } else if (!(consoles->events = xenevtchn_open(&quiet_logger, 0))) {
+    failed(failure, "xenevtchn_open");
+  } else {
+    return consoles;
+  }
+  consoles_close(consoles);
+  return NULL;
+}
+
+void consoles_close(struct consoles *consoles)
+{
+  if (!consoles) return;
+  if (consoles->events) xenevtchn_close(consoles->events);
+  if (consoles->grants) xengnttab_close(consoles->grants);
+  if (consoles->memory) xenforeignmemory_close(consoles->memory);
+  free(consoles);
+}
+
+struct mapping {
+  struct xencons_interface *ring;
+  int by_grant;
+};
+
+static int map_ring(struct consoles *consoles, uint16_t domid, uint64_t mfn, struct mapping *mapping, struct failure *failure)
+{
+  int error = 0;
+
+  mapping->by_grant = 0;
+  mapping->ring = NULL;
+  if (mfn) {
+    mapping->ring = xenforeignmemory_map(consoles->memory, domid, PROT_READ | PROT_WRITE, 1, &mfn, &error);
+    if (mapping->ring && !error) return 0;
+    if (mapping->ring) xenforeignmemory_unmap(consoles->memory, mapping->ring, 1);
+  }
+  mapping->by_grant = 1;
+  mapping->ring = xengnttab_map_grant_ref(consoles->grants, domid, GNTTAB_RESERVED_CONSOLE, PROT_READ | PROT_WRITE);
+  return mapping->ring ? 0 : failed(failure, "xengnttab_map_grant_ref");
+}
+
+static void unmap_ring(struct consoles *consoles, const struct mapping *mapping)
+{
+  if (mapping->by_grant) {
+    xengnttab_unmap(consoles->grants, mapping->ring, 1);
+  } else {
+    xenforeignmemory_unmap(consoles->memory, mapping->ring, 1);
+  }
+}
+
+int console_read(struct consoles *consoles, uint16_t domid, uint64_t mfn, uint32_t *cursor, uint8_t text[CONSOLE_OUT_BYTES], size_t *length,
+                 struct failure *failure)
+{
+  struct mapping mapping;
+  uint32_t end, count;
+
+  if (map_ring(consoles, domid, mfn, &mapping, failure)) return -1;
+  end = __atomic_load_n(&mapping.ring->out_prod, __ATOMIC_ACQUIRE);
+  count = end - *cursor;
+  /* A cursor ahead of the guest is one of an earlier life of this domid: begin again. */
+  if (count > CONSOLE_OUT_BYTES) count = end < CONSOLE_OUT_BYTES ? end : CONSOLE_OUT_BYTES;
+  for (uint32_t i = 0; i < count; i++) text[i] = (uint8_t)mapping.ring->out[(end - count + i) % CONSOLE_OUT_BYTES];
+  *length = count;
+  *cursor = end;
+  unmap_ring(consoles, &mapping);
+  return 0;
+}
+
+int console_write(struct consoles *consoles, uint16_t domid, uint64_t mfn, uint32_t port, const uint8_t *text, size_t length, size_t *taken,
+                  struct failure *failure)
+{
+  struct mapping mapping;
+  uint32_t consumed, produced, room;
+  evtchn_port_t local;
+  int result = 0;
+
+  *taken = 0;
+  if (map_ring(consoles, domid, mfn, &mapping, failure)) return -1;
+  consumed = __atomic_load_n(&mapping.ring->in_cons, __ATOMIC_ACQUIRE);
+  produced = mapping.ring->in_prod;
+  room = produced - consumed <= CONSOLE_IN_BYTES ? CONSOLE_IN_BYTES - (produced - consumed) : 0;
+  if (length > room) length = room;
+  for (size_t i = 0; i < length; i++) mapping.ring->in[(produced + i) % CONSOLE_IN_BYTES] = (char)text[i];
+  __atomic_store_n(&mapping.ring->in_prod, produced + (uint32_t)length, __ATOMIC_RELEASE);
+  unmap_ring(consoles, &mapping);
+  *taken = length;
+  if (length == 0) return 0;
+
+  /* Bound for the moment only: letting go makes the guest's port free for the next caller again. */
+  local = (evtchn_port_t)xenevtchn_bind_interdomain(consoles->events, domid, port);
+  if ((int)local < 0) return failed(failure, "xenevtchn_bind_interdomain");
+  if (xenevtchn_notify(consoles->events, local)) result = failed(failure, "xenevtchn_notify");
+  xenevtchn_unbind(consoles->events, local);
+  return result;
+}

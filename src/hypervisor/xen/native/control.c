@@ -1,0 +1,296 @@
+/*
+ * libxenctrl lives here and nowhere else; see control.h. The few calls that libxenctrl keeps to itself (the domctl that fills the
+ * hypercall page, pinning page tables for another domain) go through libxencall with the structures of Xen's public headers.
+ */
+#include "control.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include <xencall.h>
+#include <xenctrl.h>
+
+#include <xen/arch-x86/xen.h>
+#include <xen/grant_table.h>
+
+#include "logger.h"
+
+struct control {
+  xc_interface *xc;
+  xencall_handle *call;
+};
+
+struct control *control_open(struct failure *failure)
+{
+  struct control *control = calloc(1, sizeof *control);
+
+  if (!control) {
+    failed(failure, "calloc");
+    return NULL;
+  }
+  control->xc = xc_interface_open(&quiet_logger, &quiet_logger, 0);
+  if (!control->xc) {
+    failed(failure, "xc_interface_open");
+    free(control);
+    return NULL;
+  }
+  control->call = xencall_open(&quiet_logger, 0);
+  if (!control->call) {
+    failed(failure, "xencall_open");
+    xc_interface_close(control->xc);
+    free(control);
+    return NULL;
+  }
+  return control;
+}
+
+void control_close(struct control *control)
+{
+  if (!control) return;
+  xencall_close(control->call);
+  xc_interface_close(control->xc);
+  free(control);
+}
+
+int control_machine(struct control *control, struct machine_facts *facts, struct failure *failure)
+{
+  xc_physinfo_t physical;
+  xen_extraversion_t extra;
+  xc_domaininfo_t batch[64];
+  uint32_t next = 0;
+  int version, count;
+
+  memset(&physical, 0, sizeof physical);
+  if (xc_physinfo(control->xc, &physical)) return failed(failure, "xc_physinfo");
+  version = xc_version(control->xc, XENVER_version, NULL);
+  if (version < 0) return failed(failure, "xc_version");
+  if (xc_version(control->xc, XENVER_extraversion, &extra) < 0) return failed(failure, "xc_version");
+  facts->major = (unsigned)version >> 16;
+  facts->minor = (unsigned)version & 0xffff;
+  memcpy(facts->extra, extra, sizeof facts->extra);
+  facts->extra[sizeof facts->extra - 1] = 0;
+  facts->total_kib = physical.total_pages * 4;
+  facts->free_kib = (physical.free_pages - physical.outstanding_pages) * 4;
+  facts->cpus = physical.nr_cpus;
+  facts->domains = 0;
+  do {
+    count = xc_domain_getinfolist(control->xc, next, 64, batch);
+    if (count < 0) return failed(failure, "xc_domain_getinfolist");
+    facts->domains += (uint32_t)count;
+    if (count > 0) next = batch[count - 1].domain + 1u;
+  } while (count == 64);
+  return 0;
+}
+
+static void take_facts(struct domain_facts *facts, const xc_domaininfo_t *info)
+{
+  facts->domid = info->domain;
+  facts->flags = (uint8_t)((info->flags & XEN_DOMINF_dying ? DOMAIN_DYING : 0) | (info->flags & XEN_DOMINF_shutdown ? DOMAIN_SHUTDOWN : 0) |
+                           (info->flags & XEN_DOMINF_paused ? DOMAIN_PAUSED : 0));
+  facts->shutdown_reason = (uint8_t)(info->flags >> XEN_DOMINF_shutdownshift & XEN_DOMINF_shutdownmask);
+  memcpy(facts->handle, info->handle, 16);
+  facts->total_pages = info->tot_pages;
+  facts->max_pages = info->max_pages;
+  facts->cpu_time_ns = info->cpu_time;
+  facts->shared_info_mfn = info->shared_info_frame;
+}
+
+int control_domain(struct control *control, uint16_t domid, struct domain_facts *facts, struct failure *failure)
+{
+  xc_domaininfo_t info;
+  int count = xc_domain_getinfolist(control->xc, domid, 1, &info);
+
+  if (count < 0) return failed(failure, "xc_domain_getinfolist");
+  if (count == 0 || info.domain != domid) return 1; /* Xen answers with the next domain when this one is not there */
+  take_facts(facts, &info);
+  return 0;
+}
+
+int control_domains(struct control *control, uint16_t first, unsigned room, struct domain_facts *facts, struct failure *failure)
+{
+  xc_domaininfo_t *batch = malloc(room * sizeof *batch);
+  int count;
+
+  if (!batch) return failed(failure, "malloc");
+  count = xc_domain_getinfolist(control->xc, first, room, batch);
+  if (count < 0) failed(failure, "xc_domain_getinfolist");
+  for (int i = 0; i < count; i++) take_facts(&facts[i], &batch[i]);
+  free(batch);
+  return count;
+}
+
+int control_create(struct control *control, const uint8_t handle[16], const struct domain_limits *limits, uint16_t *domid,
+                   struct failure *failure)
+{
+  struct xen_domctl_createdomain config;
+  uint32_t id = 0; /* 0 asks Xen for a free number */
+  int port;
+
+  memset(&config, 0, sizeof config);
+  memcpy(config.handle, handle, sizeof config.handle);
+  config.max_vcpus = 1;
+  config.max_evtchn_port = limits->max_event_port;
+  config.max_grant_frames = (int32_t)limits->max_grant_frames;
+  config.max_maptrack_frames = 0; /* guests map no grants of others */
+  config.grant_opts = XEN_DOMCTL_GRANT_version(1);
+  if (xc_domain_create(control->xc, &id, &config)) return failed(failure, "xc_domain_create");
+
+  if (xc_domain_max_vcpus(control->xc, id, 1)) {
+    failed(failure, "xc_domain_max_vcpus");
+    goto undo;
+  }
+  if (xc_domain_setmaxmem(control->xc, id, limits->memory_pages * 4)) {
+    failed(failure, "xc_domain_setmaxmem");
+    goto undo;
+  }
+  for (unsigned wanted = STORE_PORT; wanted <= CONSOLE_PORT; wanted++) {
+    port = xc_evtchn_alloc_unbound(control->xc, id, 0);
+    if (port != (int)wanted) {
+      failed_with(failure, "xc_evtchn_alloc_unbound", port < 0 ? errno : EPROTO);
+      goto undo;
+    }
+  }
+  *domid = (uint16_t)id;
+  return 0;
+
+undo:
+  xc_domain_destroy(control->xc, id);
+  return -1;
+}
+
+int control_destroy(struct control *control, uint16_t domid, struct failure *failure)
+{
+  /* Xen goes on by itself where it was preempted; EAGAIN or EBUSY here is the rare rest, and a bound keeps a bug from looping. */
+  for (int attempt = 0; attempt < 1000; attempt++) {
+    if (xc_domain_destroy(control->xc, domid) == 0) return 0;
+    if (errno != EAGAIN && errno != EBUSY) return failed(failure, "xc_domain_destroy");
+  }
+  return failed(failure, "xc_domain_destroy");
+}
+
+int control_pause(struct control *control, uint16_t domid, struct failure *failure)
+{
+  return xc_domain_pause(control->xc, domid) ? failed(failure, "xc_domain_pause") : 0;
+}
+
+int control_unpause(struct control *control, uint16_t domid, struct failure *failure)
+{
+  return xc_domain_unpause(control->xc, domid) ? failed(failure, "xc_domain_unpause") : 0;
+}
+
+/*
+ * Largest extents first: 2 MiB (order 9) is as far as Xen's allocator stays fast when memory is fragmented, and a domain of 4 MiB then costs
+ * two allocations instead of 1,024. An order that runs dry falls back to the next smaller one.
+ */
+int control_populate(struct control *control, uint16_t domid, uint64_t count, uint64_t *mfns, struct failure *failure)
+{
+  enum { LARGEST_ORDER = 9, BATCH = 4096 };
+  xen_pfn_t *extents = malloc(BATCH * sizeof *extents);
+  unsigned order = LARGEST_ORDER;
+  uint64_t have = 0;
+
+  if (!extents) return failed(failure, "malloc");
+  while (have < count) {
+    uint64_t left = (count - have) >> order;
+    unsigned asked = left < BATCH ? (unsigned)left : BATCH;
+    int given = 0;
+
+    if (asked > 0) {
+      for (unsigned i = 0; i < asked; i++) extents[i] = have + ((uint64_t)i << order);
+      given = xc_domain_populate_physmap(control->xc, domid, asked, order, 0, extents);
+      if (given < 0) {
+        failed(failure, "xc_domain_populate_physmap");
+        free(extents);
+        return -1;
+      }
+      for (int i = 0; i < given; i++)
+        for (uint64_t page = 0; page < 1ull << order; page++) mfns[have++] = extents[i] + page;
+    }
+    if ((unsigned)given == asked && asked == BATCH) continue;
+    if (order == 0 && have < count) {
+      free(extents);
+      return failed_with(failure, "xc_domain_populate_physmap", ENOMEM);
+    }
+    if (order > 0) order--;
+  }
+  free(extents);
+  return 0;
+}
+
+int control_grant_frame(struct control *control, uint16_t domid, uint64_t *mfn, struct failure *failure)
+{
+  struct {
+    gnttab_setup_table_t setup;
+    xen_pfn_t frame;
+  } *buffer = xencall_alloc_buffer(control->call, sizeof *buffer);
+  int result = 0;
+
+  if (!buffer) return failed(failure, "xencall_alloc_buffer");
+  memset(buffer, 0, sizeof *buffer);
+  buffer->setup.dom = domid;
+  buffer->setup.nr_frames = 1;
+  set_xen_guest_handle_raw(buffer->setup.frame_list, &buffer->frame);
+  if (xencall3(control->call, __HYPERVISOR_grant_table_op, GNTTABOP_setup_table, (uintptr_t)&buffer->setup, 1)) {
+    result = failed(failure, "GNTTABOP_setup_table");
+  } else if (buffer->setup.status != GNTST_okay) {
+    result = failed_with(failure, "GNTTABOP_setup_table", EINVAL);
+  }
+  *mfn = buffer->frame;
+  xencall_free_buffer(control->call, buffer);
+  return result;
+}
+
+int control_hypercall_page(struct control *control, uint16_t domid, uint64_t mfn, struct failure *failure)
+{
+  struct xen_domctl *domctl = xencall_alloc_buffer(control->call, sizeof *domctl);
+  int result;
+
+  if (!domctl) return failed(failure, "xencall_alloc_buffer");
+  memset(domctl, 0, sizeof *domctl);
+  domctl->cmd = XEN_DOMCTL_hypercall_init;
+  domctl->interface_version = XEN_DOMCTL_INTERFACE_VERSION;
+  domctl->domain = domid;
+  domctl->u.hypercall_init.gmfn = mfn;
+  result = xencall1(control->call, __HYPERVISOR_domctl, (uintptr_t)domctl) ? failed(failure, "XEN_DOMCTL_hypercall_init") : 0;
+  xencall_free_buffer(control->call, domctl);
+  return result;
+}
+
+int control_pin_l4(struct control *control, uint16_t domid, uint64_t mfn, struct failure *failure)
+{
+  struct mmuext_op *operation = xencall_alloc_buffer(control->call, sizeof *operation);
+  int result;
+
+  if (!operation) return failed(failure, "xencall_alloc_buffer");
+  memset(operation, 0, sizeof *operation);
+  operation->cmd = MMUEXT_PIN_L4_TABLE;
+  operation->arg1.mfn = mfn;
+  result = xencall4(control->call, __HYPERVISOR_mmuext_op, (uintptr_t)operation, 1, 0, domid) ? failed(failure, "MMUEXT_PIN_L4_TABLE") : 0;
+  xencall_free_buffer(control->call, operation);
+  return result;
+}
+
+int control_set_start(struct control *control, uint16_t domid, uint64_t entry, uint64_t stack, uint64_t start_info, uint64_t l4_mfn,
+                      struct failure *failure)
+{
+  vcpu_guest_context_any_t *context = calloc(1, sizeof *context);
+  vcpu_guest_context_x86_64_t *state;
+  int result;
+
+  if (!context) return failed(failure, "calloc");
+  state = &context->x64;
+  state->flags = VGCF_in_kernel | VGCF_online;
+  state->user_regs.rip = entry;
+  state->user_regs.rsp = stack;
+  state->user_regs.rsi = start_info;
+  state->user_regs.rflags = 1u << 9; /* interrupt flag; real interrupts stay on, events are masked in shared_info */
+  state->user_regs.cs = FLAT_KERNEL_CS;
+  state->user_regs.ss = FLAT_KERNEL_SS;
+  state->user_regs.ds = state->user_regs.es = state->user_regs.fs = state->user_regs.gs = FLAT_KERNEL_DS;
+  state->kernel_ss = FLAT_KERNEL_SS;
+  state->kernel_sp = stack;
+  state->ctrlreg[3] = l4_mfn << 12;
+  result = xc_vcpu_setcontext(control->xc, domid, 0, context) ? failed(failure, "xc_vcpu_setcontext") : 0;
+  free(context);
+  return result;
+}

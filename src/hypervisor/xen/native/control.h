@@ -1,0 +1,83 @@
+/*
+ * The privileged calls of a toolstack, as this project needs them: the only door to libxenctrl, whose interface changes with every Xen
+ * release. control.c alone includes xenctrl.h; what it offers here uses plain types, so that a new Xen means a new control.c.
+ *
+ * None of these is safe to call for one `struct control` from two threads at once, except that libxenctrl's own handle may be shared.
+ */
+#ifndef SHOAL_CONTROL_H
+#define SHOAL_CONTROL_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "failure.h"
+
+struct control;
+
+/* Guest ports of the two event channels that create_domain allocates first; Xen hands out the lowest free number, 0 is never valid. */
+#define STORE_PORT 1u
+#define CONSOLE_PORT 2u
+
+struct machine_facts {
+  unsigned major, minor;
+  char extra[16]; /* ".7", NUL terminated */
+  uint64_t total_kib, free_kib;
+  uint32_t cpus;
+  uint32_t domains; /* dom0 included */
+};
+
+#define DOMAIN_DYING 1u
+#define DOMAIN_SHUTDOWN 2u
+#define DOMAIN_PAUSED 4u
+
+struct domain_facts {
+  uint16_t domid;
+  uint8_t flags;           /* DOMAIN_* */
+  uint8_t shutdown_reason; /* SHUTDOWN_* of xen/sched.h; only with DOMAIN_SHUTDOWN */
+  uint8_t handle[16];
+  uint64_t total_pages, max_pages;
+  uint64_t cpu_time_ns;
+  uint64_t shared_info_mfn;
+};
+
+struct domain_limits {
+  uint64_t memory_pages;
+  uint32_t max_event_port; /* largest port number */
+  uint32_t max_grant_frames;
+};
+
+/* Opens libxenctrl and libxencall; NULL with `failure` outside dom0. */
+struct control *control_open(struct failure *failure);
+void control_close(struct control *control);
+
+int control_machine(struct control *control, struct machine_facts *facts, struct failure *failure);
+
+/* One domain into *facts; returns 1 when there is none of that number. */
+int control_domain(struct control *control, uint16_t domid, struct domain_facts *facts, struct failure *failure);
+/* Up to `room` domains numbered >= first, in order; returns how many, or -1. */
+int control_domains(struct control *control, uint16_t first, unsigned room, struct domain_facts *facts, struct failure *failure);
+
+/*
+ * A paused, empty PV domain with one vCPU, its memory limit, and the event channels STORE_PORT and CONSOLE_PORT bound to dom0's side.
+ * On failure there is no domain.
+ */
+int control_create(struct control *control, const uint8_t handle[16], const struct domain_limits *limits, uint16_t *domid,
+                   struct failure *failure);
+/* Frees what the domain owns. May take seconds for a domain of many GiB. A domain that is not there is ESRCH. */
+int control_destroy(struct control *control, uint16_t domid, struct failure *failure);
+int control_pause(struct control *control, uint16_t domid, struct failure *failure);
+int control_unpause(struct control *control, uint16_t domid, struct failure *failure);
+
+/* Gives the domain `count` pages, guest frames 0 and up; mfns[i] receives the machine frame of guest frame i. ENOMEM when Xen has no more. */
+int control_populate(struct control *control, uint16_t domid, uint64_t count, uint64_t *mfns, struct failure *failure);
+/* Machine frame of the first frame of the domain's grant table (version 1). */
+int control_grant_frame(struct control *control, uint16_t domid, uint64_t *mfn, struct failure *failure);
+/* Has Xen write its hypercall stubs into the page. */
+int control_hypercall_page(struct control *control, uint16_t domid, uint64_t mfn, struct failure *failure);
+/* Validates the whole tree of page tables and holds it. No page of it may still be mapped writable anywhere. */
+int control_pin_l4(struct control *control, uint16_t domid, uint64_t mfn, struct failure *failure);
+/* State of vCPU 0 at its first instruction; everything else is zero. */
+int control_set_start(struct control *control, uint16_t domid, uint64_t entry, uint64_t stack, uint64_t start_info, uint64_t l4_mfn,
+                      struct failure *failure);
+
+#endif
