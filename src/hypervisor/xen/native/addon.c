@@ -80,7 +80,7 @@ static napi_value js_close(napi_env env, napi_callback_info info)
   return NULL;
 }
 
-/* machine(): {major, minor, extra, totalKib, freeKib, cpus, domains}. */
+/* machine(): {major, minor, extra, totalKib, freeKib, cpus}. */
 static napi_value js_machine(napi_env env, napi_callback_info info)
 {
   struct addon *addon = opened_addon(env);
@@ -98,7 +98,6 @@ static napi_value js_machine(napi_env env, napi_callback_info info)
   set_property(env, result, "totalKib", number_value(env, (double)facts.total_kib));
   set_property(env, result, "freeKib", number_value(env, (double)facts.free_kib));
   set_property(env, result, "cpus", number_value(env, facts.cpus));
-  set_property(env, result, "domains", number_value(env, facts.domains));
   return result;
 }
 

@@ -56,9 +56,7 @@ int control_machine(struct control *control, struct machine_facts *facts, struct
 {
   xc_physinfo_t physical;
   xen_extraversion_t extra;
-  xc_domaininfo_t batch[64];
-  uint32_t next = 0;
-  int version, count;
+  int version;
 
   memset(&physical, 0, sizeof physical);
   if (xc_physinfo(control->xc, &physical)) return failed(failure, "xc_physinfo");
@@ -72,13 +70,6 @@ int control_machine(struct control *control, struct machine_facts *facts, struct
   facts->total_kib = physical.total_pages * 4;
   facts->free_kib = (physical.free_pages - physical.outstanding_pages) * 4;
   facts->cpus = physical.nr_cpus;
-  facts->domains = 0;
-  do {
-    count = xc_domain_getinfolist(control->xc, next, 64, batch);
-    if (count < 0) return failed(failure, "xc_domain_getinfolist");
-    facts->domains += (uint32_t)count;
-    if (count > 0) next = batch[count - 1].domain + 1u;
-  } while (count == 64);
   return 0;
 }
 

@@ -23,7 +23,6 @@ struct machine_facts {
   char extra[16]; /* ".7", NUL terminated */
   uint64_t total_kib, free_kib;
   uint32_t cpus;
-  uint32_t domains; /* dom0 included */
 };
 
 #define DOMAIN_DYING 1u

@@ -1,0 +1,135 @@
+/**
+ * The addon's functions as TypeScript sees them (built from native/, which says what each does), and its errors as ShoalErrors.
+ */
+import { createRequire } from 'node:module';
+import { ShoalError, type ErrorOptions } from '../../model/errors.ts';
+
+export interface NativeMachine {
+  major: number;
+  minor: number;
+  extra: string;
+  totalKib: number;
+  freeKib: number;
+  cpus: number;
+}
+
+export interface NativeDomain {
+  domid: number;
+  /** The 16 bytes of its uuid. */
+  handle: Buffer;
+  /** domainFlags below. */
+  flags: number;
+  shutdownReason: number;
+  totalPages: number;
+  cpuTimeNs: bigint;
+}
+
+export const domainFlags = { dying: 1, shutdown: 2, paused: 4 } as const;
+/** Reasons of xen/sched.h. */
+export const shutdownReasons = ['poweroff', 'reboot', 'suspend', 'crash', 'watchdog'] as const;
+
+export interface NativeLink {
+  index: number;
+  name: string;
+  /** Link index of its bridge; 0 when it is in none. */
+  master: number;
+  kind: string;
+  /** 1 in the news that it went away. */
+  gone: number;
+}
+
+export interface NativeNeighbour {
+  index: number;
+  ipv4: string;
+  mac: string;
+}
+
+export interface Built {
+  storeMfn: number;
+  consoleMfn: number;
+}
+
+export interface Native {
+  open(): void;
+  close(): void;
+  machine(): NativeMachine;
+  create(handle: Uint8Array, memoryPages: number, maxEventPort: number, maxGrantFrames: number): number;
+  build(
+    domid: number, memoryPages: number, image: Uint8Array, imageMemoryBytes: number, virtBase: bigint, entry: bigint,
+    hypercallPage: bigint | undefined, commandLine: string, apart: boolean,
+  ): Built | Promise<Built>;
+  destroy(domid: number, apart: boolean): object | Promise<object>;
+  pause(domid: number): void;
+  unpause(domid: number): void;
+  domain(domid: number): NativeDomain | undefined;
+  domains(): NativeDomain[];
+  changedDomains(): number[];
+  readConsole(domid: number, mfn: number, cursor: number): { text: Buffer; cursor: number };
+  writeConsole(domid: number, mfn: number, text: Uint8Array): number;
+  links(): NativeLink[];
+  neighbours(): NativeNeighbour[];
+  attachVif(vif: number, bridge: number, root: number, wayToShard: number, mac: Uint8Array, addresses: Uint8Array): void;
+  detachVif(vif: number, bridge: number, root: number, wayToShard: number, mac: Uint8Array, addresses: Uint8Array): void;
+  createBridge(name: string): number;
+  createPair(rootSide: string, shardSide: string): [number, number];
+  joinShard(root: number, rootSide: number, shard: number, shardSide: number): void;
+  deleteLink(index: number): void;
+  watchLinks(listener: (links: NativeLink[] | undefined) => void): void;
+}
+
+/** Throws HYPERVISOR_UNAVAILABLE when the addon or the Xen libraries it needs are not there. */
+export function loadNative(path: string): Native {
+  try {
+    return createRequire(import.meta.url ?? __filename)(path) as Native;
+  } catch (cause) {
+    throw new ShoalError('HYPERVISOR_UNAVAILABLE', `the Xen addon ${path} cannot be loaded`, { cause });
+  }
+}
+
+interface NativeFailure {
+  message: string;
+  call: string;
+  errno: string;
+}
+
+function isFailure(thrown: unknown): thrown is NativeFailure {
+  return thrown instanceof Error && 'call' in thrown && 'errno' in thrown;
+}
+
+/** The errno symbol of a failed native call; undefined for anything else that was thrown. */
+export const failureErrno = (thrown: unknown): string | undefined => (isFailure(thrown) ? thrown.errno : undefined);
+
+/** A failed native call as a ShoalError that names what was being done, call and errno. Anything else is passed through. */
+export function nativeError(thrown: unknown, doing: string): unknown {
+  if (!isFailure(thrown)) return thrown;
+  const { call, errno } = thrown;
+  const options: ErrorOptions = { data: { call, errno }, cause: thrown };
+  const text = `${doing}: ${thrown.message} (${errno})`;
+  if (call === 'xc_interface_open' || call === 'xencall_open' || call.endsWith('_open')) {
+    return new ShoalError('HYPERVISOR_UNAVAILABLE', text, options);
+  }
+  if (call === 'layout') {
+    if (errno === 'ENOSPC') return new ShoalError('IMAGE_TOO_LARGE', `${doing}: the image and its boot data do not fit into the memory of the VM`, options);
+    if (errno === 'EINVAL') return new ShoalError('IMAGE_UNSUPPORTED', `${doing}: an address of the image is none that a PV kernel can have`, options);
+  }
+  if (errno === 'ENOMEM') return new ShoalError('HOST_NOT_ENOUGH_FREE_MEMORY', text, options);
+  if (errno === 'ENOSPC' && call.startsWith('xc_')) return new ShoalError('HOST_LIMIT', text, options);
+  return new ShoalError('HYPERCALL_FAILED', text, options);
+}
+
+/** Runs a native call and turns its failure into a ShoalError. */
+export function calling<T>(doing: string, work: () => T): T {
+  try {
+    return work();
+  } catch (thrown) {
+    throw nativeError(thrown, doing);
+  }
+}
+
+export async function callingAsync<T>(doing: string, work: () => T | Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (thrown) {
+    throw nativeError(thrown, doing);
+  }
+}
