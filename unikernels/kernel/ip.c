@@ -1,0 +1,173 @@
+/*
+ * lwIP on device 0: the address from the command line, frames in and out, checksums. A frame is copied once in each direction: in,
+ * because its page goes back to the other end at once and is never judged while that end can still write to it; out, because
+ * transmit buffers are granted once and for all.
+ */
+#include "ip.h"
+#include "config.h"
+#include "random.h"
+#include "lwip/dhcp.h"
+#include "lwip/etharp.h"
+#include "lwip/init.h"
+#include "lwip/pbuf.h"
+#include "lwip/priv/tcp_priv.h"
+#include "netif/ethernet.h"
+
+#define CHECKED_BY_DEVICE (NETIF_CHECKSUM_CHECK_TCP | NETIF_CHECKSUM_CHECK_UDP)
+/* lwIP gives an ARP entry up after ARP_MAXPENDING (5) seconds without an answer. */
+#define ARP_MAXPENDING_SECONDS 7
+
+static struct netif netif;
+static struct shoal_net *device;
+static void (*when_ready)(void);
+static bool by_dhcp;
+
+void *ip_calloc(size_t count, size_t size_bytes) {
+  size_t all;
+  if (__builtin_mul_overflow(count, size_bytes, &all)) return NULL;
+  void *memory = shoal_alloc(all);
+  if (memory != NULL) memset(memory, 0, all);
+  return memory;
+}
+
+uint32_t ip_random(void) {
+  uint32_t value;
+  shoal_random(&value, sizeof value);
+  return value;
+}
+
+uint32_t ip_tcp_sequence(const ip_addr_t *local, uint16_t local_port, const ip_addr_t *remote, uint16_t remote_port) {
+  struct {
+    ip_addr_t local, remote;
+    uint16_t local_port, remote_port;
+  } connection;
+  memset(&connection, 0, sizeof connection);
+  connection.local = *local;
+  connection.remote = *remote;
+  connection.local_port = local_port;
+  connection.remote_port = remote_port;
+  /* RFC 6528: a clock of 4 microseconds plus a keyed hash of the connection. */
+  return (uint32_t)(shoal_now_ns() / 4000) + (uint32_t)random_keyed_hash(&connection, sizeof connection);
+}
+
+static uint16_t big_endian16(const uint8_t *at) { return (uint16_t)(at[0] << 8 | at[1]); }
+
+static err_t send_frame(struct netif *from, struct pbuf *packet) {
+  (void)from;
+  if (packet->tot_len > SHOAL_NET_FRAME_BYTES) return ERR_IF;
+  uint8_t *room = shoal_net_reserve(device);
+  if (room == NULL) return ERR_MEM;
+  pbuf_copy_partial(packet, room, packet->tot_len, 0);
+  /* An ARP request (operation 1) has lwIP count seconds for its retries. */
+  if (packet->tot_len >= 42 && big_endian16(room + 12) == ETHTYPE_ARP && big_endian16(room + 20) == 1) {
+    ip_timers_need_seconds(ARP_MAXPENDING_SECONDS);
+  }
+  shoal_net_commit(device, packet->tot_len, 0);
+  return ERR_OK;
+}
+
+static void on_frame(void *context, const uint8_t *frame, size_t length_bytes, uint32_t flags) {
+  (void)context;
+  struct pbuf *packet = pbuf_alloc(PBUF_RAW, (u16_t)length_bytes, PBUF_RAM);
+  if (packet == NULL) return; /* a full guest drops frames, as a full wire does */
+  memcpy(packet->payload, frame, length_bytes);
+  const uint8_t *bytes = packet->payload;
+  ip_timers_catch_up();
+  /* A fragment (more to come, or an offset) has lwIP count seconds for its reassembly. */
+  if (length_bytes >= 34 && big_endian16(bytes + 12) == ETHTYPE_IP && (big_endian16(bytes + 20) & 0x3fff) != 0) {
+    ip_timers_need_seconds(IP_REASS_MAXAGE + 1);
+  }
+  uint16_t checks = flags & SHOAL_NET_CSUM_VALID ? NETIF_CHECKSUM_ENABLE_ALL & ~CHECKED_BY_DEVICE : NETIF_CHECKSUM_ENABLE_ALL;
+  NETIF_SET_CHECKSUM_CTRL(&netif, checks);
+  if (netif.input(packet, &netif) != ERR_OK) pbuf_free(packet);
+  if (by_dhcp) ip_timers_check_dhcp();
+}
+
+static void on_writable(void *context) {
+  (void)context;
+  tcp_txnow();
+}
+
+static void on_down(void *context) {
+  (void)context;
+  netif_set_link_down(&netif);
+}
+
+static void tell_ready(void) {
+  const uint8_t *ip = (const uint8_t *)&netif_ip4_addr(&netif)->addr;
+  const uint8_t *gw = (const uint8_t *)&netif_ip4_gw(&netif)->addr;
+  const uint8_t *mac = netif.hwaddr;
+  uint32_t mask = lwip_ntohl(netif_ip4_netmask(&netif)->addr);
+  unsigned bits = mask == 0 ? 0 : 32 - (unsigned)__builtin_ctz(mask);
+  shoal_print("net 0: up after %u us, ip %u.%u.%u.%u/%u gw %u.%u.%u.%u mac %02x:%02x:%02x:%02x:%02x:%02x\n",
+              (unsigned)(shoal_now_ns() / 1000), ip[0], ip[1], ip[2], ip[3], bits, gw[0], gw[1], gw[2], gw[3], mac[0], mac[1],
+              mac[2], mac[3], mac[4], mac[5]);
+  if (when_ready != NULL) when_ready();
+}
+
+static void on_up(void *context, const uint8_t *mac) {
+  (void)context;
+  memcpy(netif.hwaddr, mac, 6);
+  netif_set_link_up(&netif); /* lwIP announces the address with a gratuitous ARP request */
+  if (by_dhcp) {
+    if (netif_dhcp_data(&netif) == NULL && dhcp_start(&netif) != ERR_OK) shoal_print("net 0: DHCP does not start\n");
+    ip_timers_check_dhcp();
+  } else {
+    tell_ready();
+  }
+}
+
+static void on_address(struct netif *changed) {
+  if (by_dhcp && !ip4_addr_isany_val(*netif_ip4_addr(changed))) tell_ready();
+}
+
+static err_t init_netif(struct netif *to) {
+  to->name[0] = 'n';
+  to->name[1] = 'e';
+  to->output = etharp_output;
+  to->linkoutput = send_frame;
+  to->mtu = SHOAL_NET_MTU_BYTES;
+  to->hwaddr_len = 6;
+  to->flags = NETIF_FLAG_BROADCAST | NETIF_FLAG_ETHARP | NETIF_FLAG_ETHERNET;
+  return ERR_OK;
+}
+
+/* Reads the words ip= and gw=. */
+static bool read_words(uint32_t *address, uint32_t *mask, uint32_t *gateway) {
+  const char *ip = shoal_config("ip");
+  const char *gw = shoal_config("gw");
+  *address = *mask = *gateway = 0;
+  if (ip == NULL) {
+    shoal_print("net 0: no ip= on the command line; no network\n");
+    return false;
+  }
+  by_dhcp = strcmp(ip, "dhcp") == 0;
+  if (by_dhcp) return true;
+  if (!config_parse_host(ip, address, mask)) {
+    shoal_print("net 0: ip=%s is neither dhcp nor A.B.C.D/LEN; no network\n", ip);
+    return false;
+  }
+  if (gw != NULL && (!config_parse_ipv4(gw, gateway) || ((*gateway ^ *address) & *mask) != 0)) {
+    shoal_print("net 0: gw=%s is no address in the network of ip=%s; no network\n", gw, ip);
+    return false;
+  }
+  return true;
+}
+
+bool shoal_ip_start(void (*ready)(void)) {
+  static const struct shoal_net_events events = {.up = on_up, .down = on_down, .frame = on_frame, .writable = on_writable};
+  uint32_t address, mask, gateway;
+  if (!read_words(&address, &mask, &gateway)) return false;
+  when_ready = ready;
+  lwip_init();
+  ip4_addr_t ip = {lwip_htonl(address)}, netmask = {lwip_htonl(mask)}, gw = {lwip_htonl(gateway)};
+  netif_add(&netif, &ip, &netmask, &gw, NULL, init_netif, ethernet_input);
+  netif_set_default(&netif);
+  netif_set_status_callback(&netif, on_address);
+  netif_set_hostname(&netif, shoal_config("name"));
+  netif_set_up(&netif);
+  ip_timers_start(by_dhcp ? &netif : NULL);
+  device = shoal_net_open(0, &events, NULL);
+  if (device == NULL) shoal_print("net 0: no such device\n");
+  return device != NULL;
+}

@@ -1,0 +1,88 @@
+/*
+ * One network device on Xen's netif ring protocol (xen/io/netif.h). netfront.c moves frames over rings and knows nothing of how
+ * the two ends found each other; netfront_store.c does that by the store. A device whose rings, grants and event channel were laid
+ * out by the builder needs a third file beside it that fills struct netfront_link, and nothing else.
+ */
+#ifndef KERNEL_NETFRONT_H
+#define KERNEL_NETFRONT_H
+
+#include "shoal.h"
+#include <xen/xen.h>
+#include <xen/grant_table.h>
+#include "barrier.h"
+#include <xen/io/netif.h>
+#include "loop.h"
+
+_Static_assert(sizeof(struct netif_tx_request) == 12 && sizeof(struct netif_tx_response) == 4, "netif ABI");
+_Static_assert(sizeof(struct netif_rx_request) == 8 && sizeof(struct netif_rx_response) == 8, "netif ABI");
+
+#define NETFRONT_DEVICES 4u
+/* Most buffers in each direction; a small guest has fewer (see netfront_init). */
+#define NETFRONT_BUFFERS_MAX 128u
+#define NETFRONT_BUFFERS_MIN 8u
+/* Two transmit buffers share a page: a frame fits in half of one. A receive buffer is a page, for the protocol has no offset. */
+#define NETFRONT_TX_BYTES 2048u
+
+/* What both ends must know of each other to exchange frames. */
+struct netfront_link {
+  domid_t backend;
+  uint32_t port;
+  grant_ref_t tx_ring_ref, rx_ring_ref;
+  uint8_t mac[6];
+};
+
+struct netfront_buffer {
+  uint8_t *bytes;
+  grant_ref_t ref;
+  uint16_t offset; /* in its page */
+  bool lent;       /* the backend has it */
+};
+
+struct shoal_net {
+  unsigned index;
+  const struct shoal_net_events *events;
+  void *context;
+  struct netfront_link link;
+  bool linked;  /* rings are set up */
+  bool sending; /* the application was told that it can send */
+  bool broken;  /* the backend broke the protocol: the device is not used any more */
+
+  netif_tx_front_ring_t tx;
+  netif_rx_front_ring_t rx;
+  RING_IDX tx_pushed, rx_pushed; /* our own copy of req_prod: the shared one can be written by the backend */
+  unsigned buffer_count;
+  struct netfront_buffer tx_buffers[NETFRONT_BUFFERS_MAX], rx_buffers[NETFRONT_BUFFERS_MAX];
+  uint16_t tx_free[NETFRONT_BUFFERS_MAX]; /* stack of ids */
+  unsigned tx_free_count;
+  bool tx_starved, rx_skipping;
+  struct loop_batch batch;
+  struct shoal_timer again;
+};
+
+/* Allocates rings and buffers: a sixteenth of the guest's pages, within the limits above, for each direction. */
+bool netfront_init(struct shoal_net *net, unsigned index, const struct shoal_net_events *events, void *context);
+
+/* Fresh rings, granted to `backend`, with all receive buffers posted and an event channel: fills net->link but for the MAC.
+ * May be called again after netfront_unlink. */
+bool netfront_link(struct shoal_net *net, domid_t backend);
+
+/* Takes the rings back. The backend must have left them. */
+void netfront_unlink(struct shoal_net *net);
+
+/* The address is known: frames can be sent (they wait in the ring until the backend looks). */
+void netfront_up(struct shoal_net *net, const uint8_t mac[6]);
+void netfront_down(struct shoal_net *net);
+
+/* Takes what the backend has put into the rings. */
+void netfront_poll(struct shoal_net *net);
+
+/* Fault injection: fills both rings with garbage and notifies the backend. */
+void netfront_scribble(struct shoal_net *net);
+
+/* The open device, or NULL. */
+struct shoal_net *netfront_device(unsigned index);
+
+/* The domain in "/local/domain/N/…". */
+bool netfront_parse_backend(const char *path, domid_t *domain);
+
+#endif

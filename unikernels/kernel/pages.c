@@ -1,0 +1,65 @@
+/*
+ * First-fit page allocator over a bitmap (1 = taken). Guests have 256 to a few thousand pages and allocate pages rarely (the heap
+ * keeps its own), so a scan is fast enough and the bitmap costs 32 bytes a MiB.
+ */
+#include "pages.h"
+
+static uint8_t *base;
+static uint8_t *taken;
+static size_t total, free_count, hint;
+
+static bool is_taken(size_t index) { return taken[index / 8] >> (index % 8) & 1; }
+
+static void mark(size_t index, bool as_taken) {
+  if (is_taken(index) == as_taken) return;
+  taken[index / 8] ^= (uint8_t)(1u << (index % 8));
+  free_count = as_taken ? free_count - 1 : free_count + 1;
+}
+
+void pages_init(void *first, size_t count, uint8_t *bitmap) {
+  base = first;
+  taken = bitmap;
+  total = count;
+  free_count = 0;
+  hint = 0;
+  memset(bitmap, 0xff, (count + 7) / 8);
+}
+
+void pages_mark_free(size_t index, size_t count) {
+  for (; count > 0 && index < total; index++, count--) mark(index, false);
+  hint = 0;
+}
+
+void pages_mark_taken(size_t index, size_t count) {
+  for (; count > 0 && index < total; index++, count--) mark(index, true);
+}
+
+void *pages_alloc(size_t count) {
+  if (count == 0 || count > free_count) return NULL;
+  size_t run = 0;
+  for (size_t i = hint; i < total; i++) {
+    if (is_taken(i)) {
+      run = 0;
+      continue;
+    }
+    if (++run < count) continue;
+    size_t start = i + 1 - count;
+    pages_mark_taken(start, count);
+    if (start == hint) hint = i + 1;
+    return base + start * PAGE_BYTES;
+  }
+  return NULL;
+}
+
+void pages_free(void *pages, size_t count) {
+  size_t index = (size_t)((uint8_t *)pages - base) / PAGE_BYTES;
+  if ((uintptr_t)pages % PAGE_BYTES != 0 || index >= total || count > total - index) shoal_panic("pages: %p is not ours", pages);
+  for (size_t i = 0; i < count; i++) {
+    if (!is_taken(index + i)) shoal_panic("pages: %p freed twice", pages);
+    mark(index + i, false);
+  }
+  if (index < hint) hint = index;
+}
+
+size_t pages_free_count(void) { return free_count; }
+size_t pages_total_count(void) { return total; }

@@ -1,0 +1,107 @@
+/*
+ * The same application as a Linux process, for sanitizers, fuzzing and comparison:
+ *   ping-linux TAP WORD...     TAP: name of a TAP device, or fd:N;  WORD: as on a guest's command line
+ * The console is standard output; SIGTERM and SIGINT power the guest off, a panic aborts.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/random.h>
+#include <time.h>
+#include <unistd.h>
+#include "config.h"
+#include "loop.h"
+#include "platform.h"
+#include "process.h"
+#include "random.h"
+
+static uint64_t start_ns;
+
+static uint64_t read_clock_ns(clockid_t clock) {
+  struct timespec now;
+  clock_gettime(clock, &now);
+  return (uint64_t)now.tv_sec * 1000000000ull + (uint64_t)now.tv_nsec;
+}
+
+void clock_start(void) { start_ns = read_clock_ns(CLOCK_MONOTONIC); }
+uint64_t shoal_now_ns(void) { return read_clock_ns(CLOCK_MONOTONIC) - start_ns; }
+uint64_t shoal_wall_ns(void) { return read_clock_ns(CLOCK_REALTIME); }
+
+void *shoal_alloc(size_t size_bytes) { return malloc(size_bytes); }
+void shoal_free(void *memory) { free(memory); }
+
+struct shoal_memory shoal_memory(void) {
+  size_t page = (size_t)sysconf(_SC_PAGESIZE);
+  return (struct shoal_memory){(size_t)sysconf(_SC_PHYS_PAGES) * page, (size_t)sysconf(_SC_AVPHYS_PAGES) * page};
+}
+
+void platform_console_write(const char *text, size_t length) {
+  while (length > 0) {
+    ssize_t written = write(STDOUT_FILENO, text, length);
+    if (written < 0 && errno != EINTR) return;
+    if (written > 0) text += written, length -= (size_t)written;
+  }
+}
+
+void platform_crash(void) { abort(); }
+
+void shoal_shutdown(enum shoal_shutdown how) { exit(how == SHOAL_POWEROFF ? 0 : 64); }
+
+bool shoal_misbehave(const char *how) {
+  if (strcmp(how, "null") == 0) {
+    volatile int *volatile nowhere = NULL;
+    *nowhere = 1;
+  } else if (strcmp(how, "assert") == 0) {
+    shoal_panic("assertion failed: asked for by crash=assert");
+  } else if (strcmp(how, "hang") == 0) {
+    for (;;) pause();
+  }
+  return false;
+}
+
+bool platform_handle_events(void) {
+  struct pollfd poll_tap = {.fd = tap_descriptor(), .events = POLLIN};
+  if (poll_tap.fd < 0 || poll(&poll_tap, 1, 0) <= 0) return false;
+  tap_read();
+  return true;
+}
+
+void platform_wait(uint64_t due_ns) {
+  struct pollfd poll_tap = {.fd = tap_descriptor(), .events = POLLIN};
+  uint64_t now = shoal_now_ns();
+  if (due_ns <= now) return;
+  uint64_t rest = due_ns - now;
+  struct timespec limit = {.tv_sec = (time_t)(rest / 1000000000ull), .tv_nsec = (long)(rest % 1000000000ull)};
+  ppoll(&poll_tap, 1, due_ns == TIMER_NEVER ? NULL : &limit, NULL);
+}
+
+static void on_signal(int signal_number) {
+  (void)signal_number;
+  _exit(0);
+}
+
+int main(int count, char **words) {
+  char line[CONFIG_LINE_BYTES];
+  size_t length = 0;
+  uint8_t seed[32];
+  if (count < 2) {
+    fprintf(stderr, "usage: %s TAP|fd:N WORD...\n", words[0]);
+    return 2;
+  }
+  for (int i = 2; i < count; i++) length += shoal_format(line + length, sizeof line - length, "%s ", words[i]);
+  if (length >= sizeof line) {
+    fprintf(stderr, "%s: more than %u bytes of words\n", words[0], CONFIG_LINE_BYTES - 1);
+    return 2;
+  }
+  signal(SIGTERM, on_signal);
+  signal(SIGINT, on_signal);
+  clock_start();
+  if (getrandom(seed, sizeof seed, 0) == (ssize_t)sizeof seed) random_stir(seed, sizeof seed);
+  config_init(line, length);
+  tap_open(words[1]);
+  shoal_print("%s %s: a Linux process\n", shoal_app.name, shoal_app.version);
+  shoal_app.start();
+  loop_run();
+}
