@@ -1,0 +1,143 @@
+/**
+ * The host agent's configuration file: JSON, read once at the start. A field that is not known is refused, for it is a spelling mistake or meant
+ * for another version, and either way not what the operator thinks it is.
+ */
+import { formatIpv4, parseIpv4, type Network, type Subnet } from '../host/networks.ts';
+import { ShoalError } from '../model/errors.ts';
+
+export interface AgentConfig {
+  listen: { host: string; port: number };
+  /** PEM files; undefined only with `"tls": false`. */
+  tls: { certFile: string; keyFile: string } | undefined;
+  passwordFile: string;
+  stateDir: string;
+  networks: Network[];
+  hypervisor: 'xen' | 'sim';
+  /** Memory of the simulated host. */
+  simTotalKib: number | undefined;
+  /** Launches at once; undefined leaves it to the agent. */
+  launches: number | undefined;
+  memoryReserveKib: number | undefined;
+  /** Address under which clients reach this host; undefined takes the first of its interfaces. */
+  address: string | undefined;
+}
+
+const invalid = (field: string, why: string): ShoalError =>
+  new ShoalError('CONFIG_INVALID', `Configuration: "${field}" ${why}.`, { data: { field } });
+
+/** One object of the file: every field is taken once by the kind it must have, and what is left at the end is refused. */
+class Fields {
+  readonly #path: string;
+  readonly #left: Map<string, unknown>;
+
+  constructor(value: unknown, path: string) {
+    if (typeof value !== 'object' || value === null || Array.isArray(value)) throw invalid(path || 'the file', 'must be a JSON object');
+    this.#path = path === '' ? '' : `${path}.`;
+    this.#left = new Map(Object.entries(value));
+  }
+
+  take(name: string): unknown {
+    const value = this.#left.get(name);
+    this.#left.delete(name);
+    return value;
+  }
+
+  string(name: string): string | undefined {
+    const value = this.take(name);
+    if (value === undefined || (typeof value === 'string' && value !== '')) return value;
+    throw invalid(this.#path + name, 'must be a text that is not empty');
+  }
+
+  need(name: string): string {
+    const value = this.string(name);
+    if (value === undefined) throw invalid(this.#path + name, 'is needed');
+    return value;
+  }
+
+  integer(name: string, min: number, max: number): number | undefined {
+    const value = this.take(name);
+    if (value === undefined) return undefined;
+    if (Number.isSafeInteger(value) && (value as number) >= min && (value as number) <= max) return value as number;
+    throw invalid(this.#path + name, `must be a whole number from ${min} to ${max}`);
+  }
+
+  boolean(name: string): boolean | undefined {
+    const value = this.take(name);
+    if (value === undefined || typeof value === 'boolean') return value;
+    throw invalid(this.#path + name, 'must be true or false');
+  }
+
+  end(): void {
+    const [unknown] = this.#left.keys();
+    if (unknown !== undefined) throw invalid(this.#path + unknown, 'is not a field of this version');
+  }
+}
+
+/** Throws CONFIG_INVALID. */
+export function parseAgentConfig(text: string): AgentConfig {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (error) {
+    throw new ShoalError('CONFIG_INVALID', `The configuration is not JSON: ${(error as Error).message}`, { cause: error });
+  }
+  const fields = new Fields(value, '');
+  const listen = new Fields(fields.take('listen'), 'listen');
+  const config: AgentConfig = {
+    listen: { host: listen.string('host') ?? '0.0.0.0', port: listen.integer('port', 0, 65_535) ?? 443 },
+    tls: fields.boolean('tls') === false ? undefined : { certFile: fields.need('certFile'), keyFile: fields.need('keyFile') },
+    passwordFile: fields.need('passwordFile'),
+    stateDir: fields.need('stateDir'),
+    networks: networksOf(fields.take('networks')),
+    hypervisor: hypervisorOf(fields.string('hypervisor') ?? 'xen'),
+    simTotalKib: fields.integer('simTotalKib', 1024, 2 ** 40),
+    launches: fields.integer('launches', 1, 64),
+    memoryReserveKib: fields.integer('memoryReserveKib', 0, 2 ** 30),
+    address: fields.string('address'),
+  };
+  listen.end();
+  fields.end();
+  return config;
+}
+
+function hypervisorOf(name: string): AgentConfig['hypervisor'] {
+  if (name === 'xen' || name === 'sim') return name;
+  throw invalid('hypervisor', 'must be "xen" or "sim"');
+}
+
+function networksOf(value: unknown): Network[] {
+  if (!Array.isArray(value)) throw invalid('networks', 'must be a list');
+  const networks = value.map((each, i) => networkOf(new Fields(each, `networks[${i}]`), `networks[${i}]`));
+  networks.forEach(({ name }, i) => {
+    if (networks.findIndex((other) => other.name === name) !== i) throw invalid(`networks[${i}].name`, `"${name}" is given twice`);
+  });
+  return networks;
+}
+
+function networkOf(fields: Fields, path: string): Network {
+  const name = fields.need('name');
+  const bridge = fields.need('bridge');
+  const texts = { cidr: fields.string('cidr'), gateway: fields.string('gateway'), first: fields.string('first'), last: fields.string('last') };
+  fields.end();
+  const given = Object.values(texts).filter((text) => text !== undefined).length;
+  if (given === 0) return { name, bridge, subnet: undefined };
+  if (given < 4) throw invalid(path, 'needs cidr, gateway, first and last together, or none of them');
+  return { name, bridge, subnet: subnetOf(texts as Record<keyof typeof texts, string>, path) };
+}
+
+function subnetOf(texts: { cidr: string; gateway: string; first: string; last: string }, path: string): Subnet {
+  const [baseText = '', prefixText = ''] = texts.cidr.split('/');
+  const base = parseIpv4(baseText);
+  const prefix = /^\d{1,2}$/.test(prefixText) ? Number(prefixText) : 0;
+  if (base === undefined || prefix < 1 || prefix > 30) throw invalid(`${path}.cidr`, 'must be like 10.64.0.0/16');
+  const size = 2 ** (32 - prefix);
+  if (base % size !== 0) throw invalid(`${path}.cidr`, `must begin at ${formatIpv4(base - (base % size))}`);
+  const inside = (field: 'gateway' | 'first' | 'last'): number => {
+    const address = parseIpv4(texts[field]);
+    if (address === undefined || address < base || address >= base + size) throw invalid(`${path}.${field}`, `must be an address of ${texts.cidr}`);
+    return address;
+  };
+  const subnet = { prefix, gateway: inside('gateway'), first: inside('first'), last: inside('last') };
+  if (subnet.first > subnet.last) throw invalid(`${path}.first`, 'must not be behind last');
+  return subnet;
+}

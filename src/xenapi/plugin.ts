@@ -1,0 +1,141 @@
+/**
+ * The plugin "shoal": what XenAPI has no call for. Arguments are a map of strings; where one holds structure it is JSON, and so is every result
+ * (docs/xenapi.md has the shapes).
+ */
+import { refOf } from '../host/refs.ts';
+import { bulkMax, type BulkResult, type LaunchSpec } from '../host/bulk.ts';
+import { limits } from '../host/vm.ts';
+import { ShoalError } from '../model/errors.ts';
+import type { Api, Caller } from './api.ts';
+
+type Args = Record<string, string>;
+type PluginFunction = (api: Api, caller: Caller, args: Args) => Promise<unknown> | unknown;
+
+const stopTimeoutMs = 10_000;
+
+const functions: Record<string, { takes: readonly string[]; run: PluginFunction }> = {
+  launch: {
+    takes: ['spec'],
+    run: async (api, caller, args) => {
+      const { vms, error } = await api.agent.bulk.launch(launchSpecOf(args['spec']), caller.signal, caller.progress);
+      return {
+        vms: vms.map((vm) => ({ ref: refOf(vm.uuid), ...vm })),
+        ...(error === undefined ? {} : { error: shown(error) }),
+      };
+    },
+  },
+  stop: {
+    takes: ['vms', 'force', 'timeoutMs'],
+    run: async (api, caller, args) => {
+      const timeoutMs = args['timeoutMs'] === undefined ? stopTimeoutMs : integer('timeoutMs', Number(args['timeoutMs']), 0, 600_000);
+      return resultOf(await api.agent.bulk.stop(vmsOf(args['vms']), args['force'] === 'true', timeoutMs, caller.signal));
+    },
+  },
+  destroy: {
+    takes: ['vms'],
+    run: async (api, caller, args) => resultOf(await api.agent.bulk.destroy(vmsOf(args['vms']), caller.signal)),
+  },
+  console: {
+    takes: ['vm', 'cursor'],
+    run: (api, _, args) =>
+      api.agent.readConsole(api.agent.fleet.need(args['vm'] ?? ''), integer('cursor', Number(args['cursor'] ?? '0'), 0, Number.MAX_SAFE_INTEGER)),
+  },
+  'console-write': {
+    takes: ['vm', 'text'],
+    run: async (api, _, args) => ({ bytes: await api.agent.writeConsole(api.agent.fleet.need(args['vm'] ?? ''), args['text'] ?? '') }),
+  },
+  images: {
+    takes: [],
+    run: (api) => api.agent.images.list().map((image) => ({ ...image, vms: api.agent.fleet.imageInUse(image.digest) })),
+  },
+  facts: {
+    takes: [],
+    run: async (api) => {
+      const { version, freeKib, totalKib, cpuCount, domainCount } = await api.agent.facts();
+      return {
+        xen: version, freeKib, totalKib, cpuCount, domains: domainCount, vms: api.agent.fleet.size,
+        agent: {
+          version: api.version,
+          rssKib: Math.round(process.memoryUsage.rss() / 1024),
+          heapUsedKib: Math.round(process.memoryUsage().heapUsed / 1024),
+          uptimeS: Math.round((Date.now() - api.agent.startedMs) / 1000),
+        },
+      };
+    },
+  },
+};
+
+/** Throws XENAPI_MISSING_PLUGIN, XENAPI_PLUGIN_FAILURE (no such function or argument), and what the function throws. */
+export async function callPlugin(api: Api, caller: Caller, plugin: string, name: string, args: Args): Promise<string> {
+  if (plugin !== 'shoal') throw new ShoalError('XENAPI_MISSING_PLUGIN', 'There is no such plugin.', { params: [plugin.slice(0, 64)] });
+  const fn = Object.hasOwn(functions, name) ? functions[name]! : undefined;
+  if (fn === undefined) throw failure(name, `there is no such function; there are ${Object.keys(functions).join(', ')}`);
+  const unknown = Object.keys(args).find((key) => !fn.takes.includes(key));
+  if (unknown !== undefined) throw failure(name, `there is no argument "${unknown.slice(0, 64)}"; there are ${fn.takes.join(', ') || 'none'}`);
+  return JSON.stringify(await fn.run(api, caller, args));
+}
+
+const failure = (name: string, why: string): ShoalError =>
+  new ShoalError('XENAPI_PLUGIN_FAILURE', `${name.slice(0, 64)}: ${why}`, { params: [name.slice(0, 64), 'argument', why] });
+
+const shown = ({ code, message, hint, data }: ShoalError) => ({ code, message, hint, data });
+
+const resultOf = (result: BulkResult) => ({
+  done: result.done,
+  failed: result.failed.map(({ uuid, error }) => ({ uuid, ...shown(error) })),
+});
+
+function json(name: string, text: string | undefined): unknown {
+  try {
+    return JSON.parse(text ?? '');
+  } catch {
+    throw wrong(name, 'JSON');
+  }
+}
+
+const wrong = (name: string, type: string): ShoalError =>
+  new ShoalError('FIELD_TYPE_ERROR', `"${name}" must be ${type}.`, { params: [name, type] });
+
+function integer(name: string, value: unknown, min: number, max: number): number {
+  if (Number.isSafeInteger(value) && (value as number) >= min && (value as number) <= max) return value as number;
+  throw wrong(name, `a whole number, ${min} to ${max}`);
+}
+
+/** "all", or the JSON list of uuids. */
+function vmsOf(text: string | undefined): string[] | 'all' {
+  if (text === 'all' || text === '"all"') return 'all';
+  const value = json('vms', text);
+  if (Array.isArray(value) && value.every((v) => typeof v === 'string')) return value;
+  throw wrong('vms', '"all" or a JSON list of uuids');
+}
+
+const specFields = ['name', 'prefix', 'count', 'first', 'image', 'memoryKib', 'network', 'ip', 'args', 'concurrency'];
+
+function launchSpecOf(text: string | undefined): LaunchSpec {
+  const value = json('spec', text);
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw wrong('spec', 'a JSON object');
+  const spec = value as Record<string, unknown>;
+  for (const key of Object.keys(spec)) if (!specFields.includes(key)) throw wrong(`spec.${key.slice(0, 64)}`, `one of ${specFields.join(', ')}`);
+  const string = (name: string): string | undefined => {
+    const v = spec[name];
+    if (v === undefined || typeof v === 'string') return v;
+    throw wrong(`spec.${name}`, 'a string');
+  };
+  const number = (name: string, min: number, max: number): number | undefined =>
+    spec[name] === undefined ? undefined : integer(`spec.${name}`, spec[name], min, max);
+  const [name, prefix, ip] = [string('name'), string('prefix'), string('ip')];
+  if ((name === undefined) === (prefix === undefined)) throw wrong('spec', 'of one VM ("name") or several ("prefix" and "count")');
+  if (ip !== undefined && name === undefined) throw wrong('spec.ip', 'given with "name" only');
+  const memoryKib = spec['memoryKib'];
+  if (typeof memoryKib !== 'number') throw wrong('spec.memoryKib', `a number, at least ${limits.memoryMinKib}`);
+  const given: { [K in keyof LaunchSpec]: LaunchSpec[K] | undefined } = {
+    name, prefix, ip, memoryKib,
+    count: number('count', 1, bulkMax),
+    first: number('first', 0, 1_000_000),
+    image: string('image') ?? '',
+    network: string('network'),
+    args: string('args'),
+    concurrency: number('concurrency', 1, 64),
+  };
+  return Object.fromEntries(Object.entries(given).filter(([, v]) => v !== undefined)) as unknown as LaunchSpec;
+}

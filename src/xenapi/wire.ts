@@ -1,0 +1,34 @@
+/**
+ * Values whose kind JSON or JavaScript does not show but XML-RPC must: a time is not a string there, 1.0 is not an integer. In JSON a time is
+ * XenAPI's text form and a double a number.
+ */
+
+export class WireTime {
+  /** Milliseconds since 1970. */
+  readonly ms: number;
+
+  constructor(ms: number) {
+    this.ms = ms;
+  }
+
+  /** YYYYMMDDTHH:MM:SSZ */
+  toString(): string {
+    return `${new Date(this.ms).toISOString().replace(/-/g, '').slice(0, 17)}Z`;
+  }
+
+  toJSON(): string {
+    return this.toString();
+  }
+}
+
+export class WireDouble {
+  readonly value: number;
+
+  constructor(value: number) {
+    this.value = value;
+  }
+
+  toJSON(): number {
+    return this.value;
+  }
+}
