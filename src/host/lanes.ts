@@ -3,6 +3,7 @@
  * user's (he gets OTHER_OPERATION_IN_PROGRESS at once, as XenAPI has it), unless it is one that ends a VM: that one stops what is under
  * way first. The agent's own looking-again always waits its turn. A lane exists only while it is in use.
  */
+import { setMaxListeners } from 'node:events';
 import { ShoalError } from '../model/errors.ts';
 import type { Uuid } from '../model/ids.ts';
 import { refOf } from './refs.ts';
@@ -65,7 +66,11 @@ export class Lanes {
     const result = lane.tail.then(async () => {
       const onAbort = () => turn.abort.abort();
       if (signal?.aborted === true) onAbort();
-      signal?.addEventListener('abort', onAbort, { once: true });
+      if (signal !== undefined) {
+        // One signal may stand for any number of operations at once; Node takes more than ten listeners for a leak.
+        setMaxListeners(0, signal);
+        signal.addEventListener('abort', onAbort, { once: true });
+      }
       try {
         if (manner !== 'wait') this.#onChange(vm);
         throwIfAborted(turn.abort.signal);

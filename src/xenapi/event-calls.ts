@@ -4,6 +4,7 @@ import type { Api, Caller } from './api.ts';
 import { Filter } from './events.ts';
 import { classes, listedClasses, type ListedClass } from './model/model.ts';
 import { needRecord, recordFor } from './records.ts';
+import { WireInt32 } from './wire.ts';
 
 /** A client that asks for more waits so long and asks again. */
 const maxTimeoutS = 300;
@@ -35,7 +36,7 @@ export async function eventFrom(api: Api, caller: Caller, [words, token, timeout
     }),
     token: batch.token,
     valid_ref_counts: Object.fromEntries(
-      listedClasses.filter((name) => filter.touches(name)).map((name) => [name.toLowerCase(), events.live(name)]),
+      listedClasses.filter((name) => filter.touches(name)).map((name) => [name.toLowerCase(), new WireInt32(events.live(name))]),
     ),
   };
 }

@@ -32,3 +32,16 @@ export class WireDouble {
     return this.value;
   }
 }
+
+/** An integer of 32 bits, which XML-RPC does have: XenAPI uses it in the answer of event.from only. */
+export class WireInt32 {
+  readonly value: number;
+
+  constructor(value: number) {
+    this.value = value;
+  }
+
+  toJSON(): number {
+    return this.value;
+  }
+}

@@ -6,7 +6,7 @@
  * numbered characters.
  */
 import { ShoalError } from '../model/errors.ts';
-import { WireDouble, WireTime } from './wire.ts';
+import { WireDouble, WireInt32, WireTime } from './wire.ts';
 
 const maxDepth = 32;
 const malformed = (message: string): ShoalError => new ShoalError('REQUEST_MALFORMED', message);
@@ -206,6 +206,7 @@ function content(value: unknown): string {
   if (typeof value === 'boolean') return `<boolean>${value ? 1 : 0}</boolean>`;
   if (value instanceof WireTime) return `<dateTime.iso8601>${value.toString()}</dateTime.iso8601>`;
   if (value instanceof WireDouble) return `<double>${value.value}</double>`;
+  if (value instanceof WireInt32) return `<i4>${value.value}</i4>`;
   if (Array.isArray(value)) return `<array><data>${value.map(formatXmlValue).join('')}</data></array>`;
   if (typeof value === 'object' && value !== null) {
     const members = Object.entries(value).map(([name, v]) => `<member><name>${escapeXml(name)}</name>${formatXmlValue(v)}</member>`);
