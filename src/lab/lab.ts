@@ -1,0 +1,287 @@
+/**
+ * The lab: real Xen hosts inside an emulator, networked. This file is its whole interface for programs (tests, demo, benchmarks) and
+ * the order of things; each thing has a file of its own.
+ */
+import { randomBytes } from 'node:crypto';
+import { existsSync } from 'node:fs';
+import { release as machineRelease } from 'node:os';
+import { join } from 'node:path';
+import { ShoalError } from '../model/errors.ts';
+import { chooseAccelerator } from './accelerator.ts';
+import { agentIsBuilt, agentKey, installAgent, untilAgentAnswers } from './agent.ts';
+import { hostIdentity, identity, initramfsWithKeys, type Identity } from './identity.ts';
+import { dom0Image } from './image.ts';
+import { setLink } from './links.ts';
+import { locked } from './lock.ts';
+import { makeNetwork, removeNetwork } from './network.ts';
+import { checkLabName, labFolder } from './paths.ts';
+import { openPinger, type Pinger } from './pinger.ts';
+import { checkMemory, defaultMemoryMib, hostPlan, routerNamespace } from './plan.ts';
+import { endProcess, isAlive, run, type RunOptions, type RunResult } from './processes.ts';
+import { emulatorVersion, machineArguments, shapeOf, startMachine, type Accelerator, type Machine, type MachineSeat, type MachineShape } from './qemu.ts';
+import { labExists, makeFolder, processesOf, readRecord, removeFolder, writeRecord, type HostRecord, type LabRecord, type LinkRecord, type LinkShape } from './record.ts';
+import { connect, disconnect, exec, mustExec, put, type SshTarget } from './ssh.ts';
+import { findState, makeState, stateKey, untilConsoleSays, type SavedState } from './state.ts';
+import { buildTools } from './tools.ts';
+
+export type { Pinger } from './pinger.ts';
+export type { LinkShape } from './record.ts';
+
+export interface LabOptions {
+  /** Default "lab". */
+  name?: string;
+  /** Number of Xen hosts; default 1. */
+  hosts?: number;
+  /** Memory of each host in MiB; default 8,192. */
+  memoryMib?: number;
+  /** Told what is being done, one short phrase a stage. */
+  onProgress?: (text: string) => void;
+  /** False leaves the host agent out even where it is built: plain Xen. */
+  agent?: boolean;
+}
+
+export interface LabHost {
+  index: number;
+  name: string;
+  /** Of the host agent, from the machine's loopback. */
+  url: string;
+  /** dom0's address, as seen from the router's namespace. */
+  address: string;
+  cidr: string;
+  gateway: string;
+  /** The agent's password, one line. */
+  passwordFile: string;
+  /** The agent's certificate, which is its own authority. */
+  caFile: string;
+  /** Serial log of Xen and dom0. */
+  consoleFile: string;
+  /** False when the lab was started without a host agent. */
+  agent: boolean;
+  ssh: SshTarget;
+  /** Runs a shell command in dom0; never throws for an exit code. */
+  exec(command: string, options?: { input?: string | Uint8Array; timeoutMs?: number }): Promise<RunResult>;
+  put(localPath: string, remotePath: string): Promise<void>;
+}
+
+export interface Lab {
+  name: string;
+  accelerator: Accelerator;
+  hosts: LabHost[];
+  pinger(hostIndex: number): Promise<Pinger>;
+  /** Runs a program inside the router's namespace: outside of the Xen hosts, one hop from every guest. */
+  inside(argv: string[], options?: RunOptions): Promise<RunResult>;
+  /** Shapes what passes between two hosts' subnets, each direction alike; an empty shape routes directly again. */
+  link(from: number, to: number, shape: LinkShape): Promise<void>;
+  down(): Promise<void>;
+}
+
+export interface LabStatus {
+  name: string;
+  up: boolean;
+  accelerator: Accelerator | undefined;
+  memoryMib: number | undefined;
+  versions: { xen: string; kernel: string } | undefined;
+  hosts: { name: string; pid: number; alive: boolean; address: string; cidr: string; url: string; sshPort: number; agent: boolean; consoleFile: string }[];
+  links: LinkRecord[];
+}
+
+const defaultName = 'lab';
+const hostFolder = (name: string, index: number) => join(labFolder(name), `host${index}`);
+
+/** Brings a lab up, or attaches to it when it is up already. */
+export async function labUp(options: LabOptions = {}): Promise<Lab> {
+  const name = checkLabName(options.name ?? defaultName);
+  const progress = options.onProgress ?? (() => undefined);
+  const memoryMib = checkMemory(options.memoryMib ?? readRecord(name)?.memoryMib ?? defaultMemoryMib);
+  return locked(`lab-${name}`, 900_000, () => progress(`waiting for another process that works on lab ${name}`), async () => {
+    const record = readRecord(name);
+    if (record !== undefined && record.hosts.length > 0 && record.hosts.every((host) => isAlive(host.process))) {
+      const hosts = options.hosts ?? record.hosts.length;
+      if (hosts <= record.hosts.length && memoryMib === record.memoryMib) return attach(record);
+      throw new ShoalError('LAB_FAILED', `lab ${name} is up with ${record.hosts.length} host(s) of ${record.memoryMib} MiB`, {
+        hint: `Take it down first (shoal lab down${name === defaultName ? '' : ` --lab ${name}`}), or name another lab.`,
+      });
+    }
+    const hosts = options.hosts ?? 1;
+    hostPlan(hosts - 1);
+    await clear(name);
+    try {
+      return await bringUp(name, hosts, memoryMib, options.agent !== false && agentIsBuilt(), progress);
+    } catch (error) {
+      await clear(name);
+      throw error;
+    }
+  });
+}
+
+async function bringUp(name: string, hosts: number, memoryMib: number, withAgent: boolean, progress: (text: string) => void): Promise<Lab> {
+  const tools = await buildTools();
+  const image = await dom0Image(tools, progress);
+  const who = await identity();
+  const initramfs = await initramfsWithKeys(image, who);
+  const accelerator = await chooseAccelerator(image, initramfs, progress);
+  const shape = shapeOf(image, initramfs, memoryMib, accelerator);
+
+  makeFolder(name);
+  await makeNetwork(name, hosts);
+  const seats = Array.from({ length: hosts }, (_, index): MachineSeat => ({ folder: hostFolder(name, index), lab: name, index, tools }));
+  const states = await locked('states', 900_000, () => progress('waiting for another process that makes a snapshot'), async () => {
+    const base = await baseState(shape, seats[0]!, who, [image.key, who.key], progress);
+    if (!withAgent) return seats.map(() => base);
+    const found: SavedState[] = [];
+    for (const seat of seats) found.push(await agentState(base, shape, seat, who, progress));
+    return found;
+  });
+
+  progress(hosts === 1 ? 'starting host0 from its snapshot' : `starting ${hosts} hosts from their snapshots`);
+  const record: LabRecord = { name, accelerator, memoryMib, versions: image.versions, keyFile: who.keyFile, knownHostsFile: who.knownHostsFile, hosts: [], links: [] };
+  record.hosts = await Promise.all(seats.map((seat, index) => startHost(shape, seat, states[index]!, who, withAgent)));
+  writeRecord(record);
+  return attach(record);
+}
+
+const target = (seat: MachineSeat, machine: { sshPort: number }, who: { keyFile: string; knownHostsFile: string }): SshTarget =>
+  ({ folder: seat.folder, port: machine.sshPort, keyFile: who.keyFile, knownHostsFile: who.knownHostsFile });
+
+/** dom0 up and at rest, not yet any particular host. */
+async function baseState(shape: MachineShape, seat: MachineSeat, who: Identity, content: string[], progress: (text: string) => void): Promise<SavedState> {
+  const key = stateKey(['base', ...content, await emulatorVersion(), machineRelease(), ...machineArguments(shape)]);
+  const found = findState(key);
+  if (found !== undefined) return found;
+  progress(`booting Xen and dom0 for the snapshot (${shape.accelerator})`);
+  return makeState(key, undefined, shape, seat, async (machine) => {
+    await untilConsoleSays(machine, seat, 'shoal: dom0 is ready', shape.accelerator === 'kvm' ? 60_000 : 240_000);
+    const ssh = target(seat, machine, who);
+    await connect(ssh, 60_000);
+    // what every run uses first is in memory then
+    await mustExec(ssh, 'xl list >/dev/null; node -e 0; sync', { timeoutMs: 60_000 });
+    await disconnect(ssh);
+    progress('saving the snapshot');
+  });
+}
+
+/** The base state with one host's identity and its agent running. */
+async function agentState(base: SavedState, shape: MachineShape, seat: MachineSeat, who: Identity, progress: (text: string) => void): Promise<SavedState> {
+  const key = stateKey(['agent', base.key, seat.index, await agentKey(seat.index)]);
+  const found = findState(key);
+  if (found !== undefined) return found;
+  progress(`starting the host agent for the snapshot of host${seat.index}`);
+  return makeState(key, base, shape, seat, async (machine) => {
+    const ssh = target(seat, machine, who);
+    await connect(ssh, 30_000);
+    await personalise(ssh, seat.index);
+    await installAgent(ssh, seat.index);
+    await untilAgentAnswers(machine.agentPort, seat.index, ssh, 90_000);
+    await disconnect(ssh);
+  });
+}
+
+async function personalise(ssh: SshTarget, index: number): Promise<void> {
+  const plan = hostPlan(index);
+  const argv = [Date.now() * 1000, plan.name, plan.mac, `${plan.address}/${plan.prefixLength}`, plan.gateway];
+  await mustExec(ssh, `/usr/lib/shoal/personalise ${argv.join(' ')}`, { input: randomBytes(64), timeoutMs: 30_000 });
+}
+
+async function startHost(shape: MachineShape, seat: MachineSeat, state: SavedState, who: Identity, agent: boolean): Promise<HostRecord> {
+  const machine: Machine = await startMachine(shape, seat, { file: state.memoryFile, shared: false, restoreFrom: state.deviceFile });
+  machine.qmp.close();
+  const ssh = target(seat, machine, who);
+  await connect(ssh, 30_000);
+  await personalise(ssh, seat.index);
+  if (agent) await untilAgentAnswers(machine.agentPort, seat.index, ssh, 30_000);
+  return { index: seat.index, process: machine.process, sshPort: machine.sshPort, agentPort: machine.agentPort, agent };
+}
+
+/** Attaches to a lab that is up. */
+export async function labAttach(name: string = defaultName): Promise<Lab> {
+  const record = readRecord(checkLabName(name));
+  if (record === undefined) throw new ShoalError('LAB_NOT_UP', `lab ${name} is not up`);
+  const dead = record.hosts.find((host) => !isAlive(host.process));
+  if (dead !== undefined) throw new ShoalError('LAB_NOT_UP', `host${dead.index} of lab ${name} has ended`, { hint: 'Run `shoal lab up`: it clears what is left and starts again.' });
+  return attach(record);
+}
+
+async function attach(record: LabRecord): Promise<Lab> {
+  const { name } = record;
+  const hosts = await Promise.all(record.hosts.map((host) => labHost(record, host)));
+  return {
+    name,
+    accelerator: record.accelerator,
+    hosts,
+    pinger: async (index) => openPinger(name, hosts[index]?.index ?? hostPlan(index).index, await buildTools()),
+    inside: (argv, options) => run(['ip', 'netns', 'exec', routerNamespace(name), ...argv], options),
+    link: (from, to, shape) => locked(`lab-${name}`, 60_000, () => undefined, async () => setLink(name, from, to, shape, await buildTools())),
+    down: () => labDown(name),
+  };
+}
+
+async function labHost(record: LabRecord, host: HostRecord): Promise<LabHost> {
+  const plan = hostPlan(host.index);
+  const files = await hostIdentity(host.index);
+  const folder = hostFolder(record.name, host.index);
+  const ssh: SshTarget = { folder, port: host.sshPort, keyFile: record.keyFile, knownHostsFile: record.knownHostsFile };
+  const open = () => (existsSync(join(folder, 'ssh')) ? Promise.resolve() : connect(ssh, 20_000));
+  return {
+    index: host.index,
+    name: plan.name,
+    url: `https://127.0.0.1:${host.agentPort}`,
+    address: plan.address,
+    cidr: plan.cidr,
+    gateway: plan.gateway,
+    passwordFile: files.passwordFile,
+    caFile: files.certFile,
+    consoleFile: join(folder, 'serial.log'),
+    agent: host.agent,
+    ssh,
+    exec: async (command, options) => {
+      await open();
+      const result = await exec(ssh, command, options);
+      if (result.code !== 255) return result;
+      // 255 is ssh's own code: when the master is gone, open it and try once more
+      const before = existsSync(join(folder, 'ssh'));
+      await connect(ssh, 20_000);
+      return before && result.stderr === '' ? result : exec(ssh, command, options);
+    },
+    put: async (local, remote) => {
+      await open();
+      await put(ssh, local, remote);
+    },
+  };
+}
+
+/** Takes a lab away, whatever is left of it. Fine when there is none. */
+export async function labDown(name: string = defaultName): Promise<void> {
+  checkLabName(name);
+  await locked(`lab-${name}`, 900_000, () => undefined, () => clear(name));
+}
+
+async function clear(name: string): Promise<void> {
+  // processes may start others while they end: look until none is left
+  for (let round = 0; round < 10; round += 1) {
+    const left = await processesOf(name);
+    if (left.length === 0) break;
+    await Promise.all(left.map((each) => endProcess(each, round === 0 ? 300 : 0)));
+  }
+  await removeNetwork(name);
+  if (labExists(name)) removeFolder(name);
+}
+
+export async function labStatus(name: string = defaultName): Promise<LabStatus> {
+  const record = readRecord(checkLabName(name));
+  const hosts = (record?.hosts ?? []).map((host) => {
+    const plan = hostPlan(host.index);
+    return {
+      name: plan.name, pid: host.process.pid, alive: isAlive(host.process), address: plan.address, cidr: plan.cidr,
+      url: `https://127.0.0.1:${host.agentPort}`, sshPort: host.sshPort, agent: host.agent, consoleFile: join(hostFolder(name, host.index), 'serial.log'),
+    };
+  });
+  return {
+    name,
+    up: hosts.length > 0 && hosts.every((host) => host.alive),
+    accelerator: record?.accelerator,
+    memoryMib: record?.memoryMib,
+    versions: record?.versions,
+    hosts,
+    links: record?.links ?? [],
+  };
+}

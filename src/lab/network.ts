@@ -1,0 +1,63 @@
+/**
+ * The lab's network: one namespace with a bridge for each host, and one for the router that joins them. Nothing outside of these two
+ * namespaces is touched, and taking them away takes everything with it.
+ *
+ *   namespace shoal-NAME:    host0 [bridge] -- tap0 (the NIC of host 0), r0 (veth) ... one set for each host
+ *   namespace shoal-NAME-r:  leg0 (veth, 10.64.0.1/16) ... one for each host; forwards between them
+ */
+import { existsSync } from 'node:fs';
+import { bridgesNamespace, hostPlan, routerNamespace } from './plan.ts';
+import { must, run } from './processes.ts';
+
+const batch = (namespace: string, lines: string[]) => must(['ip', '-n', namespace, '-batch', '-'], { input: `${lines.join('\n')}\n`, timeoutMs: 30_000 });
+
+export const namespacePath = (namespace: string): string => `/run/netns/${namespace}`;
+
+/** Settings of a fresh namespace; /proc/sys/net shows the one the reader is in. */
+const settle = (namespace: string, settings: string[]) =>
+  must(['ip', 'netns', 'exec', namespace, 'sh', '-c', settings.map((setting) => `echo ${setting.replace('=', ' > /proc/sys/net/')}`).join('; ')], { timeoutMs: 30_000 });
+
+/** Makes both namespaces with `hosts` bridges. They must not exist. */
+export async function makeNetwork(lab: string, hosts: number): Promise<void> {
+  const bridges = bridgesNamespace(lab);
+  const router = routerNamespace(lab);
+  await must(['ip', 'netns', 'add', bridges], { timeoutMs: 30_000 });
+  await must(['ip', 'netns', 'add', router], { timeoutMs: 30_000 });
+  const quiet = ['1=ipv6/conf/all/disable_ipv6', '1=ipv6/conf/default/disable_ipv6'];
+  await settle(bridges, quiet);
+  await settle(router, [...quiet, '0=ipv4/conf/all/rp_filter', '0=ipv4/conf/default/rp_filter', '0=ipv4/conf/all/send_redirects', '1=ipv4/ip_forward']);
+  const inside: string[] = ['link set lo up'];
+  const legs: string[] = ['link set lo up'];
+  for (let k = 0; k < hosts; k += 1) {
+    const { gateway, prefixLength } = hostPlan(k);
+    inside.push(
+      `link add host${k} type bridge stp_state 0 forward_delay 0 mcast_snooping 0`,
+      `tuntap add dev tap${k} mode tap vnet_hdr`,
+      `link set tap${k} master host${k} up`,
+      `link add r${k} type veth peer name leg${k} netns ${router}`,
+      `link set r${k} master host${k} up`,
+      `link set host${k} up`,
+    );
+    legs.push(`addr add ${gateway}/${prefixLength} dev leg${k}`, `link set leg${k} txqueuelen 10000 up`);
+  }
+  await batch(bridges, inside);
+  await batch(router, legs);
+}
+
+/** Takes both namespaces away, with everything in them. Fine when there are none. */
+export async function removeNetwork(lab: string): Promise<void> {
+  for (const namespace of [routerNamespace(lab), bridgesNamespace(lab)]) {
+    if (existsSync(namespacePath(namespace))) await run(['ip', 'netns', 'del', namespace], { timeoutMs: 30_000 });
+  }
+}
+
+/** Process ids inside one of the lab's namespaces. */
+export async function processesInside(lab: string): Promise<number[]> {
+  const found: number[] = [];
+  for (const namespace of [routerNamespace(lab), bridgesNamespace(lab)]) {
+    if (!existsSync(namespacePath(namespace))) continue;
+    const listed = await run(['ip', 'netns', 'pids', namespace], { timeoutMs: 30_000 });
+    found.push(...listed.stdout.split('\n').filter((line) => line !== '').map(Number));
+  }
+  return found;
+}
