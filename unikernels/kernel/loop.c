@@ -22,11 +22,15 @@ static void flush_batches(void) {
   }
 }
 
+bool loop_turn(void) {
+  bool busy = platform_handle_events();
+  timers_run(shoal_now_ns());
+  flush_batches();
+  return busy;
+}
+
 void loop_run(void) {
   for (;;) {
-    bool busy = platform_handle_events();
-    timers_run(shoal_now_ns());
-    flush_batches();
-    if (!busy) platform_wait(timers_next_due_ns());
+    if (!loop_turn()) platform_wait(timers_next_due_ns());
   }
 }

@@ -26,7 +26,10 @@ struct loop_batch {
 /* Flushes `batch` once before the loop rests; asking again before that changes nothing. */
 void loop_flush_later(struct loop_batch *batch);
 
-/* Runs for ever. */
+/* One turn, without sleep: events, timers, batches. True when there was an event. */
+bool loop_turn(void);
+
+/* Turns for ever, asleep in between. */
 _Noreturn void loop_run(void);
 
 /* From the platform: handles every event that is pending; true when there was one. */

@@ -213,12 +213,8 @@ static bool move_buffers(struct shoal_net *net, domid_t backend) {
   return grant_buffers(net, backend);
 }
 
-bool netfront_link(struct shoal_net *net, domid_t backend) {
-  bool granted = net->rx_buffers[0].ref != 0;
-  if (granted && net->link.backend != backend && !move_buffers(net, backend)) return false;
-  if (!granted && !grant_buffers(net, backend)) return false;
-  net->link.backend = backend;
-
+/* Fresh ring pages with all receive buffers posted. */
+static bool make_rings(struct shoal_net *net) {
   netif_tx_sring_t *tx = pages_alloc(1);
   netif_rx_sring_t *rx = pages_alloc(1);
   if (tx == NULL || rx == NULL) return false;
@@ -228,7 +224,7 @@ bool netfront_link(struct shoal_net *net, domid_t backend) {
   SHARED_RING_INIT(rx);
   FRONT_RING_INIT(&net->tx, tx, PAGE_BYTES);
   FRONT_RING_INIT(&net->rx, rx, PAGE_BYTES);
-  net->tx_pushed = net->rx_pushed = 0;
+  net->tx_pushed = 0;
   net->tx_starved = net->rx_skipping = false;
   net->tx_free_count = 0;
   for (unsigned i = net->buffer_count; i > 0; i--) {
@@ -238,11 +234,28 @@ bool netfront_link(struct shoal_net *net, domid_t backend) {
   for (unsigned i = 0; i < net->buffer_count; i++) post_receive(net, (uint16_t)i);
   RING_PUSH_REQUESTS(&net->rx);
   net->rx_pushed = net->rx.req_prod_pvt;
+  return true;
+}
 
-  net->link.tx_ring_ref = grant_access(backend, tx, false);
-  net->link.rx_ring_ref = grant_access(backend, rx, false);
+static bool link_to(struct shoal_net *net, domid_t backend) {
+  bool granted = net->rx_buffers[0].ref != 0;
+  if (granted && net->link.backend != backend && !move_buffers(net, backend)) return false;
+  if (!granted && !grant_buffers(net, backend)) return false;
+  net->link.backend = backend;
+  if (!make_rings(net)) return false;
+  net->link.tx_ring_ref = grant_access(backend, net->tx.sring, false);
+  net->link.rx_ring_ref = grant_access(backend, net->rx.sring, false);
   net->link.port = event_listen(backend);
-  if (net->link.tx_ring_ref == 0 || net->link.rx_ring_ref == 0 || net->link.port == 0) return false;
+  return net->link.tx_ring_ref != 0 && net->link.rx_ring_ref != 0 && net->link.port != 0;
+}
+
+bool netfront_link(struct shoal_net *net, domid_t backend) {
+  if (net->broken) return false;
+  if (!link_to(net, backend)) {
+    /* What was half granted cannot be told apart any more: the device is given up as it stands. */
+    net->broken = true;
+    return false;
+  }
   event_bind(net->link.port, on_event, net);
   net->linked = true;
   return true;

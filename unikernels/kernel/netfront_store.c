@@ -70,7 +70,7 @@ static void write_half(struct device *device) {
 
 /* Links to `backend` and tells it; on failure the device stays down. */
 static bool announce(struct device *device, domid_t backend) {
-  if (device->net.broken || !netfront_link(&device->net, backend)) {
+  if (!netfront_link(&device->net, backend)) {
     shoal_print("net %u: no memory, grants or event channels for it\n", device->net.index);
     device->front = DOWN;
     return false;
