@@ -14,6 +14,8 @@
 #include "netif/ethernet.h"
 
 #define CHECKED_BY_DEVICE (NETIF_CHECKSUM_CHECK_TCP | NETIF_CHECKSUM_CHECK_UDP)
+/* A wire pads frames to this; a virtual one need not, and lwIP reads an IP header before it looks whether it is all there. */
+#define SHORTEST_FRAME_BYTES 60u
 /* lwIP gives an ARP entry up after ARP_MAXPENDING (5) seconds without an answer. */
 #define ARP_MAXPENDING_SECONDS 7
 
@@ -68,13 +70,15 @@ static err_t send_frame(struct netif *from, struct pbuf *packet) {
 
 static void on_frame(void *context, const uint8_t *frame, size_t length_bytes, uint32_t flags) {
   (void)context;
-  struct pbuf *packet = pbuf_alloc(PBUF_RAW, (u16_t)length_bytes, PBUF_RAM);
+  size_t padded_bytes = length_bytes < SHORTEST_FRAME_BYTES ? SHORTEST_FRAME_BYTES : length_bytes;
+  struct pbuf *packet = pbuf_alloc(PBUF_RAW, (u16_t)padded_bytes, PBUF_RAM);
   if (packet == NULL) return; /* a full guest drops frames, as a full wire does */
-  memcpy(packet->payload, frame, length_bytes);
-  const uint8_t *bytes = packet->payload;
+  uint8_t *bytes = packet->payload;
+  memcpy(bytes, frame, length_bytes);
+  memset(bytes + length_bytes, 0, padded_bytes - length_bytes);
   ip_timers_catch_up();
   /* A fragment (more to come, or an offset) has lwIP count seconds for its reassembly. */
-  if (length_bytes >= 34 && big_endian16(bytes + 12) == ETHTYPE_IP && (big_endian16(bytes + 20) & 0x3fff) != 0) {
+  if (big_endian16(bytes + 12) == ETHTYPE_IP && (big_endian16(bytes + 20) & 0x3fff) != 0) {
     ip_timers_need_seconds(IP_REASS_MAXAGE + 1);
   }
   uint16_t checks = flags & SHOAL_NET_CSUM_VALID ? NETIF_CHECKSUM_ENABLE_ALL & ~CHECKED_BY_DEVICE : NETIF_CHECKSUM_ENABLE_ALL;
