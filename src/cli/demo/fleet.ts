@@ -1,0 +1,150 @@
+/**
+ * The run that demo and benchmark share: a fleet booted in a closed loop, with samples of xl at given numbers of running VMs and readings of memory
+ * before and after. It leaves the fleet up, and nothing of xl.
+ */
+import type { Lab, LabHost, Pinger } from '../../lab/lab.ts';
+import { asShoalError, ShoalError } from '../../model/errors.ts';
+import type { Client } from '../client.ts';
+import { count, ms, plural } from '../format.ts';
+import { putImage, readImage } from '../images.ts';
+import { Progress } from '../progress.ts';
+import type { Terminal } from '../terminal.ts';
+import { destroyVms } from '../verbs/vm-power.ts';
+import { listVms } from '../vms.ts';
+import { freeAddresses } from './addresses.ts';
+import { bootEach, countAnswering, type Boot } from './measure.ts';
+import { memoryPerVm, readMemory, type MemoryPerVm } from './memory.ts';
+import { p50 } from './statistics.ts';
+import { Xl, type XlSample } from './xl.ts';
+
+export interface FleetOptions {
+  terminal: Terminal;
+  lab: Lab;
+  host: LabHost;
+  client: Client;
+  imageFile: string;
+  /** VMs are named PREFIX-0001, …; those that have such a name already are destroyed first. */
+  prefix: string;
+  vms: number;
+  memoryKib: number;
+  /** Numbers of running VMs at which xl is measured, rising. */
+  xlAt: readonly number[];
+  xlSamplesEach: number;
+  signal: AbortSignal;
+}
+
+export interface FleetResult {
+  boots: Boot[];
+  xl: XlSample[];
+  /** VMs that answered when all were up. */
+  answering: number;
+  memory: MemoryPerVm;
+  agentRssKib: number;
+  /** Seconds in which the fleet was booted, samples of xl left out. */
+  bootS: number;
+  /** Why it ended early; what was started stays. */
+  error: ShoalError | undefined;
+}
+
+const answerMs = 60_000;
+
+export async function runFleet(options: FleetOptions): Promise<FleetResult> {
+  const { terminal, lab, host, client } = options;
+  terminal.status('uploading the image');
+  const { digest } = await putImage(client, readImage(options.imageFile));
+  const before = await clearPrefix(terminal, client, options.prefix);
+  const used = new Set(before.flatMap((vm) => vm.addresses));
+  const [first, last] = await addressRange(client);
+  // One more than there are VMs: the last one is xl's.
+  const addresses = freeAddresses(first, last, used, options.vms + 1);
+  const pinger = await lab.pinger(host.index);
+  const xl = new Xl({ host, pinger, memoryKib: options.memoryKib, address: addresses[options.vms]! });
+  const result: FleetResult = {
+    boots: [], xl: [], answering: 0, memory: { xenKib: NaN, dom0Kib: NaN }, agentRssKib: NaN, bootS: 0, error: undefined,
+  };
+  try {
+    if (options.xlSamplesEach > 0) {
+      terminal.status('preparing xl, the yardstick');
+      await xl.clear();
+      await xl.prepare(options.imageFile);
+    }
+    const memoryBefore = await readMemory(client, host);
+    // Read as soon as the last VM is up, before xl is measured beside it.
+    const booted = async (): Promise<void> => {
+      const after = await readMemory(client, host);
+      result.memory = memoryPerVm(memoryBefore, after, result.boots.length);
+      result.agentRssKib = after.agentRssKib;
+    };
+    await inParts(options, result, pinger, xl, digest, addresses, booted);
+    if (!options.signal.aborted && result.boots.length > 0) {
+      terminal.status('pinging all of them once more');
+      result.answering = await countAnswering(pinger, result.boots.map(({ address }) => address), answerMs);
+    }
+  } finally {
+    terminal.status('');
+    await pinger.close();
+  }
+  return result;
+}
+
+/** Boots up to each count at which xl is to be measured, and measures it there. */
+async function inParts(
+  options: FleetOptions, result: FleetResult, pinger: Pinger, xl: Xl, image: string, addresses: readonly string[], booted: () => Promise<void>,
+): Promise<void> {
+  const { terminal, client, signal } = options;
+  const digits = Math.max(4, String(options.vms).length);
+  const names = addresses.slice(0, options.vms).map((address, i) => ({ name: `${options.prefix}-${String(i + 1).padStart(digits, '0')}`, address }));
+  const stops = [...new Set([...options.xlAt.filter((n) => n <= options.vms), options.vms])].sort((a, b) => a - b);
+  for (const stop of stops) {
+    const from = result.boots.length;
+    if (stop > from && result.error === undefined && !signal.aborted) {
+      const progress = new Progress(terminal, { label: 'booting', total: options.vms, start: from });
+      const onChange = () => {
+        const recent = result.boots.slice(-50).flatMap(({ ms: time }) => (time === undefined ? [] : [time]));
+        progress.update(result.boots.length, recent.length === 0 ? '' : `p50 of the last ${recent.length}: ${ms(p50(recent))} ms`);
+      };
+      result.error = await bootEach(names.slice(from, stop), from, result.boots, {
+        client, pinger, image, memoryKib: options.memoryKib, answerMs, onChange, signal,
+      });
+      result.bootS += progress.end();
+      if (result.boots.length > 0 && (stop === options.vms || result.error !== undefined)) await booted();
+    }
+    if (options.xlAt.includes(stop) && result.error === undefined) await sampleXl(options, result, xl, stop);
+  }
+}
+
+/** xl that fails is reported and ends the samples, not the run: the fleet is the point. */
+async function sampleXl({ terminal, xlSamplesEach, signal }: FleetOptions, result: FleetResult, xl: Xl, running: number): Promise<void> {
+  for (let i = 1; i <= xlSamplesEach && !signal.aborted; i++) {
+    terminal.status(`xl create beside ${plural(running, 'running VM')}: sample ${i} of ${xlSamplesEach}`);
+    try {
+      result.xl.push(await xl.sample(running));
+    } catch (error) {
+      terminal.note(`xl at ${count(running)} VMs: ${asShoalError(error).message}`);
+      return;
+    }
+  }
+  const here = result.xl.filter((sample) => sample.running === running).map((sample) => sample.ms);
+  if (here.length > 0) terminal.note(`xl create beside ${plural(running, 'running VM')}: ${ms(p50(here))} ms to the first echo reply`);
+}
+
+/** Destroys the VMs that an earlier run left under the same names; returns the others. */
+async function clearPrefix(terminal: Terminal, client: Client, prefix: string): Promise<{ addresses: string[] }[]> {
+  const vms = await listVms(client);
+  const form = new RegExp(`^${prefix}-\\d+$`);
+  const old = vms.filter((vm) => form.test(vm.name));
+  if (old.length > 0) {
+    terminal.note(`destroying ${plural(old.length, 'VM')} of an earlier run`);
+    const { failed } = await destroyVms(terminal, client, old);
+    if (failed[0] !== undefined) throw failed[0].error;
+  }
+  return vms.filter((vm) => !form.test(vm.name));
+}
+
+/** First and last address of the host's first network. */
+async function addressRange(client: Client): Promise<[string, string]> {
+  const [network] = Object.values(await client.records('network'));
+  const { first, last } = (network?.['other_config'] ?? {}) as Record<string, string>;
+  if (first === undefined || last === undefined) throw new ShoalError('NETWORK_UNKNOWN', 'The host has no network with addresses of its own.');
+  return [first, last];
+}

@@ -1,0 +1,100 @@
+/**
+ * How long until a VM answers? The clock starts just before the request for it is handed to an open connection, and stops when the first echo
+ * reply reaches a process outside of the Xen host. Both are CLOCK_MONOTONIC of one machine. Requests are made in a closed loop: the next one
+ * goes out when the call before has returned, while replies to pings are awaited beside it.
+ */
+import type { Pinger } from '../../lab/lab.ts';
+import { asShoalError, ShoalError } from '../../model/errors.ts';
+import type { Client } from '../client.ts';
+import { launch, type LaunchedVm } from '../launch.ts';
+
+export interface Boot {
+  name: string;
+  address: string;
+  /** VMs that were running when it was asked for. */
+  running: number;
+  /** Milliseconds from the request to the first echo reply; undefined when none came in time. */
+  ms: number | undefined;
+  /** Milliseconds from the request to the end of the call. */
+  replyMs: number;
+  /** Milliseconds the host itself spent on it. */
+  hostMs: number;
+  /** The host's milliseconds, step by step. */
+  steps: Record<string, number>;
+}
+
+export interface BootOptions {
+  client: Client;
+  pinger: Pinger;
+  image: string;
+  memoryKib: number;
+  args?: string;
+  /** How long a VM may take to answer. */
+  answerMs: number;
+  /** Told after each call, and after each answer. */
+  onChange?: () => void;
+  signal: AbortSignal;
+}
+
+
+const msBetween = (from: bigint, to: bigint): number => Number(to - from) / 1e6;
+
+/** Boots the named VMs, one request each. `boots` grows as they start, so that a caller can watch it; it resolves when all have answered or not. */
+export async function bootEach(
+  vms: readonly { name: string; address: string }[], runningBefore: number, boots: Boot[], options: BootOptions,
+): Promise<ShoalError | undefined> {
+  const answers: Promise<void>[] = [];
+  let failure: ShoalError | undefined;
+  let running = runningBefore;
+  for (const { name, address } of vms) {
+    if (options.signal.aborted) break;
+    let requested = 0n;
+    const echo = options.pinger.firstReply(address, options.answerMs).then(
+      (at) => at,
+      (error: unknown) => asShoalError(error),
+    );
+    let vm: LaunchedVm;
+    try {
+      vm = await launchOne(options, name, address, () => (requested = process.hrtime.bigint()));
+    } catch (error) {
+      failure = asShoalError(error);
+      break;
+    }
+    const boot: Boot = {
+      name, address, running, ms: undefined, replyMs: msBetween(requested, process.hrtime.bigint()), hostMs: vm.ms, steps: vm.steps,
+    };
+    running++;
+    boots.push(boot);
+    answers.push(
+      echo.then((at) => {
+        if (typeof at === 'bigint') boot.ms = msBetween(requested, at);
+        // A pinger that ended answers for no VM: that is no measurement at all.
+        else if (at.code !== 'TIMEOUT') failure ??= at;
+        options.onChange?.();
+      }),
+    );
+    options.onChange?.();
+    if (failure !== undefined) break;
+  }
+  await Promise.all(answers);
+  return failure;
+}
+
+async function launchOne({ client, image, memoryKib, args }: BootOptions, name: string, ip: string, onWrite: () => void): Promise<LaunchedVm> {
+  const { vms, error } = await launch(client, { name, ip, image, memoryKib, ...(args === undefined ? {} : { args }) }, { onWrite });
+  if (vms[0] === undefined) throw error ?? new ShoalError('INTERNAL_ERROR', 'The host started nothing and gave no reason.');
+  return vms[0];
+}
+
+/** How many of the addresses answer a ping now. */
+export async function countAnswering(pinger: Pinger, addresses: readonly string[], answerMs: number): Promise<number> {
+  const answers = await Promise.all(
+    addresses.map((address) =>
+      pinger.firstReply(address, answerMs).then(
+        () => 1,
+        () => 0,
+      ),
+    ),
+  );
+  return answers.reduce<number>((sum, one) => sum + one, 0);
+}

@@ -1,0 +1,62 @@
+/**
+ * The command: words in, exit code out. 0: done. 1: failed, with an error and a hint on standard error (and, with --json, as an object on
+ * standard output). 2: what was typed was not understood, and nothing was done.
+ */
+import { asShoalError } from '../model/errors.ts';
+import { findVerb, readWords, type Verb } from './arguments.ts';
+import { Terminal, type Sink } from './terminal.ts';
+import { buildVerb } from './verbs/build.ts';
+import { demo } from './verbs/demo.ts';
+import { events } from './verbs/events.ts';
+import { helpOf, makeHelp } from './verbs/help.ts';
+import { hostShow } from './verbs/host-show.ts';
+import { imageList, imagePut, imageRemove } from './verbs/image.ts';
+import { labVerb } from './verbs/lab.ts';
+import { networkList } from './verbs/network-list.ts';
+import { benchVerb, testVerb } from './verbs/scripts.ts';
+import { vmConsole } from './verbs/vm-console.ts';
+import { vmCreate } from './verbs/vm-create.ts';
+import { vmList } from './verbs/vm-list.ts';
+import { vmDestroy, vmPause, vmStart, vmStop, vmUnpause } from './verbs/vm-power.ts';
+import { vmShow } from './verbs/vm-show.ts';
+
+export interface World {
+  stdout: Sink;
+  stderr: Sink;
+  env: Record<string, string | undefined>;
+}
+
+const help = makeHelp(() => verbs, (words) => findVerb(verbs, words).verb);
+
+/** In the order of the help. */
+export const verbs: readonly Verb[] = [
+  demo, labVerb, buildVerb, testVerb, benchVerb, help,
+  vmCreate, vmList, vmShow, vmConsole, vmStart, vmStop, vmPause, vmUnpause, vmDestroy,
+  imagePut, imageList, imageRemove,
+  networkList,
+  hostShow,
+  events,
+];
+
+/** Runs one command. Resolves with its exit code; never rejects. */
+export async function command(argv: readonly string[], world: World): Promise<number> {
+  // Errors in the words themselves are reported in the form asked for, too. What follows "--" is not ours.
+  const own = argv.includes('--') ? argv.slice(0, argv.indexOf('--')) : argv;
+  const terminal = new Terminal({ ...world, json: own.includes('--json') });
+  try {
+    const [first] = argv;
+    const asked = first === undefined || first === '--help' || first === '-h' ? ['help', ...argv.slice(1)] : argv;
+    const { verb, rest } = findVerb(verbs, asked[0] === '--json' ? ['help', '--json'] : asked);
+    const words = readWords(verb, rest, world.env);
+    if (words.flag('help') || (verb.readsItsWords === true && rest[0] === '--help')) {
+      terminal.print(helpOf(verb, terminal.style));
+      return 0;
+    }
+    return (await verb.run(terminal, words)) ?? 0;
+  } catch (thrown) {
+    const error = asShoalError(thrown);
+    terminal.failure(error);
+    if (error.code === 'INTERNAL_ERROR' && world.env['SHOAL_DEBUG'] !== undefined) terminal.note(String((thrown as Error).stack));
+    return error.code === 'USAGE' ? 2 : 1;
+  }
+}

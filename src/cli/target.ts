@@ -1,0 +1,62 @@
+/**
+ * Which host a command means: the one its options name, the one the environment names, or host0 of the lab that is up. A host needs three
+ * things: its address, the certificate to trust, the file with its password.
+ */
+import { readFileSync } from 'node:fs';
+import { ShoalError } from '../model/errors.ts';
+import type { Words } from './arguments.ts';
+import { Client } from './client.ts';
+
+export interface Target {
+  url: string;
+  caFile: string;
+  passwordFile: string;
+}
+
+/** Throws USAGE when a part is missing, LAB_NOT_UP when no host is named and no lab is up. */
+export async function targetOf(words: Words): Promise<Target> {
+  const { env } = words;
+  const named = words.text('lab');
+  const url = words.text('host') ?? (named === undefined ? env['SHOAL_HOST'] : undefined);
+  if (url === undefined || url === '') return labTarget(named ?? env['SHOAL_LAB'] ?? 'lab');
+  if (named !== undefined) throw new ShoalError('USAGE', '--host and --lab name two hosts.', { hint: 'Give one of them.' });
+  const part = (option: string, variable: string): string => {
+    const value = words.text(option) ?? env[variable];
+    if (value !== undefined && value !== '') return value;
+    throw new ShoalError('USAGE', `--host needs --${option}.`, { hint: `Give --${option} FILE, or set ${variable}.` });
+  };
+  return { url, caFile: part('ca', 'SHOAL_CA'), passwordFile: part('password-file', 'SHOAL_PASSWORD_FILE') };
+}
+
+/** "lab", or "lab/host2". */
+async function labTarget(name: string): Promise<Target> {
+  const { labAttach } = await import('../lab/lab.ts');
+  const [labName, hostName = 'host0'] = name.split('/');
+  const lab = await labAttach(labName);
+  const host = lab.hosts.find((candidate) => candidate.name === hostName);
+  if (host === undefined) {
+    throw new ShoalError('USAGE', `The lab "${labName}" has no ${hostName}.`, { hint: `It has ${lab.hosts.map((h) => h.name).join(', ')}.` });
+  }
+  return host;
+}
+
+export function readTarget({ url, caFile, passwordFile }: Target): { url: string; ca: string; password: string } {
+  const read = (file: string, what: string): string => {
+    try {
+      return readFileSync(file, 'utf8');
+    } catch (error) {
+      throw new ShoalError('USAGE', `The ${what} cannot be read: ${(error as Error).message}.`, { hint: 'Check the path and its permissions.', cause: error });
+    }
+  };
+  return { url, ca: read(caFile, 'certificate'), password: read(passwordFile, 'password file').replace(/\r?\n$/, '') };
+}
+
+/** Runs `work` with a client of the host that the words name; logs out after it. */
+export async function withHost<T>(words: Words, work: (client: Client) => Promise<T>): Promise<T> {
+  const client = new Client(readTarget(await targetOf(words)));
+  try {
+    return await work(client);
+  } finally {
+    await client.close();
+  }
+}

@@ -1,0 +1,41 @@
+/** `shoal host show` */
+import type { Verb } from '../arguments.ts';
+import { count, duration, facts, kib } from '../format.ts';
+import { withHost } from '../target.ts';
+
+export interface HostFacts {
+  xen: string;
+  freeKib: number;
+  totalKib: number;
+  cpuCount: number;
+  domains: number;
+  vms: number;
+  agent: { version: string; rssKib: number; heapUsedKib: number; uptimeS: number };
+}
+
+export const hostShow: Verb = {
+  name: 'host show',
+  summary: 'show the host: Xen, memory, agent',
+  speaksToHost: true,
+  async run(terminal, words) {
+    const { address, host } = await withHost(words, async (client) => ({
+      address: client.url.origin,
+      host: await client.plugin<HostFacts>('facts'),
+    }));
+    terminal.printJson({ address, ...host });
+    terminal.print(
+      facts(
+        [
+          ['address', address],
+          ['hypervisor', host.xen],
+          ['processors', count(host.cpuCount)],
+          ['memory', `${kib(host.freeKib)} free of ${kib(host.totalKib)}`],
+          ['VMs', count(host.vms)],
+          ['domains', `${count(host.domains)}, dom0 among them`],
+          ['agent', `${host.agent.version}, up ${duration(host.agent.uptimeS)}, ${kib(host.agent.rssKib)} resident`],
+        ],
+        terminal.style,
+      ),
+    );
+  },
+};
