@@ -207,9 +207,10 @@ export class Fleet {
   }
 
   setAddress(vm: Vm, vif: Vif, address: string): void {
+    if (vif.ipv4[0] === address) return;
     const book = this.#book(vif.network);
     book.claim(address, vm.uuid);
-    for (const old of vif.ipv4) if (old !== address) book.release(old, vm.uuid);
+    for (const old of vif.ipv4) book.release(old, vm.uuid);
     vif.ipv4 = [address];
   }
 

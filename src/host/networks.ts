@@ -82,7 +82,7 @@ export class AddressBook {
       );
     }
     const holder = this.#holders.get(address);
-    if (holder !== undefined && holder !== owner) {
+    if (holder !== undefined) {
       throw new ShoalError('ADDRESS_IN_USE', `${text} is in use on network "${this.network.name}".`, {
         data: { address: text, network: this.network.name, vm: holder },
       });
@@ -146,7 +146,7 @@ export class MacBook {
       });
     }
     const holder = this.#holders.get(mac);
-    if (holder !== undefined && holder !== owner) {
+    if (holder !== undefined) {
       throw new ShoalError('ADDRESS_IN_USE', `The MAC address ${mac} is in use.`, { data: { address: mac, vm: holder } });
     }
     this.#holders.set(mac, owner);
