@@ -4,31 +4,33 @@
  */
 import { asShoalError, errorHints, isErrorCode, ShoalError, type ErrorCode } from '../model/errors.ts';
 
-/** XenAPI's codes, and how a person reads their parameters. */
-const xenApiCodes: Partial<Record<ErrorCode, (params: readonly string[]) => string>> = {
-  INTERNAL_ERROR: ([what]) => `The host failed: ${what ?? 'unknown'}`,
-  MESSAGE_METHOD_UNKNOWN: ([method]) => `The host has no call "${method}".`,
-  MESSAGE_PARAMETER_COUNT_MISMATCH: ([method, wanted, got]) => `${method} takes ${wanted} parameters, not ${got}.`,
-  FIELD_TYPE_ERROR: ([field, type]) => `"${field}" must be of type ${type ?? 'that the documentation names'}.`,
-  VALUE_NOT_SUPPORTED: ([field, value, why]) => `${field}${value ? ` "${value}"` : ''}: ${why ?? 'not supported'}`,
-  SESSION_AUTHENTICATION_FAILED: ([, why]) => why ?? 'User or password is wrong.',
-  SESSION_INVALID: () => 'The session has ended.',
-  HANDLE_INVALID: ([of, ref]) => `There is no ${of} ${ref}.`,
-  UUID_INVALID: ([of, uuid]) => `There is no ${of} with the uuid ${uuid}.`,
-  VM_BAD_POWER_STATE: ([, wanted, got]) => `The VM is ${got}; this needs it ${wanted}.`,
-  HOST_NOT_ENOUGH_FREE_MEMORY: ([need, free]) => free === undefined ? need ?? '' : `${kib(need)} KiB are needed, the host has ${kib(free)} KiB to give.`,
-  OPERATION_NOT_ALLOWED: ([why]) => why ?? 'The operation is not allowed now.',
-  OTHER_OPERATION_IN_PROGRESS: ([of, , name]) => `The ${of} is busy${name ? `: ${name} is under way` : ''}.`,
-  MAP_DUPLICATE_KEY: ([of, field, , key]) => `${of}.${field} has the key "${key}" already.`,
-  DEVICE_ALREADY_EXISTS: ([device]) => `The VM has a device ${device} already.`,
-  EVENTS_LOST: () => 'Events were lost.',
-  EVENT_FROM_TOKEN_PARSE_FAILURE: ([token]) => `"${token}" is not a token of event.from.`,
-  TASK_CANCELLED: () => 'The operation was cancelled.',
-  XENAPI_MISSING_PLUGIN: ([name]) => `The host has no plugin "${name}".`,
-  XENAPI_PLUGIN_FAILURE: ([fn, , why]) => `The plugin function ${fn} failed: ${why ?? ''}`,
+type Describe = (params: readonly string[]) => string;
+
+/** XenAPI's codes: how many parameters a person needs to read, and how he reads them. A failure with fewer is shown as it came. */
+const xenApiCodes: Partial<Record<ErrorCode, [least: number, describe: Describe]>> = {
+  INTERNAL_ERROR: [1, ([what]) => `The host failed: ${what}`],
+  MESSAGE_METHOD_UNKNOWN: [1, ([method]) => `The host has no call "${method}".`],
+  MESSAGE_PARAMETER_COUNT_MISMATCH: [3, ([method, wanted, got]) => `${method} takes ${wanted} parameters, not ${got}.`],
+  FIELD_TYPE_ERROR: [2, ([field, type]) => `"${field}" must be ${type}.`],
+  VALUE_NOT_SUPPORTED: [3, ([field, value, why]) => `${field}${value === '' ? '' : ` "${value}"`}: ${why}`],
+  SESSION_AUTHENTICATION_FAILED: [2, ([, why]) => why!],
+  SESSION_INVALID: [0, () => 'The session has ended.'],
+  HANDLE_INVALID: [2, ([of, ref]) => `There is no ${of} ${ref}.`],
+  UUID_INVALID: [2, ([of, uuid]) => `There is no ${of} with the uuid ${uuid}.`],
+  VM_BAD_POWER_STATE: [3, ([, wanted, got]) => `The VM is ${got}; this needs it ${wanted}.`],
+  HOST_NOT_ENOUGH_FREE_MEMORY: [2, ([need, free]) => `${kib(need!)} KiB are needed, the host has ${kib(free!)} KiB to give.`],
+  OPERATION_NOT_ALLOWED: [1, ([why]) => why!],
+  OTHER_OPERATION_IN_PROGRESS: [3, ([of, , name]) => `The ${of} is busy: ${name} is under way.`],
+  MAP_DUPLICATE_KEY: [4, ([of, field, , key]) => `${of}.${field} has the key "${key}" already.`],
+  DEVICE_ALREADY_EXISTS: [1, ([device]) => `The VM has a device ${device} already.`],
+  EVENTS_LOST: [0, () => 'Events were lost.'],
+  EVENT_FROM_TOKEN_PARSE_FAILURE: [1, ([token]) => `"${token}" is not a token of event.from.`],
+  TASK_CANCELLED: [0, () => 'The operation was cancelled.'],
+  XENAPI_MISSING_PLUGIN: [1, ([name]) => `The host has no plugin "${name}".`],
+  XENAPI_PLUGIN_FAILURE: [3, ([fn, , why]) => `The plugin function ${fn} failed: ${why}`],
 };
 
-const kib = (bytes: string | undefined): string => String(Math.ceil(Number(bytes ?? 0) / 1024));
+const kib = (bytes: string): number => Math.ceil(Number(bytes) / 1024);
 
 /** [code, ...params] of anything thrown. */
 export function toFailure(thrown: unknown): string[] {
@@ -49,8 +51,12 @@ export function toShoalError(failure: Failure): ShoalError {
       data: { code, params: [...params] },
     });
   }
-  const describe = xenApiCodes[code];
-  if (describe !== undefined) return new ShoalError(code, describe(params), { params: [...params] });
+  const known = xenApiCodes[code];
+  if (known !== undefined) {
+    const [least, describe] = known;
+    const message = params.length >= least ? describe(params) : params.join(' ') || errorHints[code];
+    return new ShoalError(code, message, { params: [...params] });
+  }
   return new ShoalError(code, params[0] ?? code, { hint: params[1] ?? errorHints[code], data: parseData(params[2]) });
 }
 

@@ -3,7 +3,7 @@ import { ShoalError } from '../model/errors.ts';
 import type { FieldType } from './model/grammar.ts';
 
 const wrong = (name: string, type: string): ShoalError =>
-  new ShoalError('FIELD_TYPE_ERROR', `"${name}" must be of type ${type}.`, { params: [name, type] });
+  new ShoalError('FIELD_TYPE_ERROR', `"${name}" must be ${type}.`, { params: [name, type] });
 
 /** Throws FIELD_TYPE_ERROR. Integers and doubles may be decimal strings (XML-RPC); references are plain strings. */
 export function checked(type: FieldType, value: unknown, name: string): unknown {
