@@ -1,0 +1,81 @@
+/** docs/xenapi.md out of the data model. `npx tsx src/main/document-xenapi.ts` writes it; a test compares. */
+import type { Call, ClassModel, Field } from './model/grammar.ts';
+import { classes } from './model/model.ts';
+
+const intro = `# XenAPI of the host agent
+
+Generated from \`src/xenapi/model/\`; a test keeps it so.
+
+Every host agent serves this API over TLS: JSON-RPC 2.0 at \`/jsonrpc\`, XML-RPC at \`/xmlrpc\`, \`/RPC2\` and \`/\`. Any XenAPI client can use it, for
+example the npm package \`xen-api\` or Python's XenAPI module. The user is \`root\`.
+
+- The first parameter of every call but \`session.login_with_password\` and \`system.listMethods\` is the session. It is left out below.
+- A failed call is HTTP 200 with a list of strings, the code first: \`error.message\` and \`error.data\` in JSON-RPC, \`ErrorDescription\` in XML-RPC. XenAPI's own
+  codes carry XenAPI's parameters; ours carry message, hint and JSON data (docs/errors.md). A request that is no call has JSON-RPC's own negative code.
+- A request has at most 1 MiB; an image at most 64 MiB.
+- Names of VMs are unique on a host (\`NAME_IN_USE\`), unlike XenAPI's.
+- Lists that grow with the fleet and can be derived are left out (host.resident_VMs, network.VIFs).
+- One operation at a time works on a VM; another one is refused with \`OTHER_OPERATION_IN_PROGRESS\`. \`hard_shutdown\`, \`hard_reboot\` and the plugin's
+  \`destroy\` stop what is under way first.
+- A guest that powers off by itself is halted. One that crashes is halted, with its last console lines (at most 2 KiB) in \`other_config.last_crash\` and
+  the time in \`other_config.last_crash_at\`.
+
+Classes marked "listed" also have \`get_all\`, \`get_all_records\`, \`get_record(self)\`, \`get_by_uuid(uuid)\`, those with a name \`get_by_name_label(label)\`, and a
+getter for each field. A field marked rw has \`set_FIELD(self, value)\`; a map marked rw has \`add_to_FIELD(self, key, value)\` and \`remove_from_FIELD(self, key)\` too.
+A field marked fixed has the same value in every record. Calls marked async have a form \`Async.CLASS.CALL\` that returns a task.
+`;
+
+const plugin = `## The plugin "shoal"
+
+\`host.call_plugin(host, "shoal", fn, args)\`; \`args\` is a map of strings, the result a JSON text.
+
+| fn | args | result |
+| --- | --- | --- |
+| \`launch\` | \`spec\`: JSON, see below | \`{"vms": [VM…], "error"?: {code, message, hint, data}}\` |
+| \`stop\` | \`vms\`: JSON list of uuids, or \`all\`; \`force\`: \`true\` ends them at once; \`timeoutMs\`: how long to wait for a guest, 10,000 by default | \`{"done": n, "failed": [{uuid, code, message, hint, data}]}\` |
+| \`destroy\` | \`vms\` | as \`stop\`; running ones are ended first |
+| \`console\` | \`vm\`: uuid; \`cursor\`: of the answer before, 0 at first | \`{"text", "cursor", "live"}\`; \`live\` is false for what a crashed guest left |
+| \`console-write\` | \`vm\`, \`text\` | \`{"bytes"}\`: how many the guest's ring took |
+| \`images\` | | \`[{"digest", "fileBytes", "addedMs", "vms"}]\`; \`vms\` is how many use it |
+| \`facts\` | | \`{"xen", "freeKib", "totalKib", "cpuCount", "domains", "vms", "agent": {"version", "rssKib", "heapUsedKib", "uptimeS"}}\` |
+
+\`launch\` creates and starts VMs in one call. Its spec: \`name\` for one VM, or \`prefix\` and \`count\` (and \`first\`, 1 by default) for prefix-1, prefix-2, …;
+\`image\` (digest), \`memoryKib\`; optional: \`network\` (by default the host's first; "" for none), \`ip\` (with \`name\` only; else one is assigned), \`args\`,
+\`concurrency\` (at most what the host allows). A VM of the result: \`{"ref", "uuid", "name", "domid", "ip", "mac", "startMs", "steps": {"create", "build", "register",
+"attachVif", "seal", "unpause"}, "ms"}\`; the times are milliseconds, \`startMs\` counts from the beginning of the call.
+
+Everything that can be checked is checked before the first start, and then the call fails and nothing has changed. When a later VM cannot be started, those
+before it stay and are in \`vms\`, and \`error\` is \`LAUNCH_INCOMPLETE\` with \`data\` \`{"started", "notStarted": [names], "reason": {code, message, hint, data}}\`.
+
+## Images and consoles over HTTP
+
+\`PUT /image/<digest>?session_id=<ref>\` with the ELF file as body puts an image into the host's store; the digest is \`sha256:\` and 64 hex digits, and the bytes must
+match it. \`task_id=<ref>\` names a task that then says how the upload ended. \`DELETE\` takes it out again, unless a VM uses it. \`GET /console?session_id=<ref>&uuid=<of
+the console>&cursor=<n>\` gives console output as text; the header \`X-Console-Cursor\` has the next cursor. Failures have a status of 4xx or 5xx and the body
+\`{code, message, hint, data}\`.
+`;
+
+/** The whole page. */
+export function documentation(): string {
+  const parts = [intro];
+  for (const [name, model] of Object.entries(classes) as [string, ClassModel][]) {
+    parts.push(`## ${name}${model.listed ? ' (listed)' : ''}\n\n${model.doc}\n`);
+    const calls = Object.entries(model.calls);
+    if (calls.length > 0) parts.push(['| call | result | |', '| --- | --- | --- |', ...calls.map(callRow)].join('\n') + '\n');
+    const fields = Object.entries(model.fields);
+    if (fields.length > 0) parts.push(['| field | type | | |', '| --- | --- | --- | --- |', ...fields.map(fieldRow)].join('\n') + '\n');
+  }
+  parts.push(plugin);
+  return parts.join('\n');
+}
+
+function callRow([name, { params, result, doc, async, open }]: [string, Call]): string {
+  const list = params.map((p) => `${p.name}: ${p.type}${p.otherwise === undefined ? '' : ` = ${JSON.stringify(p.otherwise)}`}`).join(', ');
+  const notes = [...(async === true ? ['Async.'] : []), ...(open === true ? ['Needs no session.'] : [])];
+  return `| \`${name}(${list})\` | ${result} | ${[doc, ...notes].join(' ')} |`;
+}
+
+function fieldRow([name, { type, access, doc, value }]: [string, Field]): string {
+  const shown = access === 'fixed' ? `fixed: \`${JSON.stringify(value)}\`` : access;
+  return `| \`${name}\` | ${type} | ${shown} | ${doc} |`;
+}
