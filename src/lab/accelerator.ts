@@ -10,7 +10,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Dom0Image } from './image.ts';
 import { cacheFolder } from './paths.ts';
-import { emulator, emulatorVersion, machineArguments, shapeOf, type Accelerator } from './qemu.ts';
+import { emulator, emulatorVersion, machineArguments, type Accelerator } from './qemu.ts';
 import { stateKey } from './state.ts';
 import { endProcess, nameProcess } from './processes.ts';
 
@@ -34,7 +34,7 @@ async function boots(image: Dom0Image, initramfs: string): Promise<boolean> {
   const folder = mkdtempSync(join(tmpdir(), 'shoal-probe-'));
   const log = join(folder, 'serial.log');
   const child = spawn(emulator, [
-    ...machineArguments(shapeOf(image, initramfs, 1024, 'kvm')),
+    ...machineArguments({ ...image, initramfs, accelerator: 'kvm', memoryMib: 1024, store: 'oxenstored' }),
     '-object', 'memory-backend-ram,id=ram,size=1024M',
     '-netdev', 'hubport,hubid=1,id=mgmt', '-netdev', 'hubport,hubid=2,id=lab', '-serial', `file:${log}`,
   ], { stdio: 'ignore' });

@@ -5,19 +5,19 @@
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, writeFileSync, copyFileSync, rmSync } from 'node:fs';
 import { request } from 'node:https';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ShoalError } from '../model/errors.ts';
+import { agentAddon, agentBundle } from './build.ts';
 import { hostIdentity } from './identity.ts';
 import { repositoryRoot } from './paths.ts';
 import { hostPlan } from './plan.ts';
 import { must } from './processes.ts';
 import { exec, mustExec, type SshTarget } from './ssh.ts';
 
-const bundle = join(repositoryRoot, 'dist/agent.cjs');
-const addon = join(repositoryRoot, 'build/shoal_xen.node');
-
-export const agentIsBuilt = (): boolean => existsSync(bundle) && existsSync(addon);
+/** Programs that the agent uses where they are built: the network switch. */
+const besides = ['build/shoal-switch'].map((path) => join(repositoryRoot, path)).filter((path) => existsSync(path));
+const programs = [agentBundle, agentAddon, ...besides];
 
 /** /etc/shoal/agent.json of host `index`. */
 export function agentConfig(index: number): Record<string, unknown> {
@@ -36,7 +36,7 @@ export function agentConfig(index: number): Record<string, unknown> {
 export async function agentKey(index: number): Promise<string> {
   const files = await hostIdentity(index);
   const hash = createHash('sha256').update(JSON.stringify(agentConfig(index)));
-  for (const file of [bundle, addon, files.passwordFile, files.certFile]) hash.update(readFileSync(file));
+  for (const file of [...programs, files.passwordFile, files.certFile]) hash.update(readFileSync(file));
   return hash.digest('hex').slice(0, 20);
 }
 
@@ -51,8 +51,7 @@ export async function installAgent(target: SshTarget, index: number): Promise<vo
   for (const [from, name] of [[files.passwordFile, 'password'], [files.certFile, 'cert.pem'], [files.keyFile, 'key.pem']] as const) {
     writeFileSync(join(root, 'etc/shoal', name), readFileSync(from), { mode: 0o600 });
   }
-  copyFileSync(bundle, join(root, 'usr/lib/shoal/agent.cjs'));
-  copyFileSync(addon, join(root, 'usr/lib/shoal/shoal_xen.node'));
+  for (const program of programs) copyFileSync(program, join(root, 'usr/lib/shoal', basename(program)));
   const archive = join(target.folder, 'agent.tar');
   await must(['tar', '-C', root, '--owner=0', '--group=0', '-cf', archive, 'etc', 'usr']);
   await mustExec(target, 'tar -C / --no-overwrite-dir -xf - && setsid -f /usr/lib/shoal/supervise </dev/null >/dev/null 2>&1', {

@@ -5,10 +5,11 @@ import { parseArgs } from 'node:util';
 import { ShoalError } from '../model/errors.ts';
 import { labAttach, labDown, labStatus, labUp, type LabHost, type LabStatus } from './lab.ts';
 import { openProgress } from './progress.ts';
+import type { Store } from './qemu.ts';
 import { parseHostName } from './plan.ts';
 import { attach, connect } from './ssh.ts';
 
-export const labUsage = `shoal lab up [--hosts N] [--memory MiB] [--lab NAME] [--no-agent] [--json]
+export const labUsage = `shoal lab up [--hosts N] [--memory MiB] [--lab NAME] [--store NAME] [--no-agent] [--json]
 shoal lab down [--lab NAME]
 shoal lab status [--lab NAME] [--json]
 shoal lab shell HOST [--lab NAME] [-- COMMAND…]
@@ -25,6 +26,7 @@ export interface LabArguments {
   name: string | undefined;
   hosts: number | undefined;
   memoryMib: number | undefined;
+  store: string | undefined;
   json: boolean;
   agent: boolean;
   delayMs: number | undefined;
@@ -52,7 +54,7 @@ export function parseLabArguments(argv: readonly string[]): LabArguments {
     parsed = parseArgs({
       args: [...own],
       allowPositionals: true,
-      options: { lab: text, hosts: text, memory: text, json: flag, 'no-agent': flag, delay: text, loss: text, rate: text },
+      options: { lab: text, hosts: text, memory: text, store: text, json: flag, 'no-agent': flag, delay: text, loss: text, rate: text },
     });
   } catch (error) {
     throw new ShoalError('USAGE', (error as Error).message, { hint: labUsage });
@@ -69,6 +71,7 @@ export function parseLabArguments(argv: readonly string[]): LabArguments {
     name: values.lab,
     hosts: number(values.hosts, 'hosts'),
     memoryMib: number(values.memory, 'memory'),
+    store: values.store,
     json: values.json ?? false,
     agent: !(values['no-agent'] ?? false),
     delayMs: number(values.delay, 'delay'),
@@ -85,7 +88,7 @@ function print(status: LabStatus): void {
     console.log(`lab ${status.name} is not up`);
     return;
   }
-  console.log(`lab ${status.name}: Xen ${status.versions?.xen}, dom0 Linux ${status.versions?.kernel}, ${status.accelerator}, ${status.memoryMib} MiB a host`);
+  console.log(`lab ${status.name}: Xen ${status.versions?.xen}, dom0 Linux ${status.versions?.kernel}, ${status.store}, ${status.accelerator}, ${status.memoryMib} MiB a host`);
   for (const host of status.hosts) {
     console.log(`  ${host.name}  ${host.alive ? `pid ${host.pid}` : 'ended'}  ${host.address}  VMs in ${host.cidr}  ${host.agent ? host.url : 'no agent'}`);
   }
@@ -127,7 +130,7 @@ export async function labCommand(argv: string[]): Promise<number> {
     case 'up': {
       const progress = openProgress();
       try {
-        await labUp({ ...given({ name: args.name, hosts: args.hosts, memoryMib: args.memoryMib }), agent: args.agent, onProgress: progress.stage });
+        await labUp({ ...given({ name: args.name, hosts: args.hosts, memoryMib: args.memoryMib, store: args.store as Store | undefined }), agent: args.agent, onProgress: progress.stage });
       } finally {
         progress.end();
       }

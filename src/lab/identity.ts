@@ -3,8 +3,8 @@
  * certificate. They are the only part of an image that must not be the same everywhere, so they are a separate piece of the initramfs.
  */
 import { createHash, randomBytes } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import type { Dom0Image } from './image.ts';
 import { cacheFolder } from './paths.ts';
 import { hostPlan } from './plan.ts';
@@ -37,23 +37,40 @@ export async function identity(): Promise<Identity> {
   return { keyFile, knownHostsFile, key };
 }
 
-/** The image's initramfs with this cache's keys behind it; the kernel unpacks both. */
-export async function initramfsWithKeys(image: Dom0Image, who: Identity): Promise<string> {
+/** A file of ours that has to be in dom0 from its first second on. */
+export interface BootFile {
+  from: string;
+  /** Path in dom0 without the first slash. */
+  to: string;
+}
+
+/** The image's initramfs with this cache's keys, and files of ours, behind it; the kernel unpacks both. */
+export async function bootInitramfs(image: Dom0Image, who: Identity, files: readonly BootFile[]): Promise<{ file: string; key: string }> {
   const folder = cacheFolder('identity');
-  const name = `initramfs-${image.key}-${who.key}.zst`;
-  const file = join(folder, name);
-  if (existsSync(file)) return file;
+  const hash = createHash('sha256').update(image.key).update(who.key);
+  for (const { from, to } of files) hash.update(to).update(readFileSync(from));
+  const key = hash.digest('hex').slice(0, 20);
+  const file = join(folder, `initramfs-${key}.zst`);
+  if (existsSync(file)) {
+    utimesSync(file, new Date(), new Date());
+    return { file, key };
+  }
   const root = join(folder, `root-${process.pid}`);
-  mkdirSync(join(root, 'etc/ssh'), { recursive: true });
-  mkdirSync(join(root, 'root/.ssh'), { recursive: true, mode: 0o700 });
-  writeFileSync(join(root, 'etc/ssh/ssh_host_ed25519_key'), readFileSync(join(folder, 'dom0')), { mode: 0o600 });
-  writeFileSync(join(root, 'root/.ssh/authorized_keys'), readFileSync(join(folder, 'client.pub')));
-  const part = join(root, 'part');
-  await must(['sh', '-c', 'find etc root -type f | cpio --quiet -o -H newc -R 0:0 | zstd -q | cat "$0" - > part', image.initramfs], { cwd: root });
-  for (const old of readdirSync(folder)) if (old.startsWith('initramfs-')) rmSync(join(folder, old));
-  renameSync(part, file);
+  const add = (to: string, from: string, mode: number) => {
+    mkdirSync(dirname(join(root, to)), { recursive: true, mode: to.startsWith('root/') ? 0o700 : 0o755 });
+    writeFileSync(join(root, to), readFileSync(from), { mode });
+  };
+  add('etc/ssh/ssh_host_ed25519_key', join(folder, 'dom0'), 0o600);
+  add('root/.ssh/authorized_keys', join(folder, 'client.pub'), 0o600);
+  for (const { from, to } of files) add(to, from, 0o755);
+  const part = join(folder, `part-${process.pid}`);
+  await must(['sh', '-c', 'find . -type f | LC_ALL=C sort | cpio --quiet -o -H newc -R 0:0 | zstd -q | cat "$0" - > "$1"', image.initramfs, part], { cwd: root });
   rmSync(root, { recursive: true });
-  return file;
+  const old = readdirSync(folder).filter((name) => name.startsWith('initramfs-')).map((name) => join(folder, name));
+  old.sort((a, b) => statSync(b).mtimeMs - statSync(a).mtimeMs);
+  for (const each of old.slice(2)) rmSync(each);
+  renameSync(part, file);
+  return { file, key };
 }
 
 /** Password and certificate of host `index`; the certificate names its address and the loopback. */

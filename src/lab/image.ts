@@ -18,7 +18,7 @@ const xenVersion = '4.17';
 
 const packages = [
   `xen-utils-${xenVersion}`, 'xen-utils-common', 'xenstore-utils',
-  'bash', 'dash', 'coreutils', 'sed', 'grep', 'mawk', 'findutils', 'gzip', 'tar', 'less', 'procps', 'psmisc', 'hostname', 'util-linux', 'mount',
+  'bash', 'dash', 'coreutils', 'sed', 'grep', 'mawk', 'findutils', 'gzip', 'tar', 'less', 'procps', 'psmisc', 'bsdutils', 'hostname', 'util-linux', 'mount',
   'kmod', 'libc-bin', 'iproute2', 'iputils-ping', 'openssh-server', 'libstdc++6', 'strace', 'tcpdump',
 ];
 
@@ -158,6 +158,9 @@ async function copyModules(boot: string, root: string, version: string): Promise
   await index(root);
 }
 
+/** Where files of dom0/ go; the others go to /usr/lib/shoal. */
+const places: Record<string, string> = { init: 'init', sshd_config: 'etc/ssh/sshd_config', xl: 'usr/sbin/xl' };
+
 function ownFiles(root: string, tools: string): void {
   const put = (path: string, text: string, mode = 0o644) => writeFileSync(join(root, path), text, { mode });
   for (const made of ['proc', 'sys', 'dev', 'run', 'tmp', 'root/.ssh', 'etc/shoal', 'var/log', 'var/lib', 'usr/lib/shoal', 'usr/local/bin']) {
@@ -175,15 +178,16 @@ function ownFiles(root: string, tools: string): void {
   put('etc/profile', 'PATH=/usr/sbin:/usr/bin:/usr/lib/xen-4.17/bin\nexport PATH\nPS1=\'\\h:\\w\\$ \'\n');
   put('root/.bashrc', '. /etc/profile\n');
   if (!existsSync(join(root, 'usr/bin/awk'))) symlinkSync('mawk', join(root, 'usr/bin/awk'));
-  // Debian's wrappers choose among installed Xen versions, with three shells each time; here there is one version
-  for (const [path, program] of [['usr/sbin/xl', 'xl'], ['usr/sbin/xenstored', 'xenstored'], ['usr/sbin/oxenstored', 'oxenstored'], ['usr/sbin/xenconsoled', 'xenconsoled']]) {
+  // Debian's wrappers choose among installed versions of Xen; here there is one
+  for (const [path, program] of [['usr/sbin/xenstored', 'xenstored'], ['usr/sbin/oxenstored', 'oxenstored'], ['usr/sbin/xenconsoled', 'xenconsoled']]) {
     rmSync(join(root, path!), { force: true });
     symlinkSync(`../lib/xen-${xenVersion}/bin/${program}`, join(root, path!));
   }
   for (const name of readdirSync(dom0Files)) {
-    const target = name === 'init' ? 'init' : name === 'sshd_config' ? 'etc/ssh/sshd_config' : join('usr/lib/shoal', name);
-    copyFileSync(join(dom0Files, name), join(root, target));
-    chmodSync(join(root, target), name === 'sshd_config' ? 0o644 : 0o755);
+    const target = join(root, places[name] ?? join('usr/lib/shoal', name));
+    rmSync(target, { force: true });
+    copyFileSync(join(dom0Files, name), target);
+    chmodSync(target, name === 'sshd_config' ? 0o644 : 0o755);
   }
   copyFileSync(join(tools, 'dom0-awake'), join(root, 'usr/lib/shoal/awake'));
   copyFileSync(nodeBinary, join(root, 'usr/bin/node'));

@@ -8,8 +8,8 @@ import { release as machineRelease } from 'node:os';
 import { join } from 'node:path';
 import { ShoalError } from '../model/errors.ts';
 import { chooseAccelerator } from './accelerator.ts';
-import { agentIsBuilt, agentKey, installAgent, untilAgentAnswers } from './agent.ts';
-import { hostIdentity, identity, initramfsWithKeys, type Identity } from './identity.ts';
+import { agentKey, installAgent, untilAgentAnswers } from './agent.ts';
+import { hostIdentity, identity, bootInitramfs, type BootFile, type Identity } from './identity.ts';
 import { dom0Image } from './image.ts';
 import { setLink } from './links.ts';
 import { locked } from './lock.ts';
@@ -18,11 +18,11 @@ import { checkLabName, labFolder } from './paths.ts';
 import { openPinger, type Pinger } from './pinger.ts';
 import { checkMemory, defaultMemoryMib, hostPlan, routerNamespace } from './plan.ts';
 import { endProcess, isAlive, run, type RunOptions, type RunResult } from './processes.ts';
-import { emulatorVersion, machineArguments, shapeOf, startMachine, type Accelerator, type Machine, type MachineSeat, type MachineShape } from './qemu.ts';
+import { emulatorVersion, machineArguments, startMachine, stores, type Accelerator, type Machine, type MachineSeat, type MachineShape, type Store } from './qemu.ts';
 import { labExists, makeFolder, processesOf, readRecord, removeFolder, writeRecord, type HostRecord, type LabRecord, type LinkRecord, type LinkShape } from './record.ts';
 import { connect, disconnect, exec, mustExec, put, type SshTarget } from './ssh.ts';
 import { findState, makeState, stateKey, untilConsoleSays, type SavedState } from './state.ts';
-import { buildTools } from './tools.ts';
+import { buildAgent, buildStored, buildTools } from './build.ts';
 
 export type { Pinger } from './pinger.ts';
 export type { LinkShape } from './record.ts';
@@ -36,6 +36,8 @@ export interface LabOptions {
   memoryMib?: number;
   /** Told what is being done, one short phrase a stage. */
   onProgress?: (text: string) => void;
+  /** Store daemon of dom0; default "oxenstored". */
+  store?: Store;
   /** False leaves the host agent out even where it is built: plain Xen. */
   agent?: boolean;
 }
@@ -80,6 +82,7 @@ export interface LabStatus {
   up: boolean;
   accelerator: Accelerator | undefined;
   memoryMib: number | undefined;
+  store: Store | undefined;
   versions: { xen: string; kernel: string } | undefined;
   hosts: { name: string; pid: number; alive: boolean; address: string; cidr: string; url: string; sshPort: number; agent: boolean; consoleFile: string }[];
   links: LinkRecord[];
@@ -97,16 +100,18 @@ export async function labUp(options: LabOptions = {}): Promise<Lab> {
     const record = readRecord(name);
     if (record !== undefined && record.hosts.length > 0 && record.hosts.every((host) => isAlive(host.process))) {
       const hosts = options.hosts ?? record.hosts.length;
-      if (hosts <= record.hosts.length && memoryMib === record.memoryMib) return attach(record);
-      throw new ShoalError('LAB_FAILED', `lab ${name} is up with ${record.hosts.length} host(s) of ${record.memoryMib} MiB`, {
+      if (hosts <= record.hosts.length && memoryMib === record.memoryMib && (options.store ?? record.store) === record.store) return attach(record);
+      throw new ShoalError('LAB_FAILED', `lab ${name} is up with ${record.hosts.length} host(s) of ${record.memoryMib} MiB and ${record.store}`, {
         hint: `Take it down first (shoal lab down${name === defaultName ? '' : ` --lab ${name}`}), or name another lab.`,
       });
     }
     const hosts = options.hosts ?? 1;
     hostPlan(hosts - 1);
+    const store = options.store ?? 'oxenstored';
+    if (!stores.includes(store)) throw new ShoalError('USAGE', `"${store}" is no store daemon`, { hint: `Use one of: ${stores.join(', ')}.` });
     await clear(name);
     try {
-      return await bringUp(name, hosts, memoryMib, options.agent !== false && agentIsBuilt(), progress);
+      return await bringUp({ name, hosts, memoryMib, store, withAgent: options.agent !== false }, progress);
     } catch (error) {
       await clear(name);
       throw error;
@@ -114,19 +119,29 @@ export async function labUp(options: LabOptions = {}): Promise<Lab> {
   });
 }
 
-async function bringUp(name: string, hosts: number, memoryMib: number, withAgent: boolean, progress: (text: string) => void): Promise<Lab> {
+interface Wanted {
+  name: string;
+  hosts: number;
+  memoryMib: number;
+  store: Store;
+  withAgent: boolean;
+}
+
+async function bringUp({ name, hosts, memoryMib, store, ...wanted }: Wanted, progress: (text: string) => void): Promise<Lab> {
   const tools = await buildTools();
+  const withAgent = wanted.withAgent && (await buildAgent());
   const image = await dom0Image(tools, progress);
   const who = await identity();
-  const initramfs = await initramfsWithKeys(image, who);
-  const accelerator = await chooseAccelerator(image, initramfs, progress);
-  const shape = shapeOf(image, initramfs, memoryMib, accelerator);
+  const files: BootFile[] = store === 'shoal' ? [{ from: await buildStored(), to: 'usr/lib/shoal/shoal-stored' }] : [];
+  const boot = await bootInitramfs(image, who, files);
+  const accelerator = await chooseAccelerator(image, boot.file, progress);
+  const shape: MachineShape = { accelerator, memoryMib, store, xen: image.xen, kernel: image.kernel, initramfs: boot.file };
 
   makeFolder(name);
   await makeNetwork(name, hosts);
   const seats = Array.from({ length: hosts }, (_, index): MachineSeat => ({ folder: hostFolder(name, index), lab: name, index, tools }));
   const states = await locked('states', 900_000, () => progress('waiting for another process that makes a snapshot'), async () => {
-    const base = await baseState(shape, seats[0]!, who, [image.key, who.key], progress);
+    const base = await baseState(shape, seats[0]!, who, boot.key, progress);
     if (!withAgent) return seats.map(() => base);
     const found: SavedState[] = [];
     for (const seat of seats) found.push(await agentState(base, shape, seat, who, progress));
@@ -134,7 +149,7 @@ async function bringUp(name: string, hosts: number, memoryMib: number, withAgent
   });
 
   progress(hosts === 1 ? 'starting host0 from its snapshot' : `starting ${hosts} hosts from their snapshots`);
-  const record: LabRecord = { name, accelerator, memoryMib, versions: image.versions, keyFile: who.keyFile, knownHostsFile: who.knownHostsFile, hosts: [], links: [] };
+  const record: LabRecord = { name, accelerator, memoryMib, store, versions: image.versions, keyFile: who.keyFile, knownHostsFile: who.knownHostsFile, hosts: [], links: [] };
   record.hosts = await Promise.all(seats.map((seat, index) => startHost(shape, seat, states[index]!, who, withAgent)));
   writeRecord(record);
   return attach(record);
@@ -144,8 +159,8 @@ const target = (seat: MachineSeat, machine: { sshPort: number }, who: { keyFile:
   ({ folder: seat.folder, port: machine.sshPort, keyFile: who.keyFile, knownHostsFile: who.knownHostsFile });
 
 /** dom0 up and at rest, not yet any particular host. */
-async function baseState(shape: MachineShape, seat: MachineSeat, who: Identity, content: string[], progress: (text: string) => void): Promise<SavedState> {
-  const key = stateKey(['base', ...content, await emulatorVersion(), machineRelease(), ...machineArguments(shape)]);
+async function baseState(shape: MachineShape, seat: MachineSeat, who: Identity, content: string, progress: (text: string) => void): Promise<SavedState> {
+  const key = stateKey(['base', content, await emulatorVersion(), machineRelease(), ...machineArguments(shape)]);
   const found = findState(key);
   if (found !== undefined) return found;
   progress(`booting Xen and dom0 for the snapshot (${shape.accelerator})`);
@@ -280,6 +295,7 @@ export async function labStatus(name: string = defaultName): Promise<LabStatus> 
     up: hosts.length > 0 && hosts.every((host) => host.alive),
     accelerator: record?.accelerator,
     memoryMib: record?.memoryMib,
+    store: record?.store,
     versions: record?.versions,
     hosts,
     links: record?.links ?? [],

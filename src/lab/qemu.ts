@@ -11,7 +11,6 @@ import { closeSync, existsSync, mkdirSync, openSync, readFileSync, rmSync } from
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { ShoalError } from '../model/errors.ts';
-import type { Dom0Image } from './image.ts';
 import { bridgesNamespace, dom0MemoryMib } from './plan.ts';
 import { isAlive, lastLines, nameProcess, run, type ProcessName } from './processes.ts';
 import { Qmp } from './qmp.ts';
@@ -22,6 +21,7 @@ export type Accelerator = 'kvm' | 'tcg';
 export interface MachineShape {
   accelerator: Accelerator;
   memoryMib: number;
+  store: Store;
   xen: string;
   kernel: string;
   initramfs: string;
@@ -64,7 +64,11 @@ export function xenOptions(memoryMib: number): string {
   ].join(' ');
 }
 
-export const linuxOptions = 'console=hvc0 quiet net.ifnames=0 rdinit=/init xen_netback.max_queues=1';
+/** The store daemon that dom0 runs: Xen's two, or Shoal's own. */
+export const stores = ['oxenstored', 'xenstored', 'shoal'] as const;
+export type Store = (typeof stores)[number];
+
+const linuxOptions = (store: Store) => `console=hvc0 quiet net.ifnames=0 rdinit=/init xen_netback.max_queues=1 shoal.store=${store}`;
 
 /** The emulator's arguments that a saved state depends on. Pure. */
 export function machineArguments(shape: MachineShape): string[] {
@@ -80,12 +84,8 @@ export function machineArguments(shape: MachineShape): string[] {
     '-device', 'virtio-rng-pci',
     '-kernel', shape.xen,
     '-append', xenOptions(shape.memoryMib),
-    '-initrd', `${shape.kernel} ${linuxOptions},${shape.initramfs}`,
+    '-initrd', `${shape.kernel} ${linuxOptions(shape.store)},${shape.initramfs}`,
   ];
-}
-
-export function shapeOf(image: Dom0Image, initramfs: string, memoryMib: number, accelerator: Accelerator): MachineShape {
-  return { accelerator, memoryMib, xen: image.xen, kernel: image.kernel, initramfs };
 }
 
 export const emulator = 'qemu-system-x86_64';

@@ -8,7 +8,7 @@ import { basename, join } from 'node:path';
 import { labFolder, runFolder } from './paths.ts';
 import { processesInside } from './network.ts';
 import { nameProcess, type ProcessName } from './processes.ts';
-import type { Accelerator } from './qemu.ts';
+import type { Accelerator, Store } from './qemu.ts';
 
 export interface HostRecord {
   index: number;
@@ -34,6 +34,7 @@ export interface LabRecord {
   name: string;
   accelerator: Accelerator;
   memoryMib: number;
+  store: Store;
   versions: { xen: string; kernel: string };
   keyFile: string;
   knownHostsFile: string;

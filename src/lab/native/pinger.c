@@ -31,13 +31,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <time.h>
 
 #define ECHO_MS 2
 #define ASK_FIRST_MS 300
-#define ASK_MOST_MS 2400
+#define ASK_MOST_MS 1000
 /* questions a second, over all addresses */
 #define ASK_RATE 500
 #define ADDRESSES 65536
@@ -47,10 +48,18 @@ struct entry {
 	int64_t echo_due;
 	int64_t ask_due;
 	int64_t ask_wait;
+	/* which watch of this address it is: late replies to an earlier one do not count */
+	uint64_t watch;
 	unsigned char mac[6];
 	unsigned char known; /* mac is valid */
 	unsigned char watched;
 	uint16_t place; /* in the list of watched addresses */
+};
+
+/* the payload of our echo requests, which comes back in the reply */
+struct mark {
+	uint64_t pinger;
+	uint64_t watch;
 };
 
 /* credit that grows with time up to `most`: one packet costs one */
@@ -66,6 +75,7 @@ static int cursor;
 static uint32_t own_ip; /* host order */
 static unsigned char own_mac[6];
 static int sock;
+static uint64_t own_mark;
 
 static int64_t now_ns(void)
 {
@@ -138,7 +148,7 @@ static void send_echo(uint16_t low, const unsigned char *mac)
 		struct ether_header eth;
 		struct iphdr ip;
 		struct icmphdr icmp;
-		unsigned char payload[24];
+		struct mark mark;
 	} __attribute__((packed)) f;
 
 	memset(&f, 0, sizeof f);
@@ -156,7 +166,9 @@ static void send_echo(uint16_t low, const unsigned char *mac)
 	f.icmp.type = ICMP_ECHO;
 	f.icmp.un.echo.id = htons((uint16_t)getpid());
 	f.icmp.un.echo.sequence = htons(++sequence);
-	f.icmp.checksum = checksum(&f.icmp, sizeof f.icmp + sizeof f.payload);
+	f.mark.pinger = own_mark;
+	f.mark.watch = table[low].watch;
+	f.icmp.checksum = checksum(&f.icmp, sizeof f.icmp + sizeof f.mark);
 	(void)!send(sock, &f, sizeof f, 0);
 }
 
@@ -182,6 +194,7 @@ static void watch(uint16_t low, int64_t now)
 	if (e->watched)
 		return;
 	e->watched = 1;
+	e->watch++;
 	e->place = (uint16_t)watched_count;
 	watched[watched_count++] = low;
 	e->echo_due = now;
@@ -255,6 +268,7 @@ static void got_frame(const unsigned char *frame, size_t length, int64_t now)
 	const struct ether_header *eth = (const void *)frame;
 	const struct iphdr *ip = (const void *)(frame + sizeof *eth);
 	const struct icmphdr *icmp;
+	struct mark mark;
 	char line[64];
 	uint32_t source;
 	size_t header;
@@ -267,13 +281,14 @@ static void got_frame(const unsigned char *frame, size_t length, int64_t now)
 	if (length < sizeof *eth + sizeof *ip || eth->ether_type != htons(ETHERTYPE_IP) || ip->protocol != IPPROTO_ICMP)
 		return;
 	header = (size_t)ip->ihl * 4;
-	if (header < sizeof *ip || length < sizeof *eth + header + sizeof *icmp)
+	if (header < sizeof *ip || length < sizeof *eth + header + sizeof *icmp + sizeof mark)
 		return;
 	icmp = (const void *)(frame + sizeof *eth + header);
 	source = ntohl(ip->saddr);
 	if (icmp->type != ICMP_ECHOREPLY || icmp->un.echo.id != htons((uint16_t)getpid()) || (source & 0xffff0000u) != (own_ip & 0xffff0000u))
 		return;
-	if (!table[source & 0xffff].watched)
+	memcpy(&mark, icmp + 1, sizeof mark);
+	if (mark.pinger != own_mark || !table[source & 0xffff].watched || mark.watch != table[source & 0xffff].watch)
 		return;
 	forget(source & 0xffff);
 	n = snprintf(line, sizeof line, "%u.%u.%u.%u %lld\n", source >> 24, source >> 16 & 255, source >> 8 & 255, source & 255, (long long)now);
@@ -362,6 +377,8 @@ int main(int argc, char **argv)
 	place.sll_ifindex = (int)if_nametoindex(argv[2]);
 	if (bind(sock, (struct sockaddr *)&place, sizeof place) != 0)
 		die("bind");
+	if (getrandom(&own_mark, sizeof own_mark, 0) != sizeof own_mark)
+		die("getrandom");
 	/* the emulator keeps the processors busy; a late look at the clock would be counted as the guest's time */
 	setpriority(PRIO_PROCESS, 0, -15);
 	all = (struct bucket){ .rate = rate, .most = rate / 50.0 + 1, .at = now_ns() };

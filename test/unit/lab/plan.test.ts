@@ -1,0 +1,45 @@
+import test from 'tape';
+import { checkMemory, dom0MemoryMib, hostPlan, parseHostName } from '../../../src/lab/plan.ts';
+import { checkLabName } from '../../../src/lab/paths.ts';
+import { agentConfig } from '../../../src/lab/agent.ts';
+import { parseAgentConfig } from '../../../src/main/agent-config.ts';
+
+test('plan: every host has a subnet, an address and a hardware address of its own', (t) => {
+  const plans = Array.from({ length: 64 }, (_, k) => hostPlan(k));
+  for (const field of ['name', 'address', 'cidr', 'gateway', 'mac'] as const) {
+    t.equal(new Set(plans.map((plan) => plan[field])).size, 64, `${field} is unique`);
+  }
+  t.deepEqual(hostPlan(2), {
+    index: 2, name: 'host2', address: '10.66.0.2', prefixLength: 16, cidr: '10.66.0.0/16', gateway: '10.66.0.1', first: '10.66.1.0',
+    last: '10.66.250.255', mac: '52:54:00:00:01:02',
+  });
+  t.throws(() => hostPlan(64), /no host 64/);
+  t.throws(() => hostPlan(-1), /no host/);
+  t.throws(() => hostPlan(0.5), /no host/);
+  t.end();
+});
+
+test('plan: host names and lab names', (t) => {
+  t.equal(parseHostName('host3'), 3);
+  t.equal(parseHostName('12'), 12);
+  for (const bad of ['', 'host', 'hosts1', 'host-1', 'host64', '1e1', 'host1;ls']) t.throws(() => parseHostName(bad), undefined, JSON.stringify(bad));
+  t.equal(checkLabName('lab2'), 'lab2');
+  for (const bad of ['', '2lab', 'a/b', '../x', 'UPPER', 'abcdefghijklm', 'a b']) t.throws(() => checkLabName(bad), /no name/, JSON.stringify(bad));
+  t.end();
+});
+
+test('plan: memory of a host and what dom0 gets of it', (t) => {
+  t.equal(checkMemory(8192), 8192);
+  for (const bad of [0, 512, 1023, 1024.5, Number.NaN, 1e9]) t.throws(() => checkMemory(bad), /cannot have/, String(bad));
+  t.equal(dom0MemoryMib(1024), 640, 'at least what its root and node need');
+  t.equal(dom0MemoryMib(8192), 2048);
+  t.equal(dom0MemoryMib(65536), 4096, 'at most 4 GiB');
+  t.end();
+});
+
+test('plan: the agent accepts the configuration that the lab writes', (t) => {
+  const config = parseAgentConfig(JSON.stringify(agentConfig(5)));
+  t.equal(config.networks.length, 1);
+  t.equal(config.listen.port, 443);
+  t.end();
+});
