@@ -16,7 +16,7 @@ const superpageBytes = 0x200000n;
 /** A kernel needs more memory than this only by mistake; the builder copies it into every guest. */
 export const mostImageBytes = 1 << 30;
 
-const note = { entry: 1, hypercallPage: 2, virtBase: 3, xenVersion: 5, guestOs: 6, loader: 8, paddrOffset: 4 } as const;
+const note = { entry: 1, hypercallPage: 2, virtBase: 3, paddrOffset: 4, xenVersion: 5, guestOs: 6, loader: 8 } as const;
 const segmentLoad = 1;
 const segmentNote = 4;
 const sectionNote = 7;

@@ -25,7 +25,7 @@ static int take_domid(const struct call *call, size_t index, uint16_t *domid)
 /* create(handle: 16 bytes, memoryPages, maxEventPort, maxGrantFrames): domid. */
 static napi_value js_create(napi_env env, napi_callback_info info)
 {
-  struct addon *addon = opened_addon(env);
+  struct addon *addon;
   uint64_t pages, ports, frames;
   struct domain_limits limits;
   struct failure failure;
@@ -34,9 +34,9 @@ static napi_value js_create(napi_env env, napi_callback_info info)
   uint16_t domid;
   size_t length;
 
-  if (!addon || !take_call(&call, env, info, 4) || !take_bytes(&call, 0, "handle", 16, 16, &handle, &length) ||
+  if (!take_call(&call, env, info, 4) || !take_bytes(&call, 0, "handle", 16, 16, &handle, &length) ||
       !take_u64(&call, 1, "memoryPages", 1, MOST_MEMORY_PAGES, &pages) || !take_u64(&call, 2, "maxEventPort", 3, 1u << 17, &ports) ||
-      !take_u64(&call, 3, "maxGrantFrames", 1, 1u << 10, &frames))
+      !take_u64(&call, 3, "maxGrantFrames", 1, 1u << 10, &frames) || !(addon = opened_addon(env)))
     return NULL;
   limits = (struct domain_limits){ .memory_pages = pages, .max_event_port = (uint32_t)ports, .max_grant_frames = (uint32_t)frames };
   if (control_create(addon->control, handle, &limits, &domid, &failure)) return throw_failure(env, &failure);
@@ -120,7 +120,7 @@ static napi_value start_job(napi_env env, struct job *job, int apart)
   return result;
 }
 
-static struct job *new_job(napi_env env, struct addon *addon)
+static struct job *new_job(napi_env env)
 {
   struct job *job = calloc(1, sizeof *job);
 
@@ -128,7 +128,6 @@ static struct job *new_job(napi_env env, struct addon *addon)
     napi_throw_error(env, NULL, "out of memory");
     return NULL;
   }
-  job->addon = addon;
   return job;
 }
 
@@ -138,13 +137,12 @@ static struct job *new_job(napi_env env, struct addon *addon)
  */
 static napi_value js_build(napi_env env, napi_callback_info info)
 {
-  struct addon *addon = opened_addon(env);
   struct build_request *request;
   struct call call;
   struct job *job;
   int apart;
 
-  if (!addon || !take_call(&call, env, info, 9) || !(job = new_job(env, addon))) return NULL;
+  if (!take_call(&call, env, info, 9) || !(job = new_job(env))) return NULL;
   request = &job->request;
   request->has_hypercall_page = !is_undefined(&call, 6);
   if (!take_domid(&call, 0, &request->domid) || !take_u64(&call, 1, "memoryPages", 1, MOST_MEMORY_PAGES, &request->memory_pages) ||
@@ -152,7 +150,8 @@ static napi_value js_build(napi_env env, napi_callback_info info)
       !take_u64(&call, 3, "imageMemoryBytes", 1, MOST_MEMORY_PAGES * 4096, &request->image_memory_bytes) ||
       !take_big(&call, 4, "virtBase", &request->virt_base) || !take_big(&call, 5, "entry", &request->entry) ||
       (request->has_hypercall_page && !take_big(&call, 6, "hypercallPage", &request->hypercall_page)) ||
-      !take_text(&call, 7, "commandLine", request->command_line, sizeof request->command_line) || !take_flag(&call, 8, "apart", &apart)) {
+      !take_text(&call, 7, "commandLine", request->command_line, sizeof request->command_line) || !take_flag(&call, 8, "apart", &apart) ||
+      !(job->addon = opened_addon(env))) {
     free(job);
     return NULL;
   }
@@ -162,15 +161,16 @@ static napi_value js_build(napi_env env, napi_callback_info info)
 /* destroy(domid, apart): {}; ESRCH when there is no such domain. */
 static napi_value js_destroy(napi_env env, napi_callback_info info)
 {
-  struct addon *addon = opened_addon(env);
+  struct addon *addon;
   struct call call;
   struct job *job;
   uint16_t domid;
   int apart;
 
-  if (!addon || !take_call(&call, env, info, 2) || !take_domid(&call, 0, &domid) || !take_flag(&call, 1, "apart", &apart) ||
-      !(job = new_job(env, addon)))
+  if (!take_call(&call, env, info, 2) || !take_domid(&call, 0, &domid) || !take_flag(&call, 1, "apart", &apart) ||
+      !(addon = opened_addon(env)) || !(job = new_job(env)))
     return NULL;
+  job->addon = addon;
   job->request.domid = domid;
   return start_job(env, job, apart);
 }
@@ -178,12 +178,12 @@ static napi_value js_destroy(napi_env env, napi_callback_info info)
 static napi_value simple_call(napi_env env, napi_callback_info info,
                               int (*function)(struct control *control, uint16_t domid, struct failure *failure))
 {
-  struct addon *addon = opened_addon(env);
+  struct addon *addon;
   struct failure failure;
   struct call call;
   uint16_t domid;
 
-  if (!addon || !take_call(&call, env, info, 1) || !take_domid(&call, 0, &domid)) return NULL;
+  if (!take_call(&call, env, info, 1) || !take_domid(&call, 0, &domid) || !(addon = opened_addon(env))) return NULL;
   return function(addon->control, domid, &failure) ? throw_failure(env, &failure) : NULL;
 }
 
@@ -207,14 +207,14 @@ static napi_value domain_value(napi_env env, const struct domain_facts *facts)
 /* domain(domid): facts, or undefined when there is none. */
 static napi_value js_domain(napi_env env, napi_callback_info info)
 {
-  struct addon *addon = opened_addon(env);
+  struct addon *addon;
   struct domain_facts facts;
   struct failure failure;
   struct call call;
   uint16_t domid;
   int status;
 
-  if (!addon || !take_call(&call, env, info, 1) || !take_domid(&call, 0, &domid)) return NULL;
+  if (!take_call(&call, env, info, 1) || !take_domid(&call, 0, &domid) || !(addon = opened_addon(env))) return NULL;
   status = control_domain(addon->control, domid, &facts, &failure);
   if (status < 0) return throw_failure(env, &failure);
   return status ? NULL : domain_value(env, &facts);
@@ -250,14 +250,14 @@ static long all_domains(struct control *control, struct domain_facts **domains, 
 /* domains(): facts of every domain but dom0. */
 static napi_value js_domains(napi_env env, napi_callback_info info)
 {
-  struct addon *addon = opened_addon(env);
+  struct addon *addon;
   struct domain_facts *domains;
   struct failure failure;
   napi_value result;
   long count;
 
   (void)info;
-  if (!addon) return NULL;
+  if (!(addon = opened_addon(env))) return NULL;
   count = all_domains(addon->control, &domains, &failure);
   if (count < 0) return throw_failure(env, &failure);
   napi_create_array_with_length(env, (size_t)count, &result);
@@ -272,7 +272,7 @@ static napi_value js_domains(napi_env env, napi_callback_info info)
  */
 static napi_value js_changed_domains(napi_env env, napi_callback_info info)
 {
-  struct addon *addon = opened_addon(env);
+  struct addon *addon;
   struct snapshot_entry *now;
   struct domain_facts *domains;
   struct failure failure;
@@ -282,7 +282,7 @@ static napi_value js_changed_domains(napi_env env, napi_callback_info info)
   long count;
 
   (void)info;
-  if (!addon) return NULL;
+  if (!(addon = opened_addon(env))) return NULL;
   count = all_domains(addon->control, &domains, &failure);
   if (count < 0) return throw_failure(env, &failure);
   now = malloc(((size_t)count + 1) * sizeof *now);
@@ -318,7 +318,7 @@ static napi_value js_changed_domains(napi_env env, napi_callback_info info)
 /* readConsole(domid, mfn or 0, cursor): {text, cursor}. */
 static napi_value js_read_console(napi_env env, napi_callback_info info)
 {
-  struct addon *addon = opened_addon(env);
+  struct addon *addon;
   uint8_t text[CONSOLE_OUT_BYTES];
   uint64_t mfn, position;
   struct failure failure;
@@ -328,8 +328,8 @@ static napi_value js_read_console(napi_env env, napi_callback_info info)
   uint16_t domid;
   size_t length;
 
-  if (!addon || !take_call(&call, env, info, 3) || !take_domid(&call, 0, &domid) || !take_u64(&call, 1, "mfn", 0, 1ull << 40, &mfn) ||
-      !take_u64(&call, 2, "cursor", 0, UINT32_MAX, &position))
+  if (!take_call(&call, env, info, 3) || !take_domid(&call, 0, &domid) || !take_u64(&call, 1, "mfn", 0, 1ull << 40, &mfn) ||
+      !take_u64(&call, 2, "cursor", 0, UINT32_MAX, &position) || !(addon = opened_addon(env)))
     return NULL;
   cursor = (uint32_t)position;
   if (console_read(addon->consoles, domid, mfn, &cursor, text, &length, &failure)) return throw_failure(env, &failure);
@@ -342,7 +342,7 @@ static napi_value js_read_console(napi_env env, napi_callback_info info)
 /* writeConsole(domid, mfn or 0, text): bytes taken. */
 static napi_value js_write_console(napi_env env, napi_callback_info info)
 {
-  struct addon *addon = opened_addon(env);
+  struct addon *addon;
   struct failure failure;
   const uint8_t *text;
   size_t length, taken;
@@ -350,8 +350,8 @@ static napi_value js_write_console(napi_env env, napi_callback_info info)
   uint16_t domid;
   uint64_t mfn;
 
-  if (!addon || !take_call(&call, env, info, 3) || !take_domid(&call, 0, &domid) || !take_u64(&call, 1, "mfn", 0, 1ull << 40, &mfn) ||
-      !take_bytes(&call, 2, "text", 0, 1 << 20, &text, &length))
+  if (!take_call(&call, env, info, 3) || !take_domid(&call, 0, &domid) || !take_u64(&call, 1, "mfn", 0, 1ull << 40, &mfn) ||
+      !take_bytes(&call, 2, "text", 0, 1 << 20, &text, &length) || !(addon = opened_addon(env)))
     return NULL;
   if (console_write(addon->consoles, domid, mfn, CONSOLE_PORT, text, length, &taken, &failure)) return throw_failure(env, &failure);
   return number_value(env, (double)taken);
