@@ -22,6 +22,8 @@ export interface PlotOptions {
 
 const width = 960;
 const height = 460;
+/** Beyond so many points marks get smaller. */
+const manyPoints = 150;
 const margin = { left: 74, right: 168, top: 44, bottom: 56 };
 
 /** Steps of 1, 2 or 5 times a power of ten, at most `most` of them, from 0 to at least `max`. */
@@ -94,7 +96,8 @@ export function plotSvg({ title, xLabel, yLabel, scale, series }: PlotOptions): 
   out.push(`<text x="${margin.left}" y="22" text-anchor="start">${escaped(yLabel)}</text>`);
 
   shown.forEach(({ points, shape }, i) => {
-    out.push(`<g class="s${i}">${points.map(([x, y]) => mark(shape, px(x), py(y))).join('')}</g>`);
+    const r = points.length > manyPoints ? 2.2 : 3.4;
+    out.push(`<g class="s${i}">${points.map(([x, y]) => mark(shape, px(x), py(y), r)).join('')}</g>`);
   });
   const labels = shown.flatMap(({ line, label }, i) => (line === undefined || !Number.isFinite(line.y) ? [] : [{ i, label, line, y: py(line.y) }]));
   for (const [place, { i, label, line, y }] of apart(labels).entries()) {
@@ -119,10 +122,10 @@ function apart<T extends { y: number }>(labels: readonly T[]): T[] {
   return moved;
 }
 
-function mark(shape: Series['shape'], x: number, y: number): string {
+function mark(shape: Series['shape'], x: number, y: number, r: number): string {
   const [cx, cy] = [fixed(x), fixed(y)];
-  if (shape === 'dot') return `<circle class="mark" cx="${cx}" cy="${cy}" r="2.2"/>`;
-  if (shape === 'ring') return `<circle class="mark ring" cx="${cx}" cy="${cy}" r="3.4"/>`;
+  if (shape === 'dot') return `<circle class="mark" cx="${cx}" cy="${cy}" r="${r}"/>`;
+  if (shape === 'ring') return `<circle class="mark ring" cx="${cx}" cy="${cy}" r="${r}"/>`;
   return `<path class="mark solid" d="M${cx} ${fixed(y - 5)}l5 5-5 5-5-5z"/>`;
 }
 

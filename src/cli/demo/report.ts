@@ -1,5 +1,5 @@
 /** demo-report.html: the picture of a run and its numbers, in one file that needs nothing else. Pure. */
-import { count, duration, kib, ms } from '../format.ts';
+import { count, duration, kib, ms, plural } from '../format.ts';
 import type { FleetResult } from './fleet.ts';
 import { plotSvg, type PlotOptions, type Series } from './plot.ts';
 import { p50 } from './statistics.ts';
@@ -60,7 +60,7 @@ export function reportHtml(result: FleetResult, s: DemoSummary, about: ReportFac
   const series = seriesOf(result, s);
   const tile = (value: string, what: string): string => `<div class="tile"><b>${escaped(value)}</b><span>${escaped(what)}</span></div>`;
   const tiles = [
-    tile(`${count(s.answered)} of ${count(s.asked)}`, 'VMs answered a ping from outside'),
+    tile(count(s.answered), `of ${count(s.asked)} VMs answered a ping from outside`),
     tile(known(s.ours.p50, (n) => `${ms(n)} ms`), 'request to first echo reply, p50'),
     ...(s.xl.count > 0 ? [tile(times(s.ratio), `faster than xl create (${ms(s.xl.p50)} ms)`)] : []),
     tile(known(s.growth, (n) => `${n.toFixed(2)}×`), 'last VMs against the first, p50'),
@@ -101,7 +101,7 @@ function timesTable(result: FleetResult, s: DemoSummary): string {
   const body = rows.map(([name, { count: n, p50, p99, max }]) => cells('td', [name, known(p50, ms), known(p99, ms), known(max, ms), count(n)]));
   const perCount = [...new Set(result.xl.map(({ running }) => running))].map((running) => {
     const xl = result.xl.filter((sample) => sample.running === running).map((sample) => ms(sample.ms));
-    return cells('td', [`xl create beside ${count(running)}`, xl.join(', '), '', '', String(xl.length)]);
+    return cells('td', [`xl create, ${plural(running, 'VM')} running`, xl.join(', '), '', '', String(xl.length)]);
   });
   return `<table>${cells('th', ['request to first echo reply, ms', 'p50', 'p99', 'max', 'VMs'])}${body.join('')}${perCount.join('')}</table>`;
 }

@@ -42,7 +42,7 @@ export const demo: Verb = {
     const labName = words.text('lab') ?? 'lab';
     const stop = interruption(terminal, labName);
     try {
-      await build(terminal);
+      await build(terminal, ['unikernels']);
       const lab = await labUp({
         name: labName,
         ...(await memoryFor(labName, vms, memoryKib)),

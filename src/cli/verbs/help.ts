@@ -30,8 +30,8 @@ export function overview(verbs: readonly Verb[], style: Style): string {
   ].join('\n');
 }
 
-/** Verbs of one noun stand together; those of one word, too. */
-const groupOf = (verb: Verb): string => (verb.name.includes(' ') ? verb.name.split(' ')[0]! : '.');
+/** What needs no host; VMs; the rest of a host. */
+const groupOf = (verb: Verb): string => (verb.speaksToHost !== true ? 'here' : verb.name.startsWith('vm ') ? 'vm' : 'host');
 
 const synopsis = (verb: Verb): string => (verb.operands === undefined ? verb.name : `${verb.name} ${verb.operands}`);
 
