@@ -163,7 +163,7 @@ export class SimHypervisor implements Hypervisor {
   async seal(domid: Domid, record: string): Promise<void> {
     await this.#step('seal', domid);
     const domain = this.#need(domid);
-    if (Buffer.byteLength(record) > 2048) throw new ShoalError('INTERNAL_ERROR', 'A sealed record has at most 2,048 bytes.');
+    if (record === '' || Buffer.byteLength(record) > 2048) throw new ShoalError('INTERNAL_ERROR', 'A sealed record has 1 to 2,048 bytes.');
     domain.record = record;
     domain.sealed = true;
   }
@@ -192,6 +192,7 @@ export class SimHypervisor implements Hypervisor {
     await this.#step('destroy', domid);
     const domain = this.#domains.get(domid);
     if (domain === undefined) return;
+    if (!isVmUuid(domain.uuid)) throw new ShoalError('OPERATION_NOT_ALLOWED', `Domain ${domid} belongs to another toolstack.`);
     this.#free(domain);
     this.#tell(domid);
   }

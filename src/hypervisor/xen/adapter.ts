@@ -70,7 +70,10 @@ class Xen implements XenHypervisor {
   private readonly records = new Map<number, { uuid: Uuid; record: string }>();
   private readonly listeners = new Set<(domid: Domid) => void>();
   private readonly departures = new Map<number, () => void>();
-  private known = 0;
+  /** Domains there are, dom0 left out: as this adapter made and ended them, and as the last look at all of them found them. */
+  private alive = new Set<number>();
+  /** Made since that look: one that goes before the next would otherwise come and go unseen. */
+  private readonly unseen = new Set<number>();
   private lastScan = 0;
   private scanTimer: NodeJS.Timeout | undefined;
   private closed = false;
@@ -82,8 +85,7 @@ class Xen implements XenHypervisor {
   }
 
   async start(): Promise<void> {
-    this.known = this.native.domains().length;
-    this.native.changedDomains();
+    this.alive = new Set(this.native.changedDomains());
     this.nets.start(await this.sweep());
     await this.store.watch('@releaseDomain', () => this.scanSoon());
   }
@@ -122,7 +124,7 @@ class Xen implements XenHypervisor {
       totalKib: machine.totalKib,
       freeKib: machine.freeKib,
       cpuCount: machine.cpus,
-      domainCount: this.known + 1,
+      domainCount: this.alive.size + 1,
     };
   }
 
@@ -141,7 +143,8 @@ class Xen implements XenHypervisor {
     const handle = Buffer.from(config.uuid.replaceAll('-', ''), 'hex');
     const domid = calling(`creating a domain for ${config.name}`, () =>
       this.native.create(handle, memoryKib / kibPerPage, mostEventPort, mostGrantFrames));
-    this.known++;
+    this.alive.add(domid);
+    this.unseen.add(domid);
     this.records.delete(domid);
     return asDomid(domid);
   }
@@ -202,13 +205,14 @@ class Xen implements XenHypervisor {
     await this.removeNodes(domid);
     await this.nets.gone(domid);
     await this.departed(domid);
+    this.alive.delete(domid);
     this.built.delete(domid);
     this.records.delete(domid);
   }
 
   async list(): Promise<DomainFacts[]> {
     const domains = calling('listing domains', () => this.native.domains());
-    this.known = domains.length;
+    this.alive = new Set(domains.map(({ domid }) => domid));
     const unknown = domains.filter((domain) => this.mustRead(domain));
     const answers = await this.store.settle(unknown.map((domain) => readRequest(recordPath(domain.domid))));
     unknown.forEach((domain, i) => this.remember(domain, answers[i]!));
@@ -331,12 +335,14 @@ class Xen implements XenHypervisor {
   private scan(): void {
     this.scanTimer = undefined;
     this.lastScan = performance.now();
-    const changed = this.native.changedDomains();
-    for (const domid of this.departures.keys()) {
-      if (this.native.domain(domid)) continue;
-      this.known--;
-      this.departures.get(domid)!();
+    const changed = new Set(this.native.changedDomains());
+    for (const domid of this.unseen) changed.add(domid);
+    this.unseen.clear();
+    for (const domid of changed) {
+      if (this.native.domain(domid)) this.alive.add(domid);
+      else this.alive.delete(domid);
     }
+    for (const domid of this.departures.keys()) if (!this.native.domain(domid)) this.departures.get(domid)!();
     for (const domid of changed) for (const listener of this.listeners) listener(asDomid(domid));
   }
 }
