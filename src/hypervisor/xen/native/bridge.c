@@ -37,9 +37,10 @@ static void set_port_flags(struct batch *batch, int32_t link, struct port_flags 
   batch_close(batch, opened);
 }
 
+/* Static entries still move to the port on which their address is seen as a sender; sticky ones do not, so nobody takes a guest's address. */
 static void forwarding_entry(struct batch *batch, const char *name, uint16_t type, int32_t link, const uint8_t mac[6])
 {
-  struct ndmsg fixed = { .ndm_family = AF_BRIDGE, .ndm_ifindex = link, .ndm_state = NUD_NOARP, .ndm_flags = NTF_MASTER };
+  struct ndmsg fixed = { .ndm_family = AF_BRIDGE, .ndm_ifindex = link, .ndm_state = NUD_NOARP, .ndm_flags = NTF_MASTER | NTF_STICKY };
 
   batch_message(batch, name, type, type == RTM_NEWNEIGH ? NLM_F_CREATE | NLM_F_REPLACE : 0, &fixed, sizeof fixed);
   batch_attribute(batch, NDA_LLADDR, mac, 6);
@@ -90,6 +91,12 @@ void bridge_create(struct batch *batch, const char *name)
   batch_close(batch, info);
 }
 
+/*
+ * The address that Xen's links have, too: higher than any other, so that a bridge, which takes the lowest address of its ports as its own,
+ * keeps the one it has. With a new address it would lose all its neighbours.
+ */
+static const uint8_t highest_address[6] = { 0xfe, 0xff, 0xff, 0xff, 0xff, 0xff };
+
 void bridge_create_pair(struct batch *batch, const char *root_side, const char *shard_side)
 {
   struct ifinfomsg fixed = { .ifi_family = AF_UNSPEC };
@@ -97,6 +104,7 @@ void bridge_create_pair(struct batch *batch, const char *root_side, const char *
 
   batch_message(batch, "create veth pair", RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, &fixed, sizeof fixed);
   batch_text(batch, IFLA_IFNAME, root_side);
+  batch_attribute(batch, IFLA_ADDRESS, highest_address, sizeof highest_address);
   info = batch_open(batch, IFLA_LINKINFO);
   batch_text(batch, IFLA_INFO_KIND, "veth");
   data = batch_open(batch, IFLA_INFO_DATA);
@@ -104,6 +112,7 @@ void bridge_create_pair(struct batch *batch, const char *root_side, const char *
   peer = batch->length;
   batch_attribute(batch, VETH_INFO_PEER, &fixed, sizeof fixed);
   batch_text(batch, IFLA_IFNAME, shard_side);
+  batch_attribute(batch, IFLA_ADDRESS, highest_address, sizeof highest_address);
   batch_close(batch, peer);
   batch_close(batch, data);
   batch_close(batch, info);

@@ -1,0 +1,178 @@
+/** The parser of kernels against files made here byte by byte, good ones and every kind of bad one. */
+import test from 'tape';
+import { ShoalError } from '../../../src/model/errors.ts';
+import { parseKernel } from '../../../src/image/elf.ts';
+
+interface Made {
+  /** [physical address, bytes, memory bytes] */
+  segments?: [number, Buffer, number][];
+  notes?: [number, Buffer][];
+  owner?: string;
+  machine?: number;
+  entry?: number;
+  /** Notes in a section instead of a segment. */
+  inSection?: boolean;
+  patch?: (file: Buffer) => void;
+}
+
+const base = 0x400000;
+const quad = (n: number): Buffer => {
+  const b = Buffer.alloc(8);
+  b.writeBigUInt64LE(BigInt(n));
+  return b;
+};
+const usual: [number, Buffer][] = [
+  [6, Buffer.from('test\0')], [5, Buffer.from('xen-3.0\0')], [8, Buffer.from('generic\0')],
+  [1, quad(base + 4)], [2, quad(base + 0x1000)], [3, quad(base)], [4, quad(base)],
+];
+
+function noteBytes(notes: [number, Buffer][], owner: string): Buffer {
+  const parts: Buffer[] = [];
+  for (const [type, value] of notes) {
+    const header = Buffer.alloc(12);
+    header.writeUInt32LE(owner.length + 1, 0);
+    header.writeUInt32LE(value.length, 4);
+    header.writeUInt32LE(type, 8);
+    const padded = (b: Buffer): Buffer => Buffer.concat([b, Buffer.alloc((4 - (b.length % 4)) % 4)]);
+    parts.push(header, padded(Buffer.from(`${owner}\0`)), padded(value));
+  }
+  return Buffer.concat(parts);
+}
+
+function make(options: Made = {}): Buffer {
+  const segments = options.segments ?? [[base, Buffer.alloc(0x2000, 0xaa), 0x2000], [base + 0x2000, Buffer.from('data'), 0x1800]];
+  const notes = noteBytes(options.notes ?? usual, options.owner ?? 'Xen');
+  const inSegment = !options.inSection;
+  const headers = Buffer.alloc(64 + 56 * (segments.length + (inSegment ? 1 : 0)) + (inSegment ? 0 : 64));
+  headers.write('\x7fELF\x02\x01\x01', 0, 'latin1');
+  headers.writeUInt16LE(2, 16);
+  headers.writeUInt16LE(options.machine ?? 62, 18);
+  headers.writeBigUInt64LE(BigInt(options.entry ?? base), 24);
+  headers.writeBigUInt64LE(64n, 32);
+  headers.writeUInt16LE(56, 54);
+  headers.writeUInt16LE(segments.length + (inSegment ? 1 : 0), 56);
+  headers.writeUInt16LE(64, 58);
+  const bodies: Buffer[] = [];
+  let offset = headers.length;
+  const put = (body: Buffer): number => {
+    bodies.push(body);
+    offset += body.length;
+    return offset - body.length;
+  };
+  let at = 64;
+  const segment = (type: number, address: number, body: Buffer, memory: number): void => {
+    headers.writeUInt32LE(type, at);
+    headers.writeBigUInt64LE(BigInt(put(body)), at + 8);
+    headers.writeBigUInt64LE(BigInt(address), at + 16);
+    headers.writeBigUInt64LE(BigInt(address), at + 24);
+    headers.writeBigUInt64LE(BigInt(body.length), at + 32);
+    headers.writeBigUInt64LE(BigInt(memory), at + 40);
+    at += 56;
+  };
+  for (const [address, body, memory] of segments) segment(1, address, body, memory);
+  if (inSegment) {
+    segment(4, 0, notes, notes.length);
+  } else {
+    headers.writeBigUInt64LE(BigInt(at), 40);
+    headers.writeUInt16LE(1, 60);
+    headers.writeUInt32LE(7, at + 4);
+    headers.writeBigUInt64LE(BigInt(put(notes)), at + 24);
+    headers.writeBigUInt64LE(BigInt(notes.length), at + 32);
+  }
+  const file = Buffer.concat([headers, ...bodies]);
+  options.patch?.(file);
+  return file;
+}
+
+function refusal(bytes: Uint8Array): unknown {
+  try {
+    parseKernel(bytes);
+    return 'accepted';
+  } catch (error) {
+    return error instanceof ShoalError ? error.code : error;
+  }
+}
+
+const without = (type: number): [number, Buffer][] => usual.filter(([t]) => t !== type);
+const withNote = (type: number, value: Buffer): [number, Buffer][] => [...without(type), [type, value]];
+
+test('a kernel is laid out from VIRT_BASE on, with .bss and without trailing zeroes', (t) => {
+  const image = parseKernel(make());
+  t.equal(image.virtBase, 0x400000n);
+  t.equal(image.entry, 0x400004n, 'the note wins over the header');
+  t.equal(image.hypercallPage, 0x401000n);
+  t.equal(image.memoryBytes, 0x4000, '.bss is counted, in whole pages');
+  t.equal(image.pages.length, 0x2004);
+  t.equal(Buffer.from(image.pages.subarray(0x2000)).toString(), 'data');
+  t.match(image.digest, /^sha256:[0-9a-f]{64}$/);
+  t.equal(image.fileBytes, make().length);
+  t.end();
+});
+
+test('what may be left out', (t) => {
+  t.equal(parseKernel(make({ notes: without(1) })).entry, 0x400000n, 'ENTRY: the header has one');
+  t.equal(parseKernel(make({ notes: without(2) })).hypercallPage, undefined);
+  t.equal(parseKernel(make({ inSection: true })).virtBase, 0x400000n, 'a note segment: sections do');
+  const linkedLow = make({ segments: [[0, Buffer.alloc(0x2000, 1), 0x2000]], notes: without(4) });
+  t.equal(parseKernel(linkedLow).memoryBytes, 0x2000, 'PADDR_OFFSET: 0');
+  const odd = Buffer.concat([Buffer.alloc(3), make()]);
+  t.equal(parseKernel(odd.subarray(3)).virtBase, 0x400000n, 'bytes anywhere in a buffer');
+  t.end();
+});
+
+test('what is no kernel is refused, with the right code', (t) => {
+  const gzip = Buffer.alloc(100);
+  gzip.writeUInt16BE(0x1f8b, 0);
+  const cases: [string, Uint8Array, string][] = [
+    ['nothing', new Uint8Array(0), 'IMAGE_NOT_ELF'],
+    ['text', Buffer.from('#!/bin/sh\n'.repeat(20)), 'IMAGE_NOT_ELF'],
+    ['gzip', gzip, 'IMAGE_NOT_ELF'],
+    ['the header alone', make().subarray(0, 64), 'IMAGE_NOT_ELF'],
+    ['32 bits', make({ patch: (f) => f.writeUInt8(1, 4) }), 'IMAGE_UNSUPPORTED'],
+    ['big endian', make({ patch: (f) => f.writeUInt8(2, 5) }), 'IMAGE_UNSUPPORTED'],
+    ['ARM', make({ machine: 183 }), 'IMAGE_UNSUPPORTED'],
+    ['no notes', make({ notes: [] }), 'IMAGE_NO_XEN_NOTES'],
+    ['notes of another owner', make({ owner: 'GNU' }), 'IMAGE_NO_XEN_NOTES'],
+    ['no VIRT_BASE', make({ notes: without(3) }), 'IMAGE_UNSUPPORTED'],
+    ['a crooked VIRT_BASE', make({ notes: withNote(3, quad(base + 0x1000)) }), 'IMAGE_UNSUPPORTED'],
+    ['another interface', make({ notes: withNote(5, Buffer.from('xen-4.0\0')) }), 'IMAGE_UNSUPPORTED'],
+    ['another loader', make({ notes: withNote(8, Buffer.from('linux\0')) }), 'IMAGE_UNSUPPORTED'],
+    ['an entry outside', make({ notes: withNote(1, quad(base + 0x4000)) }), 'IMAGE_UNSUPPORTED'],
+    ['a hypercall page outside', make({ notes: withNote(2, quad(base + 0x4000)) }), 'IMAGE_UNSUPPORTED'],
+    ['a crooked hypercall page', make({ notes: withNote(2, quad(base + 8)) }), 'IMAGE_UNSUPPORTED'],
+    ['a note of a wrong size', make({ notes: withNote(3, Buffer.alloc(3)) }), 'IMAGE_UNSUPPORTED'],
+    ['a segment below PADDR_OFFSET', make({ segments: [[0x1000, Buffer.alloc(0x2000, 1), 0x2000]] }), 'IMAGE_UNSUPPORTED'],
+    ['nothing to load', make({ segments: [] }), 'IMAGE_UNSUPPORTED'],
+    ['only .bss', make({ segments: [[base, Buffer.alloc(0), 0x2000]] }), 'IMAGE_UNSUPPORTED'],
+    ['a segment of many GiB', make({ segments: [[base, Buffer.alloc(0x2000, 1), 2 ** 40]] }), 'IMAGE_TOO_LARGE'],
+    ['a segment larger in the file', make({ segments: [[base, Buffer.alloc(0x2000, 1), 0x1000]] }), 'IMAGE_NOT_ELF'],
+    ['a segment outside of the file', make({ patch: (f) => f.writeBigUInt64LE(2n ** 63n, 64 + 8) }), 'IMAGE_NOT_ELF'],
+    ['a segment table outside of the file', make({ patch: (f) => f.writeBigUInt64LE(2n ** 40n, 32) }), 'IMAGE_NOT_ELF'],
+    ['tiny entries in the segment table', make({ patch: (f) => f.writeUInt16LE(8, 54) }), 'IMAGE_NOT_ELF'],
+  ];
+  for (const [name, bytes, code] of cases) t.equal(refusal(bytes), code, name);
+  t.end();
+});
+
+test('no damaged file does more than throw a typed error', (t) => {
+  const good = make();
+  let accepted = 0;
+  let refused = 0;
+  for (let at = 0; at < 64 + 56 * 3 + 400; at++) {
+    for (const value of [0, 1, 0x7f, 0x80, 0xff]) {
+      const bytes = Buffer.from(good);
+      const index = at < 64 + 56 * 3 ? at : good.length - 400 + (at - 64 - 56 * 3);
+      if (index < 0 || index >= bytes.length) continue;
+      bytes[index] = value;
+      const result = refusal(bytes);
+      if (result === 'accepted') accepted++;
+      else if (typeof result === 'string' && result.startsWith('IMAGE_')) refused++;
+      else t.fail(`byte ${index} = ${value}: ${String(result)}`);
+    }
+  }
+  for (let length = 0; length < good.length; length += 7) {
+    if (refusal(good.subarray(0, length)) === 'accepted') t.fail(`accepted when cut at ${length}`);
+  }
+  t.ok(refused > 300 && accepted > 300, `${refused} refused, ${accepted} harmless`);
+  t.end();
+});
