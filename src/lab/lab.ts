@@ -2,14 +2,12 @@
  * The lab: real Xen hosts inside an emulator, networked. This file is its whole interface for programs (tests, demo, benchmarks) and
  * the order of things; each thing has a file of its own.
  */
-import { randomBytes } from 'node:crypto';
 import { existsSync } from 'node:fs';
-import { release as machineRelease } from 'node:os';
 import { join } from 'node:path';
 import { ShoalError } from '../model/errors.ts';
 import { chooseAccelerator } from './accelerator.ts';
-import { agentKey, installAgent, untilAgentAnswers } from './agent.ts';
-import { hostIdentity, identity, bootInitramfs, type BootFile, type Identity } from './identity.ts';
+import { agentState, baseState, startHost } from './hosts.ts';
+import { bootInitramfs, hostIdentity, identity, type BootFile } from './identity.ts';
 import { dom0Image } from './image.ts';
 import { setLink } from './links.ts';
 import { locked } from './lock.ts';
@@ -18,10 +16,10 @@ import { checkLabName, labFolder } from './paths.ts';
 import { openPinger, type Pinger } from './pinger.ts';
 import { checkMemory, defaultMemoryMib, hostPlan, routerNamespace } from './plan.ts';
 import { endProcess, isAlive, run, type RunOptions, type RunResult } from './processes.ts';
-import { emulatorVersion, machineArguments, startMachine, stores, type Accelerator, type Machine, type MachineSeat, type MachineShape, type Store } from './qemu.ts';
+import { stores, type Accelerator, type MachineSeat, type MachineShape, type Store } from './qemu.ts';
 import { labExists, makeFolder, processesOf, readRecord, removeFolder, writeRecord, type HostRecord, type LabRecord, type LinkRecord, type LinkShape } from './record.ts';
-import { connect, disconnect, exec, mustExec, put, type SshTarget } from './ssh.ts';
-import { findState, makeState, stateKey, untilConsoleSays, type SavedState } from './state.ts';
+import { connect, exec, put, type SshTarget } from './ssh.ts';
+import type { SavedState } from './state.ts';
 import { buildAgent, buildStored, buildTools } from './build.ts';
 
 export type { Pinger } from './pinger.ts';
@@ -140,71 +138,15 @@ async function bringUp({ name, hosts, memoryMib, store, ...wanted }: Wanted, pro
   makeFolder(name);
   await makeNetwork(name, hosts);
   const seats = Array.from({ length: hosts }, (_, index): MachineSeat => ({ folder: hostFolder(name, index), lab: name, index, tools }));
-  const states = await locked('states', 900_000, () => progress('waiting for another process that makes a snapshot'), async () => {
-    const base = await baseState(shape, seats[0]!, who, boot.key, progress);
-    if (!withAgent) return seats.map(() => base);
-    const found: SavedState[] = [];
-    for (const seat of seats) found.push(await agentState(base, shape, seat, who, progress));
-    return found;
-  });
+  const base = await baseState(shape, seats[0]!, who, boot.key, progress);
+  const states: SavedState[] = [];
+  for (const seat of seats) states.push(withAgent ? await agentState(base, shape, seat, who, progress) : base);
 
   progress(hosts === 1 ? 'starting host0 from its snapshot' : `starting ${hosts} hosts from their snapshots`);
   const record: LabRecord = { name, accelerator, memoryMib, store, versions: image.versions, keyFile: who.keyFile, knownHostsFile: who.knownHostsFile, hosts: [], links: [] };
   record.hosts = await Promise.all(seats.map((seat, index) => startHost(shape, seat, states[index]!, who, withAgent)));
   writeRecord(record);
   return attach(record);
-}
-
-const target = (seat: MachineSeat, machine: { sshPort: number }, who: { keyFile: string; knownHostsFile: string }): SshTarget =>
-  ({ folder: seat.folder, port: machine.sshPort, keyFile: who.keyFile, knownHostsFile: who.knownHostsFile });
-
-/** dom0 up and at rest, not yet any particular host. */
-async function baseState(shape: MachineShape, seat: MachineSeat, who: Identity, content: string, progress: (text: string) => void): Promise<SavedState> {
-  const key = stateKey(['base', content, await emulatorVersion(), machineRelease(), ...machineArguments(shape)]);
-  const found = findState(key);
-  if (found !== undefined) return found;
-  progress(`booting Xen and dom0 for the snapshot (${shape.accelerator})`);
-  return makeState(key, undefined, shape, seat, async (machine) => {
-    await untilConsoleSays(machine, seat, 'shoal: dom0 is ready', shape.accelerator === 'kvm' ? 60_000 : 240_000);
-    const ssh = target(seat, machine, who);
-    await connect(ssh, 60_000);
-    // what every run uses first is in memory then
-    await mustExec(ssh, 'xl list >/dev/null; node -e 0; sync', { timeoutMs: 60_000 });
-    await disconnect(ssh);
-    progress('saving the snapshot');
-  });
-}
-
-/** The base state with one host's identity and its agent running. */
-async function agentState(base: SavedState, shape: MachineShape, seat: MachineSeat, who: Identity, progress: (text: string) => void): Promise<SavedState> {
-  const key = stateKey(['agent', base.key, seat.index, await agentKey(seat.index)]);
-  const found = findState(key);
-  if (found !== undefined) return found;
-  progress(`starting the host agent for the snapshot of host${seat.index}`);
-  return makeState(key, base, shape, seat, async (machine) => {
-    const ssh = target(seat, machine, who);
-    await connect(ssh, 30_000);
-    await personalise(ssh, seat.index);
-    await installAgent(ssh, seat.index);
-    await untilAgentAnswers(machine.agentPort, seat.index, ssh, 90_000);
-    await disconnect(ssh);
-  });
-}
-
-async function personalise(ssh: SshTarget, index: number): Promise<void> {
-  const plan = hostPlan(index);
-  const argv = [Date.now() * 1000, plan.name, plan.mac, `${plan.address}/${plan.prefixLength}`, plan.gateway];
-  await mustExec(ssh, `/usr/lib/shoal/personalise ${argv.join(' ')}`, { input: randomBytes(64), timeoutMs: 30_000 });
-}
-
-async function startHost(shape: MachineShape, seat: MachineSeat, state: SavedState, who: Identity, agent: boolean): Promise<HostRecord> {
-  const machine: Machine = await startMachine(shape, seat, { file: state.memoryFile, shared: false, restoreFrom: state.deviceFile });
-  machine.qmp.close();
-  const ssh = target(seat, machine, who);
-  await connect(ssh, 30_000);
-  await personalise(ssh, seat.index);
-  if (agent) await untilAgentAnswers(machine.agentPort, seat.index, ssh, 30_000);
-  return { index: seat.index, process: machine.process, sshPort: machine.sshPort, agentPort: machine.agentPort, agent };
 }
 
 /** Attaches to a lab that is up. */

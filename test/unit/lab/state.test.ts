@@ -25,10 +25,12 @@ test('state: the emulator gets what the recipe found necessary', (t) => {
 
 test('state: of many, the ones used last are kept; interrupted work never', (t) => {
   const found = [
-    { name: 'old', usedMs: 1 }, { name: 'building-x', usedMs: 99 }, { name: 'new', usedMs: 3 }, { name: 'middle', usedMs: 2 },
+    { name: 'old', usedMs: 1 }, { name: 'building-abc-7-1', usedMs: 99 }, { name: 'building-abc-8-1', usedMs: 98 }, { name: 'building-odd', usedMs: 97 },
+    { name: 'new', usedMs: 3 }, { name: 'middle', usedMs: 2 },
   ];
-  t.deepEqual(staleStates(found, 2), ['building-x', 'old']);
-  t.deepEqual(staleStates(found, 5), ['building-x']);
-  t.deepEqual(staleStates([], 2), []);
+  const alive = ({ pid, startTicks }: { pid: number; startTicks: number }) => pid === 8 && startTicks === 1;
+  t.deepEqual(staleStates(found, 2, alive), ['building-abc-7-1', 'building-odd', 'old']);
+  t.deepEqual(staleStates(found, 5, alive), ['building-abc-7-1', 'building-odd']);
+  t.deepEqual(staleStates([], 2, alive), []);
   t.end();
 });
