@@ -22,8 +22,7 @@ struct device {
   struct shoal_net net;
   enum front front;
   char backend[PATH_BYTES - 16]; /* its directory in the store, "" before it is known */
-  uint8_t mac[6];
-  bool has_mac, asking;
+  bool asking;
 };
 
 static struct device *devices[NETFRONT_DEVICES];
@@ -76,8 +75,22 @@ static bool announce(struct device *device, domid_t backend) {
     return false;
   }
   write_half(device);
-  if (device->has_mac) netfront_up(&device->net, device->mac);
   return true;
+}
+
+static void on_mac(void *context, int error, const char *value, size_t length) {
+  struct device *device = context;
+  uint8_t mac[6];
+  (void)length;
+  if (error != 0) return; /* on_backend tells */
+  if (config_parse_mac(value, mac)) netfront_up(&device->net, mac);
+  else shoal_print("net %u: malformed MAC address in the store\n", device->net.index);
+}
+
+static void read_mac(struct device *device) {
+  char path[PATH_BYTES];
+  shoal_format(path, sizeof path, "device/vif/%u/mac", device->net.index);
+  store_read(path, on_mac, device);
 }
 
 static void on_online(void *context, int error, const char *value, size_t length) {
@@ -105,8 +118,11 @@ static void do_ask_again(struct device *device) {
   store_read(path, on_online, device);
 }
 
+/* A device that was given anew may have another address. */
 static void do_announce(struct device *device) {
-  if (announce(device, device->net.link.backend)) shoal_print("net %u: backend is back\n", device->net.index);
+  if (!announce(device, device->net.link.backend)) return;
+  shoal_print("net %u: backend is back\n", device->net.index);
+  read_mac(device);
 }
 
 /* [where we stand, what the backend shows, where we stand then, what to do]; a pair that is not listed needs nothing. */
@@ -167,18 +183,10 @@ static void on_backend(void *context, int error, const char *value, size_t lengt
   if (domain != device->net.link.backend) {
     netfront_unlink(&device->net);
     if (!announce(device, domain)) return;
+    read_mac(device);
   }
   shoal_format(path, sizeof path, "%s/state", device->backend);
   store_watch(path, on_backend_changed, device);
-}
-
-static void on_mac(void *context, int error, const char *value, size_t length) {
-  struct device *device = context;
-  (void)length;
-  if (error != 0) return; /* on_backend tells */
-  device->has_mac = config_parse_mac(value, device->mac);
-  if (device->has_mac) netfront_up(&device->net, device->mac);
-  else shoal_print("net %u: malformed MAC address in the store\n", device->net.index);
 }
 
 struct shoal_net *netfront_device(unsigned index) {
@@ -193,8 +201,7 @@ struct shoal_net *shoal_net_open(unsigned index, const struct shoal_net_events *
   memset(device, 0, sizeof *device);
   devices[index] = device;
   if (!netfront_init(&device->net, index, events, context) || !announce(device, GUESSED_BACKEND)) return NULL;
-  shoal_format(path, sizeof path, "device/vif/%u/mac", index);
-  store_read(path, on_mac, device);
+  read_mac(device);
   shoal_format(path, sizeof path, "device/vif/%u/backend", index);
   store_read(path, on_backend, device);
   return &device->net;
