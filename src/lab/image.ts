@@ -10,6 +10,7 @@ import { createHash } from 'node:crypto';
 import { chmodSync, copyFileSync, cpSync, existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { gunzipSync } from 'node:zlib';
+import { locked } from './lock.ts';
 import { openApt } from './apt.ts';
 import { cacheFolder, repositoryRoot } from './paths.ts';
 import { must } from './processes.ts';
@@ -78,17 +79,21 @@ export async function dom0Image(tools: string, progress: (text: string) => void)
   const key = recipeKey(tools);
   const folder = join(cacheFolder('dom0'), key);
   if (existsSync(join(folder, 'versions.json'))) return describe(folder, key);
-  for (const old of readdirSync(cacheFolder('dom0'))) if (old.startsWith('building-')) rmSync(join(cacheFolder('dom0'), old), { recursive: true });
-  const building = join(cacheFolder('dom0'), `building-${key}-${process.pid}`);
-  mkdirSync(building);
-  try {
-    await build(building, tools, progress);
-    renameSync(building, folder);
-  } finally {
-    rmSync(building, { recursive: true, force: true });
-  }
-  for (const old of readdirSync(cacheFolder('dom0'))) if (old !== key) rmSync(join(cacheFolder('dom0'), old), { recursive: true });
-  return describe(folder, key);
+  // One builder at a time: what is left under the name of a build is then of one that ended, not of one under way.
+  return locked('dom0-image', 900_000, () => progress('waiting for another process that builds the dom0 image'), async () => {
+    if (existsSync(join(folder, 'versions.json'))) return describe(folder, key);
+    for (const old of readdirSync(cacheFolder('dom0'))) if (old.startsWith('building-')) rmSync(join(cacheFolder('dom0'), old), { recursive: true });
+    const building = join(cacheFolder('dom0'), `building-${key}-${process.pid}`);
+    mkdirSync(building);
+    try {
+      await build(building, tools, progress);
+      renameSync(building, folder);
+    } finally {
+      rmSync(building, { recursive: true, force: true });
+    }
+    for (const old of readdirSync(cacheFolder('dom0'))) if (old !== key) rmSync(join(cacheFolder('dom0'), old), { recursive: true });
+    return describe(folder, key);
+  });
 }
 
 async function build(folder: string, tools: string, progress: (text: string) => void): Promise<void> {
