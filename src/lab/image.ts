@@ -10,7 +10,6 @@ import { createHash } from 'node:crypto';
 import { chmodSync, copyFileSync, cpSync, existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { gunzipSync } from 'node:zlib';
-import { locked } from './lock.ts';
 import { openApt } from './apt.ts';
 import { locked } from './lock.ts';
 import { cacheFolder, repositoryRoot } from './paths.ts';
