@@ -6,7 +6,8 @@ import { ShoalError } from '../model/errors.ts';
 import { labAttach, labDown, labStatus, labUp, type LabHost, type LabStatus } from './lab.ts';
 import { openProgress } from './progress.ts';
 import type { Store } from './qemu.ts';
-import { parseHostName } from './plan.ts';
+import { enter } from './network.ts';
+import { parseHostName, routerNamespace } from './plan.ts';
 import { attach, connect } from './ssh.ts';
 
 export const labUsage = `shoal lab up [--hosts N] [--memory MiB] [--lab NAME] [--store NAME] [--no-agent] [--json]
@@ -163,7 +164,7 @@ export async function labCommand(argv: string[]): Promise<number> {
     }
     default: {
       const lab = await labAttach(args.name);
-      return passOn(['ip', 'netns', 'exec', `shoal-${lab.name}-r`, ...args.command!]);
+      return passOn([...enter(routerNamespace(lab.name)), ...args.command!]);
     }
   }
 }

@@ -11,7 +11,7 @@ import { bootInitramfs, hostIdentity, identity, type BootFile } from './identity
 import { dom0Image } from './image.ts';
 import { setLink } from './links.ts';
 import { locked } from './lock.ts';
-import { makeNetwork, removeNetwork } from './network.ts';
+import { enter, makeNetwork, removeNetwork } from './network.ts';
 import { checkLabName, labFolder } from './paths.ts';
 import { openPinger, type Pinger } from './pinger.ts';
 import { checkMemory, defaultMemoryMib, hostPlan, routerNamespace } from './plan.ts';
@@ -166,7 +166,7 @@ async function attach(record: LabRecord): Promise<Lab> {
     accelerator: record.accelerator,
     hosts,
     pinger: async (index) => openPinger(name, hosts[index]?.index ?? hostPlan(index).index, await buildTools()),
-    inside: (argv, options) => run(['ip', 'netns', 'exec', routerNamespace(name), ...argv], options),
+    inside: (argv, options) => run([...enter(routerNamespace(name)), ...argv], options),
     link: (from, to, shape) => locked(`lab-${name}`, 60_000, () => undefined, async () => setLink(name, from, to, shape, await buildTools())),
     down: () => labDown(name),
   };

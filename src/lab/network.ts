@@ -13,9 +13,12 @@ const batch = (namespace: string, lines: string[]) => must(['ip', '-n', namespac
 
 export const namespacePath = (namespace: string): string => `/run/netns/${namespace}`;
 
+/** The words in front of a command that has to run inside of a namespace. Only the network changes: no mount is made for it. */
+export const enter = (namespace: string): string[] => ['nsenter', `--net=${namespacePath(namespace)}`, '--'];
+
 /** Settings of a fresh namespace; /proc/sys/net shows the one the reader is in. */
 const settle = (namespace: string, settings: string[]) =>
-  must(['ip', 'netns', 'exec', namespace, 'sh', '-c', settings.map((setting) => `echo ${setting.replace('=', ' > /proc/sys/net/')}`).join('; ')], { timeoutMs: 30_000 });
+  must([...enter(namespace), 'sh', '-c', settings.map((setting) => `echo ${setting.replace('=', ' > /proc/sys/net/')}`).join('; ')], { timeoutMs: 30_000 });
 
 /** Makes both namespaces with `hosts` bridges. They must not exist. */
 export async function makeNetwork(lab: string, hosts: number): Promise<void> {

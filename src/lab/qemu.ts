@@ -60,6 +60,9 @@ export function xenOptions(memoryMib: number): string {
     `dom0_mem=${dom0}M,max:${dom0}M dom0_max_vcpus=2`,
     // memory of a fresh emulator is zero already, and touching all of it would make it resident
     'bootscrub=0',
+    // Xen would else leave registers of the FPU where they are until CR0.TS traps; the emulator's XSAVE and XRSTOR do not trap, and processes
+    // of dom0 got each other's registers when a guest started
+    'spec-ctrl=eager-fpu',
     'gnttab_max_frames=128 gnttab_max_maptrack_frames=4096',
   ].join(' ');
 }
