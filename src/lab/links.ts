@@ -5,7 +5,7 @@
 import { spawn } from 'node:child_process';
 import { join } from 'node:path';
 import { ShoalError } from '../model/errors.ts';
-import { namespacePath } from './network.ts';
+import { enter, namespacePath } from './network.ts';
 import { labFolder } from './paths.ts';
 import { hostPlan, routerNamespace } from './plan.ts';
 import { endProcess, must, run } from './processes.ts';
@@ -49,7 +49,7 @@ const table = (from: number, to: number) => 1000 + from * 64 + to;
 
 async function removeDirection(lab: string, from: number, to: number): Promise<void> {
   // without the rule the kernel forwards directly again; packets still held by the relay are lost with it
-  await run(['ip', '-n', routerNamespace(lab), 'rule', 'del', 'pref', String(table(from, to))], { timeoutMs: 10_000 });
+  await run([...enter(routerNamespace(lab)), 'ip', 'rule', 'del', 'pref', String(table(from, to))], { timeoutMs: 10_000 });
   for (const each of await processesOf(lab)) {
     if (commandLine(each.pid).split('\0').includes(label(lab, from, to))) await endProcess(each, 0);
   }
@@ -84,5 +84,5 @@ async function addDirection(lab: string, from: number, to: number, shape: { dela
     `route replace default dev ${device} table ${number}`,
     `rule add pref ${number} iif leg${from} to ${hostPlan(to).cidr} lookup ${number}`,
   ];
-  await must(['ip', '-n', router, '-batch', '-'], { input: `${lines.join('\n')}\n`, timeoutMs: 10_000 });
+  await must([...enter(router), 'ip', '-batch', '-'], { input: `${lines.join('\n')}\n`, timeoutMs: 10_000 });
 }

@@ -9,12 +9,12 @@ import { existsSync } from 'node:fs';
 import { bridgesNamespace, hostPlan, routerNamespace } from './plan.ts';
 import { must, run } from './processes.ts';
 
-const batch = (namespace: string, lines: string[]) => must(['ip', '-n', namespace, '-batch', '-'], { input: `${lines.join('\n')}\n`, timeoutMs: 30_000 });
-
 export const namespacePath = (namespace: string): string => `/run/netns/${namespace}`;
 
 /** The words in front of a command that has to run inside of a namespace. Only the network changes: no mount is made for it. */
 export const enter = (namespace: string): string[] => ['nsenter', `--net=${namespacePath(namespace)}`, '--'];
+
+const batch = (namespace: string, lines: string[]) => must([...enter(namespace), 'ip', '-batch', '-'], { input: `${lines.join('\n')}\n`, timeoutMs: 30_000 });
 
 /** Settings of a fresh namespace; /proc/sys/net shows the one the reader is in. */
 const settle = (namespace: string, settings: string[]) =>
