@@ -108,6 +108,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   turn();
   netfront_unlink(&net);
   if (ups != downs) abort();
+  shoal_free(net.tx_buffers);
   world_reset();
   return 0;
 }

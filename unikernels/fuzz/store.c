@@ -113,6 +113,7 @@ static void reset(void) {
   for (size_t i = 0; i < NETFRONT_DEVICES; i++) {
     if (devices[i] == NULL) continue;
     netfront_unlink(&devices[i]->net);
+    shoal_free(devices[i]->net.tx_buffers);
     shoal_free(devices[i]);
     devices[i] = NULL;
   }

@@ -126,6 +126,7 @@ struct bounded {
 static void put_bounded(void *context, const char *text, size_t length) {
   struct bounded *to = context;
   size_t take = length < to->left ? length : to->left;
+  if (take == 0) return;
   memcpy(to->at, text, take);
   to->at += take;
   to->left -= take;

@@ -60,8 +60,10 @@ static err_t send_frame(struct netif *from, struct pbuf *packet) {
   uint8_t *room = shoal_net_reserve(device);
   if (room == NULL) return ERR_MEM;
   pbuf_copy_partial(packet, room, packet->tot_len, 0);
-  /* An ARP request (operation 1) has lwIP count seconds for its retries. */
-  if (packet->tot_len >= 42 && big_endian16(room + 12) == ETHTYPE_ARP && big_endian16(room + 20) == 1) {
+  /* An ARP request (operation 1) has lwIP count seconds for its retries, unless it asks for the guest's own address (sender and target
+   * are the same), which only announces it. */
+  if (packet->tot_len >= 42 && big_endian16(room + 12) == ETHTYPE_ARP && big_endian16(room + 20) == 1 &&
+      memcmp(room + 28, room + 38, 4) != 0) {
     ip_timers_need_seconds(ARP_MAXPENDING_SECONDS);
   }
   shoal_net_commit(device, packet->tot_len, 0);

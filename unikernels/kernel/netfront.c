@@ -179,7 +179,14 @@ bool netfront_init(struct shoal_net *net, unsigned index, const struct shoal_net
   net->index = index;
   net->events = events;
   net->context = context;
-  net->buffer_count = (unsigned)count & ~1u;
+  count &= ~1ul;
+  net->buffer_count = (unsigned)count;
+  size_t bytes = count * (2 * sizeof *net->tx_buffers + sizeof *net->tx_free);
+  net->tx_buffers = shoal_alloc(bytes);
+  if (net->tx_buffers == NULL) return false;
+  memset(net->tx_buffers, 0, bytes);
+  net->rx_buffers = net->tx_buffers + count;
+  net->tx_free = (uint16_t *)(net->rx_buffers + count);
   net->batch = (struct loop_batch){.flush = flush, .context = net};
   net->again = (struct shoal_timer){.fire = poll_again, .context = net};
   for (unsigned i = 0; i < net->buffer_count; i++) {

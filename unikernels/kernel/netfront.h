@@ -51,8 +51,8 @@ struct shoal_net {
   netif_rx_front_ring_t rx;
   RING_IDX tx_pushed, rx_pushed; /* our own copy of req_prod: the shared one can be written by the backend */
   unsigned buffer_count;
-  struct netfront_buffer tx_buffers[NETFRONT_BUFFERS_MAX], rx_buffers[NETFRONT_BUFFERS_MAX];
-  uint16_t tx_free[NETFRONT_BUFFERS_MAX]; /* stack of ids */
+  struct netfront_buffer *tx_buffers, *rx_buffers; /* one allocation, tx_buffers first */
+  uint16_t *tx_free;                               /* stack of ids, in the same allocation */
   unsigned tx_free_count;
   bool tx_starved, rx_skipping;
   struct loop_batch batch;

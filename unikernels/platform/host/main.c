@@ -18,6 +18,23 @@
 #include "random.h"
 
 static uint64_t start_ns;
+static volatile sig_atomic_t stopping;
+static sigset_t while_waiting; /* SIGTERM and SIGINT come only in the sleep of the main loop */
+
+static void on_signal(int signal_number) {
+  (void)signal_number;
+  stopping = 1;
+}
+
+static void catch_signals(void) {
+  sigset_t blocked;
+  sigemptyset(&blocked);
+  sigaddset(&blocked, SIGTERM);
+  sigaddset(&blocked, SIGINT);
+  sigprocmask(SIG_BLOCK, &blocked, &while_waiting);
+  signal(SIGTERM, on_signal);
+  signal(SIGINT, on_signal);
+}
 
 static uint64_t read_clock_ns(clockid_t clock) {
   struct timespec now;
@@ -56,12 +73,13 @@ bool shoal_misbehave(const char *how) {
   } else if (strcmp(how, "assert") == 0) {
     shoal_panic("assertion failed: asked for by crash=assert");
   } else if (strcmp(how, "hang") == 0) {
-    for (;;) pause();
+    for (;;) sigsuspend(&while_waiting);
   }
   return false;
 }
 
 bool platform_handle_events(void) {
+  if (stopping) shoal_shutdown(SHOAL_POWEROFF);
   struct pollfd poll_tap = {.fd = tap_descriptor(), .events = POLLIN};
   if (poll_tap.fd < 0 || poll(&poll_tap, 1, 0) <= 0) return false;
   tap_read();
@@ -74,12 +92,7 @@ void platform_wait(uint64_t due_ns) {
   if (due_ns <= now) return;
   uint64_t rest = due_ns - now;
   struct timespec limit = {.tv_sec = (time_t)(rest / 1000000000ull), .tv_nsec = (long)(rest % 1000000000ull)};
-  ppoll(&poll_tap, 1, due_ns == TIMER_NEVER ? NULL : &limit, NULL);
-}
-
-static void on_signal(int signal_number) {
-  (void)signal_number;
-  _exit(0);
+  ppoll(&poll_tap, 1, due_ns == TIMER_NEVER ? NULL : &limit, &while_waiting);
 }
 
 int main(int count, char **words) {
@@ -95,8 +108,7 @@ int main(int count, char **words) {
     fprintf(stderr, "%s: more than %u bytes of words\n", words[0], CONFIG_LINE_BYTES - 1);
     return 2;
   }
-  signal(SIGTERM, on_signal);
-  signal(SIGINT, on_signal);
+  catch_signals();
   clock_start();
   if (getrandom(seed, sizeof seed, 0) == (ssize_t)sizeof seed) random_stir(seed, sizeof seed);
   config_init(line, length);

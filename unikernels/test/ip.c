@@ -1,0 +1,201 @@
+/*
+ * lwIP on a device that the test plays: the announcement at boot, that an idle guest has no timer running, checksums checked or not as
+ * the device says, ARP retries, and an address by DHCP. Static words or DHCP are chosen by the argument, for lwIP starts only once.
+ */
+#include "check.h"
+#include "world.h"
+#include "config.h"
+#include "loop.h"
+#include "lwip/icmp.h"
+
+#define GUEST_IP 0x0a400101u
+#define PEER_IP 0x0a400001u
+#define SECOND_NS 1000000000ull
+
+static const uint8_t guest_mac[6] = {2, 0, 0, 0, 0, 1};
+static const uint8_t peer_mac[6] = {2, 0, 0, 0, 0, 2};
+
+static struct shoal_net {
+  const struct shoal_net_events *events;
+  void *context;
+  uint8_t room[SHOAL_NET_FRAME_BYTES];
+  uint8_t last[SHOAL_NET_FRAME_BYTES];
+  size_t last_length;
+  unsigned sent;
+} wire;
+
+static void do_nothing(void) {}
+const struct shoal_app shoal_app = {.name = "test", .version = "0", .start = do_nothing};
+
+struct shoal_net *shoal_net_open(unsigned index, const struct shoal_net_events *events, void *context) {
+  if (index != 0) return NULL;
+  wire.events = events;
+  wire.context = context;
+  return &wire;
+}
+
+uint8_t *shoal_net_reserve(struct shoal_net *net) { return net->room; }
+
+void shoal_net_commit(struct shoal_net *net, size_t length, uint32_t flags) {
+  (void)flags;
+  memcpy(net->last, net->room, length);
+  net->last_length = length;
+  net->sent++;
+}
+
+static uint16_t get16(const uint8_t *at) { return (uint16_t)(at[0] << 8 | at[1]); }
+static uint32_t get32(const uint8_t *at) { return (uint32_t)get16(at) << 16 | get16(at + 2); }
+
+static uint8_t *put16(uint8_t *at, unsigned value) {
+  at[0] = (uint8_t)(value >> 8), at[1] = (uint8_t)value;
+  return at + 2;
+}
+
+static uint8_t *put32(uint8_t *at, uint32_t value) { return put16(put16(at, value >> 16), value & 0xffff); }
+
+static uint16_t sum_of(const uint8_t *bytes, size_t size, uint32_t sum) {
+  for (size_t i = 0; i + 1 < size; i += 2) sum += get16(bytes + i);
+  if (size % 2 != 0) sum += (uint32_t)bytes[size - 1] << 8;
+  while (sum >> 16) sum = (sum & 0xffff) + (sum >> 16);
+  return (uint16_t)~sum;
+}
+
+static void deliver_ip(const uint8_t *to_mac, uint8_t protocol, uint32_t from, uint32_t to, const uint8_t *payload, size_t size, uint32_t flags) {
+  uint8_t frame[SHOAL_NET_FRAME_BYTES];
+  memcpy(frame, to_mac, 6);
+  memcpy(frame + 6, peer_mac, 6);
+  put16(frame + 12, 0x0800);
+  uint8_t *ip = frame + 14;
+  put16(put16(put16(put16(ip, 0x4500), (unsigned)(20 + size)), 1), 0);
+  put32(put32(put16(put16(ip + 8, 64u << 8 | protocol), 0), from), to);
+  put16(ip + 10, sum_of(ip, 20, 0));
+  memcpy(ip + 20, payload, size);
+  wire.events->frame(wire.context, frame, 34 + size, flags);
+}
+
+static void deliver_arp(unsigned operation) {
+  uint8_t frame[60] = {0};
+  memcpy(frame, guest_mac, 6);
+  memcpy(frame + 6, peer_mac, 6);
+  uint8_t *at = put16(put16(put16(put16(put16(frame + 12, 0x0806), 1), 0x0800), 0x0604), operation);
+  memcpy(at, peer_mac, 6);
+  at = put32(at + 6, PEER_IP);
+  memcpy(at, guest_mac, 6);
+  put32(at + 6, GUEST_IP);
+  wire.events->frame(wire.context, frame, sizeof frame, 0);
+}
+
+/* Time passes in steps of 100 ms. */
+static void wait_seconds(unsigned seconds) {
+  for (unsigned i = 0; i < seconds * 10; i++) {
+    world_now_ns += SECOND_NS / 10;
+    loop_turn();
+  }
+}
+
+static bool is_arp_request(uint32_t sender, uint32_t target) {
+  return wire.last_length >= 42 && get16(wire.last + 12) == 0x0806 && get16(wire.last + 20) == 1 && get32(wire.last + 28) == sender &&
+         get32(wire.last + 38) == target;
+}
+
+static bool is_tcp(uint8_t flags) { return get16(wire.last + 12) == 0x0800 && wire.last[23] == 6 && wire.last[47] == flags; }
+
+static void test_static(void) {
+  static const char words[] = "ip=10.64.1.1/16 gw=10.64.0.1";
+  uint8_t ping[16] = {8}, segment[20] = {0};
+  config_init(words, sizeof words);
+  CHECK(shoal_ip_start(NULL));
+  CHECK(wire.sent == 0);
+  wire.events->up(wire.context, guest_mac);
+  CHECK(wire.sent == 1 && is_arp_request(GUEST_IP, GUEST_IP)); /* announced, once */
+  CHECK(timers_next_due_ns() == TIMER_NEVER);                  /* an idle guest sleeps for good */
+
+  put16(ping + 2, sum_of(ping, sizeof ping, 0));
+  deliver_ip(guest_mac, 1, PEER_IP, GUEST_IP, ping, sizeof ping, 0);
+  CHECK(wire.sent == 2 && is_arp_request(GUEST_IP, PEER_IP));
+  wait_seconds(3);
+  CHECK(wire.sent >= 4 && is_arp_request(GUEST_IP, PEER_IP)); /* asked again each second */
+  unsigned asked = wire.sent;
+  deliver_arp(2);
+  CHECK(wire.sent == asked + 1 && wire.last[34] == 0 && wire.last_length == 34 + sizeof ping); /* the echo reply that waited */
+  wait_seconds(20);
+  CHECK(timers_next_due_ns() == TIMER_NEVER);
+
+  /* A SYN for a port nobody listens on, checksum wrong: dropped, unless the device says that it was checked. */
+  put16(put16(segment, 1000), 81);
+  put16(segment + 12, 5u << 12 | 2);
+  put16(segment + 16, 0x1234);
+  unsigned before = wire.sent;
+  deliver_ip(guest_mac, 6, PEER_IP, GUEST_IP, segment, sizeof segment, 0);
+  CHECK(wire.sent == before);
+  deliver_ip(guest_mac, 6, PEER_IP, GUEST_IP, segment, sizeof segment, SHOAL_NET_CSUM_BLANK | SHOAL_NET_CSUM_VALID);
+  CHECK(wire.sent == before + 1 && is_tcp(0x14)); /* reset */
+  uint32_t pseudo = (PEER_IP >> 16) + (PEER_IP & 0xffff) + (GUEST_IP >> 16) + (GUEST_IP & 0xffff) + 6 + sizeof segment;
+  put16(segment + 16, 0);
+  put16(segment + 16, sum_of(segment, sizeof segment, pseudo));
+  deliver_ip(guest_mac, 6, PEER_IP, GUEST_IP, segment, sizeof segment, 0);
+  CHECK(wire.sent == before + 2);
+  CHECK(sum_of(wire.last + 34, wire.last_length - 34, pseudo) == 0); /* and what the guest sends carries a right one */
+
+  /* An entry ages while nobody counts: after ten minutes asleep the guest asks anew. */
+  world_now_ns += 600 * SECOND_NS;
+  deliver_ip(guest_mac, 1, PEER_IP, GUEST_IP, ping, sizeof ping, 0);
+  CHECK(is_arp_request(GUEST_IP, PEER_IP));
+
+  wire.events->down(wire.context);
+  before = wire.sent;
+  wire.events->up(wire.context, guest_mac);
+  CHECK(wire.sent == before + 1 && is_arp_request(GUEST_IP, GUEST_IP)); /* announced again */
+}
+
+/* An answer of a DHCP server (RFC 2131) to what the guest sent last. */
+static void answer_dhcp(uint8_t type) {
+  static const uint8_t broadcast[6] = {255, 255, 255, 255, 255, 255};
+  uint8_t message[8 + 236 + 40] = {0}, *dhcp = message + 8;
+  put16(put16(put16(message, 67), 68), sizeof message);
+  put32(dhcp, 0x02010600);
+  memcpy(dhcp + 4, wire.last + 42 + 4, 4); /* the transaction */
+  put32(dhcp + 16, GUEST_IP);
+  memcpy(dhcp + 28, guest_mac, 6);
+  uint8_t *at = put32(dhcp + 236, 0x63825363);
+  *at++ = 53, *at++ = 1, *at++ = type;
+  *at++ = 54, *at++ = 4, at = put32(at, PEER_IP);
+  *at++ = 51, *at++ = 4, at = put32(at, 3600);
+  *at++ = 1, *at++ = 4, at = put32(at, 0xffff0000);
+  *at++ = 3, *at++ = 4, at = put32(at, PEER_IP);
+  *at = 255;
+  deliver_ip(broadcast, 17, PEER_IP, 0xffffffff, message, sizeof message, SHOAL_NET_CSUM_VALID);
+}
+
+static unsigned readies;
+static void on_ready(void) { readies++; }
+
+static uint8_t dhcp_type(void) { return wire.last_length > 285 && get16(wire.last + 36) == 67 ? wire.last[284] : 0; }
+
+static void test_dhcp(void) {
+  static const char words[] = "name=vm1 ip=dhcp";
+  config_init(words, sizeof words);
+  CHECK(shoal_ip_start(on_ready));
+  wire.events->up(wire.context, guest_mac);
+  CHECK(dhcp_type() == 1); /* DISCOVER */
+  unsigned before = wire.sent;
+  wait_seconds(5);
+  CHECK(wire.sent > before && dhcp_type() == 1); /* again, for nobody answered */
+  answer_dhcp(2);
+  CHECK(dhcp_type() == 3 && readies == 0); /* REQUEST */
+  answer_dhcp(5);
+  CHECK(readies == 1 && is_arp_request(GUEST_IP, GUEST_IP));
+  CHECK(strstr(world_console, "ip 10.64.1.1/16 gw 10.64.0.1") != NULL);
+  wait_seconds(5);
+  CHECK(timers_next_due_ns() > world_now_ns + 10 * SECOND_NS); /* only the minute's clock is left */
+  before = wire.sent;
+  wait_seconds(1900); /* half the lease: renews, once it knows the server's MAC address */
+  CHECK(wire.sent > before);
+}
+
+int main(int argc, char **argv) {
+  world_reset();
+  if (argc > 1 && strcmp(argv[1], "dhcp") == 0) test_dhcp();
+  else test_static();
+  CHECK_END();
+}

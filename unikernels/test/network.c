@@ -1,0 +1,244 @@
+/*
+ * A device from the store's handshake to frames on its rings, with the test as store daemon and backend: what is written and how often,
+ * what happens when the backend goes and comes, how checksums are told, that notifications are few.
+ */
+#include "check.h"
+#include "world.h"
+#include <stdlib.h>
+#include "control.h"
+#include "loop.h"
+#include "netfront.h"
+#include "store.h"
+
+static struct xenstore_domain_interface page;
+static char log_text[4096]; /* "W path=value;" "R path;" "X path;" (watch) of everything that was asked */
+static char backend_state[2] = "2";
+static char online[2] = "1";
+static char order[16];
+static char backend_path[40] = "/local/domain/0/backend/vif/3/0";
+static char watch_tokens[2][2];
+
+static unsigned ups, downs, frames;
+static uint32_t last_flags;
+static size_t last_length;
+
+static void on_up(void *context, const uint8_t *mac) {
+  (void)context;
+  ups++;
+  CHECK(mac[0] == 0 && mac[1] == 0x16 && mac[5] == 9);
+}
+
+static void on_down(void *context) {
+  (void)context;
+  downs++;
+}
+
+static void on_frame(void *context, const uint8_t *frame, size_t length, uint32_t flags) {
+  (void)context, (void)frame;
+  frames++;
+  last_flags = flags;
+  last_length = length;
+}
+
+static const struct shoal_net_events events = {.up = on_up, .down = on_down, .frame = on_frame};
+
+static void reply(uint32_t type, uint32_t id, const char *payload, size_t length) {
+  struct xsd_sockmsg header = {.type = type, .req_id = id, .len = (uint32_t)length};
+  for (size_t i = 0; i < sizeof header; i++) page.rsp[MASK_XENSTORE_IDX(page.rsp_prod++)] = ((char *)&header)[i];
+  for (size_t i = 0; i < length; i++) page.rsp[MASK_XENSTORE_IDX(page.rsp_prod++)] = payload[i];
+}
+
+static bool ends_with(const char *text, const char *end) {
+  return strlen(text) >= strlen(end) && strcmp(text + strlen(text) - strlen(end), end) == 0;
+}
+
+static const char *value_of(const char *path) {
+  if (strcmp(path, "device/vif/0/mac") == 0) return "00:16:3e:00:00:09";
+  if (strcmp(path, "device/vif/0/backend") == 0) return backend_path;
+  if (ends_with(path, "/state")) return backend_state;
+  if (ends_with(path, "/online")) return online;
+  if (strcmp(path, "control/shutdown") == 0) return order;
+  return NULL;
+}
+
+/* The daemon: answers all that was asked, lets the guest take it in, until nothing is asked any more. */
+static void settle(void) {
+  for (int turn = 0; turn < 20; turn++) {
+    char payload[256];
+    while (page.req_prod != page.req_cons) {
+      struct xsd_sockmsg header;
+      for (size_t i = 0; i < sizeof header; i++) ((char *)&header)[i] = page.req[MASK_XENSTORE_IDX(page.req_cons++)];
+      for (size_t i = 0; i < header.len; i++) payload[i] = page.req[MASK_XENSTORE_IDX(page.req_cons++)];
+      payload[header.len] = '\0';
+      size_t at = strlen(log_text);
+      const char *second = payload + strlen(payload) + 1;
+      if (header.type == XS_WRITE) {
+        shoal_format(log_text + at, sizeof log_text - at, "W %s=%s;", payload, second);
+        reply(XS_WRITE, header.req_id, "OK", 3);
+      } else if (header.type == XS_WATCH) {
+        shoal_format(log_text + at, sizeof log_text - at, "X %s;", payload);
+        memcpy(watch_tokens[strcmp(payload, "control/shutdown") == 0], second, 2);
+        reply(XS_WATCH, header.req_id, "OK", 3);
+        char event[64];
+        size_t length = shoal_format(event, sizeof event, "%s", payload) + 1;
+        memcpy(event + length, second, 2);
+        reply(XS_WATCH_EVENT, 0, event, length + 2);
+      } else {
+        const char *value = value_of(payload);
+        shoal_format(log_text + at, sizeof log_text - at, "R %s;", payload);
+        if (value == NULL) reply(XS_ERROR, header.req_id, "ENOENT", 7);
+        else reply(XS_READ, header.req_id, value, strlen(value));
+      }
+      world_fire(1);
+    }
+    loop_turn();
+  }
+}
+
+static void fire_watch(int which) {
+  char event[4] = {'p', '\0', watch_tokens[which][0], '\0'};
+  reply(XS_WATCH_EVENT, 0, event, sizeof event);
+  world_fire(1);
+  settle();
+}
+
+static void set_backend(const char *state) {
+  backend_state[0] = state[0];
+  fire_watch(0);
+}
+
+static bool asked(const char *what) { return strstr(log_text, what) != NULL; }
+static void forget(void) { memset(log_text, 0, sizeof log_text); }
+
+static unsigned asked_count(void) {
+  unsigned count = 0;
+  for (const char *at = log_text; *at != '\0'; at++) count += *at == ';';
+  return count;
+}
+
+static void backend_receives(struct shoal_net *net, uint16_t flags, int16_t status) {
+  netif_rx_response_t *response = RING_GET_RESPONSE(&net->rx, net->rx.sring->rsp_prod);
+  uint16_t id = RING_GET_REQUEST(&net->rx, net->rx.sring->rsp_prod)->id;
+  *response = (netif_rx_response_t){.id = id, .flags = flags, .status = status};
+  net->rx.sring->rsp_prod++;
+  world_fire(net->link.port);
+}
+
+static void test_handshake(struct shoal_net *net) {
+  CHECK(net != NULL && ups == 0);
+  settle();
+  CHECK(ups == 1 && world_grants == 2 + 16 + 8);
+  CHECK(asked("W device/vif/0/tx-ring-ref=") && asked("W device/vif/0/rx-ring-ref=") && asked("W device/vif/0/event-channel="));
+  CHECK(asked("W device/vif/0/request-rx-copy=1;W device/vif/0/feature-rx-notify=1;W device/vif/0/state=4;"));
+  CHECK(!asked("feature-sg") && !asked("gso") && !asked("no-csum-offload"));
+  CHECK(asked("X /local/domain/0/backend/vif/3/0/state;") && asked("X control/shutdown;"));
+  /* 6 writes, 2 reads, 2 watches, and one look at what each watch covers. */
+  CHECK(asked_count() == 12);
+  forget();
+  set_backend("4");
+  CHECK(asked_count() == 1 && ups == 1 && downs == 0);
+}
+
+static void test_frames(struct shoal_net *net) {
+  world_notifications = 0;
+  for (int i = 0; i < 5; i++) {
+    uint8_t *room = shoal_net_reserve(net);
+    CHECK(room != NULL && room == shoal_net_reserve(net));
+    memset(room, 0, 60);
+    shoal_net_commit(net, 60, i == 0 ? SHOAL_NET_CSUM_BLANK : 0);
+  }
+  CHECK(net->tx.sring->req_prod == 0);
+  loop_turn();
+  CHECK(net->tx.sring->req_prod == 5 && world_notifications == 1); /* one for all five */
+  CHECK(RING_GET_REQUEST(&net->tx, 0)->flags == (NETTXF_csum_blank | NETTXF_data_validated) && RING_GET_REQUEST(&net->tx, 1)->flags == 0);
+
+  backend_receives(net, 0, 60);
+  CHECK(frames == 1 && last_flags == 0 && last_length == 60);
+  backend_receives(net, NETRXF_csum_blank | NETRXF_data_validated, 1514);
+  CHECK(frames == 2 && last_flags == (SHOAL_NET_CSUM_BLANK | SHOAL_NET_CSUM_VALID) && last_length == 1514);
+  backend_receives(net, NETRXF_data_validated, 100);
+  CHECK(frames == 3 && last_flags == SHOAL_NET_CSUM_VALID);
+  backend_receives(net, NETRXF_more_data, 100); /* over two buffers: not agreed on */
+  backend_receives(net, 0, 100);
+  backend_receives(net, 0, 1515);
+  backend_receives(net, 0, -1);
+  CHECK(frames == 3 && !net->broken);
+  loop_turn();
+  CHECK(net->rx.sring->req_prod == 16 + 7); /* every buffer went back */
+
+  /* All buffers out: no room, until the backend answers. */
+  unsigned sent = 5;
+  while (shoal_net_reserve(net) != NULL) shoal_net_commit(net, 60, 0), sent++;
+  CHECK(sent == 16);
+  for (int i = 0; i < 16; i++) {
+    uint16_t id = RING_GET_REQUEST(&net->tx, net->tx.sring->rsp_prod)->id;
+    *RING_GET_RESPONSE(&net->tx, net->tx.sring->rsp_prod) = (netif_tx_response_t){.id = id};
+    net->tx.sring->rsp_prod++;
+  }
+  world_fire(net->link.port);
+  CHECK(shoal_net_reserve(net) != NULL);
+}
+
+static void test_reconnect(struct shoal_net *net) {
+  unsigned pages = world_pages, grants = world_grants, ports = world_ports;
+  for (unsigned round = 1; round <= 3; round++) {
+    forget();
+    set_backend("5");
+    CHECK(downs == round && asked("W device/vif/0/state=6;") && shoal_net_reserve(net) == NULL);
+    forget();
+    set_backend("6");
+    CHECK(asked("R /local/domain/0/backend/vif/3/0/online;W device/vif/0/state=1;"));
+    set_backend("2");
+    CHECK(asked("W device/vif/0/state=4;") && ups == round + 1);
+    set_backend("4");
+    CHECK(shoal_net_reserve(net) != NULL);
+  }
+  CHECK(world_pages == pages && world_grants == grants && world_ports == ports); /* nothing is lost by a round */
+  forget();
+  online[0] = '0';
+  set_backend("5");
+  set_backend("6");
+  CHECK(!asked("state=1")); /* it is being removed: left alone */
+  set_backend("2");
+  set_backend("4");
+  set_backend("2"); /* began anew without a farewell */
+  CHECK(downs == 5 && ups == 6);
+  set_backend("4");
+}
+
+static void test_bad_backend(struct shoal_net *net) {
+  frames = 0;
+  net->rx.sring->rsp_prod += 1000;
+  world_fire(net->link.port);
+  CHECK(net->broken && frames == 0 && downs == 6 && shoal_net_reserve(net) == NULL);
+  set_backend("6");
+  set_backend("2");
+  CHECK(net->broken && ups == 6);
+}
+
+int main(void) {
+  world_reset();
+  memset(&page, 0, sizeof page);
+  store_init(&page, 1);
+  struct shoal_net *net = shoal_net_open(0, &events, NULL);
+  control_start();
+  CHECK(shoal_net_open(0, &events, NULL) == NULL && shoal_net_open(NETFRONT_DEVICES, &events, NULL) == NULL);
+  test_handshake(net);
+  test_frames(net);
+  test_reconnect(net);
+  test_bad_backend(net);
+  if (setjmp(world_end) == 0) {
+    memcpy(order, "poweroff", 9);
+    fire_watch(1);
+    CHECK(!"the guest obeyed control/shutdown");
+  }
+  CHECK(asked("W control/shutdown=;")); /* acknowledged first */
+  /* A daemon gone mad: the guest goes on without. */
+  page.rsp_prod += 5000;
+  world_fire(1);
+  CHECK(strstr(world_console, "going on without it") != NULL);
+  shoal_free(net->tx_buffers);
+  shoal_free(net);
+  world_reset();
+  CHECK_END();
+}
