@@ -29,6 +29,8 @@ export interface Task {
 }
 
 const maxEnded = 4096;
+/** Characters of results that ended tasks may hold together: the result of one bulk launch has about 300 a VM. */
+const maxResults = 32 << 20;
 const maxPending = 16_384;
 
 export const hasEnded = (task: Task): boolean => task.status !== 'pending' && task.status !== 'cancelling';
@@ -37,6 +39,7 @@ export class Tasks {
   readonly #tasks = new Map<string, Task>();
   /** Ended ones, oldest first. */
   readonly #ended = new Set<Task>();
+  #results = 0;
   readonly #note: (task: Task, kind: EventKind) => void;
 
   constructor(note: (task: Task, kind: EventKind) => void) {
@@ -147,14 +150,15 @@ export class Tasks {
     task.status = status;
     task.finishedMs = Date.now();
     if (status === 'success') task.progress = 1;
+    if (!this.#ended.has(task)) this.#results += task.result.length;
     this.#ended.add(task);
     this.#note(task, 'mod');
-    if (this.#ended.size > maxEnded) this.#remove(this.#ended.values().next().value!);
+    while (this.#ended.size > maxEnded || (this.#results > maxResults && this.#ended.size > 1)) this.#remove(this.#ended.values().next().value!);
   }
 
   #remove(task: Task): void {
     this.#tasks.delete(task.ref);
-    this.#ended.delete(task);
+    if (this.#ended.delete(task)) this.#results -= task.result.length;
     this.#note(task, 'del');
   }
 }
