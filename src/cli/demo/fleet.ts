@@ -30,6 +30,8 @@ export interface FleetOptions {
   /** Numbers of running VMs at which xl is measured, rising. */
   xlAt: readonly number[];
   xlSamplesEach: number;
+  /** Called at those same numbers, after xl was measured. */
+  atStop?: (running: number) => Promise<void>;
   signal: AbortSignal;
 }
 
@@ -109,7 +111,9 @@ async function inParts(
       result.bootS += progress.end();
       if (result.boots.length > 0 && (stop === options.vms || result.error !== undefined)) await booted();
     }
-    if (options.xlAt.includes(stop) && result.error === undefined) await sampleXl(options, result, xl, stop);
+    if (!options.xlAt.includes(stop) || result.error !== undefined) continue;
+    await sampleXl(options, result, xl, stop);
+    if (!signal.aborted) await options.atStop?.(stop);
   }
 }
 

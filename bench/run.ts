@@ -1,0 +1,60 @@
+/**
+ * Runs a benchmark by its name and shows what it found; the last line with --json is one object. Exit code 0: every promise met; 1: one was not, or
+ * the run failed; 2: not understood.
+ */
+import { asShoalError, ShoalError } from '../src/model/errors.ts';
+import { readWords, type Verb } from '../src/cli/arguments.ts';
+import { nearest } from '../src/cli/format.ts';
+import { Terminal } from '../src/cli/terminal.ts';
+import { boot } from './boot.ts';
+import { inLab, keep, promiseTable, type Benchmark } from './harness.ts';
+
+const benchmarks: readonly Benchmark[] = [boot];
+
+const form: Verb = {
+  name: 'bench',
+  summary: 'measure a promise',
+  operands: 'NAME',
+  operandCount: [1, 1],
+  options: {
+    quick: { help: 'smaller' },
+    keep: { help: 'write series and picture into docs/bench' },
+    lab: { value: 'NAME', help: 'lab to use' },
+  },
+  run: () => Promise.resolve(),
+};
+
+async function main(argv: readonly string[], terminal: Terminal): Promise<number> {
+  const words = readWords(form, argv);
+  const name = words.operands[0]!;
+  const bench = benchmarks.find((one) => one.name === name);
+  if (bench === undefined) {
+    const meant = nearest(name, benchmarks.map((one) => one.name));
+    const all = `There are: ${benchmarks.map((one) => one.name).join(', ')}.`;
+    throw new ShoalError('USAGE', `There is no benchmark "${name}".`, { hint: meant === undefined ? all : `Did you mean ${meant}? ${all}` });
+  }
+  const stopped = new AbortController();
+  const onSignal = () => {
+    if (stopped.signal.aborted) process.exit(130);
+    terminal.note('stopping; Ctrl-C again ends at once, then `shoal lab down --lab bench` cleans up');
+    stopped.abort();
+  };
+  process.on('SIGINT', onSignal);
+  process.on('SIGTERM', onSignal);
+  const quick = words.flag('quick');
+  const outcome = await inLab(terminal, words.text('lab') ?? 'bench', (lab) => bench.run({ terminal, quick, lab, signal: stopped.signal }));
+  terminal.print(`\n${promiseTable(outcome.promises, terminal)}\n`);
+  for (const line of outcome.lines) terminal.print(line);
+  if (words.flag('keep')) for (const file of keep(outcome.files)) terminal.note(`wrote ${file}`);
+  terminal.printJson({ bench: bench.name, quick, machine: outcome.machine, promises: outcome.promises });
+  return outcome.promises.some(({ met }) => met === false) ? 1 : 0;
+}
+
+const terminal = new Terminal({ stdout: process.stdout, stderr: process.stderr, env: process.env, json: process.argv.includes('--json') });
+try {
+  process.exitCode = await main(process.argv.slice(2), terminal);
+} catch (thrown) {
+  const error = asShoalError(thrown);
+  terminal.failure(error);
+  process.exitCode = error.code === 'USAGE' ? 2 : 1;
+}
