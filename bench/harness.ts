@@ -1,6 +1,6 @@
 /**
- * What every benchmark shares: the words it is called with, a lab of its own, how its result is shown. A benchmark measures promises, each
- * a row of docs/specification.md: a number, what it has to reach, and whether it does.
+ * What every benchmark shares: the words it is called with, a lab of its own, how its result is shown. A benchmark measures
+ * promises, each a row of docs/specification.md: a number, what it has to reach, and whether it does.
  */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
@@ -51,8 +51,10 @@ export const atLeast = (row: string, name: string, value: number, unit: string, 
 export const atMost = (row: string, name: string, value: number, unit: string, most: number): Promised =>
   promised(row, name, value, unit, `at most ${most}`, value <= most);
 
-export const compared = (row: string, name: string, value: number, unit: string): Promised =>
-  ({ ...promised(row, name, value, unit, '', false), met: null });
+export const compared = (row: string, name: string, value: number, unit: string): Promised => ({
+  ...promised(row, name, value, unit, '', false),
+  met: null,
+});
 
 function promised(row: string, name: string, value: number, unit: string, target: string, met: boolean): Promised {
   const known = Number.isFinite(value);
@@ -63,13 +65,24 @@ export function promiseTable(promises: readonly Promised[], terminal: Terminal):
   const { style } = terminal;
   const met = (value: boolean | null): string => (value === null ? '' : value ? style.green('met') : style.red('not met'));
   return table(
-    [{ title: 'ROW' }, { title: 'PROMISE' }, { title: 'MEASURED', align: 'right' }, { title: 'UNIT' }, { title: 'TO REACH' }, { title: '' }],
+    [
+      { title: 'ROW' },
+      { title: 'PROMISE' },
+      { title: 'MEASURED', align: 'right' },
+      { title: 'UNIT' },
+      { title: 'TO REACH' },
+      { title: '' },
+    ],
     promises.map((p) => [p.row, p.name, p.value === null ? '–' : String(p.value), p.unit, p.target, met(p.met)]),
     style,
   );
 }
 
-export const machineFacts = (): Record<string, string | number> => ({ processor: cpus()[0]?.model ?? 'unknown', processors: cpus().length, node: process.version });
+export const machineFacts = (): Record<string, string | number> => ({
+  processor: cpus()[0]?.model ?? 'unknown',
+  processors: cpus().length,
+  node: process.version,
+});
 
 /** Runs `work` in the lab `name`; takes it down after it unless it was up before. */
 export async function inLab<T>(terminal: Terminal, name: string, work: (lab: Lab) => Promise<T>): Promise<T> {

@@ -1,6 +1,6 @@
 /**
- * Runs a benchmark by its name and shows what it found; the last line with --json is one object. Exit code 0: every promise met; 1: one was not, or
- * the run failed; 2: not understood.
+ * Runs a benchmark by its name and shows what it found; the last line with --json is one object. Exit code 0: every promise met;
+ * 1: one was not, or the run failed; 2: not understood.
  */
 import { asShoalError, ShoalError } from '../src/model/errors.ts';
 import { readWords, type Verb } from '../src/cli/arguments.ts';
@@ -29,9 +29,14 @@ async function main(argv: readonly string[], terminal: Terminal): Promise<number
   const name = words.operands[0]!;
   const bench = benchmarks.find((one) => one.name === name);
   if (bench === undefined) {
-    const meant = nearest(name, benchmarks.map((one) => one.name));
+    const meant = nearest(
+      name,
+      benchmarks.map((one) => one.name),
+    );
     const all = `There are: ${benchmarks.map((one) => one.name).join(', ')}.`;
-    throw new ShoalError('USAGE', `There is no benchmark "${name}".`, { hint: meant === undefined ? all : `Did you mean ${meant}? ${all}` });
+    throw new ShoalError('USAGE', `There is no benchmark "${name}".`, {
+      hint: meant === undefined ? all : `Did you mean ${meant}? ${all}`,
+    });
   }
   const stopped = new AbortController();
   const onSignal = () => {
@@ -42,7 +47,9 @@ async function main(argv: readonly string[], terminal: Terminal): Promise<number
   process.on('SIGINT', onSignal);
   process.on('SIGTERM', onSignal);
   const quick = words.flag('quick');
-  const outcome = await inLab(terminal, words.text('lab') ?? 'bench', (lab) => bench.run({ terminal, quick, lab, signal: stopped.signal }));
+  const outcome = await inLab(terminal, words.text('lab') ?? 'bench', (lab) =>
+    bench.run({ terminal, quick, lab, signal: stopped.signal }),
+  );
   terminal.print(`\n${promiseTable(outcome.promises, terminal)}\n`);
   for (const line of outcome.lines) terminal.print(line);
   if (words.flag('keep')) for (const file of keep(outcome.files)) terminal.note(`wrote ${file}`);
@@ -50,7 +57,12 @@ async function main(argv: readonly string[], terminal: Terminal): Promise<number
   return outcome.promises.some(({ met }) => met === false) ? 1 : 0;
 }
 
-const terminal = new Terminal({ stdout: process.stdout, stderr: process.stderr, env: process.env, json: process.argv.includes('--json') });
+const terminal = new Terminal({
+  stdout: process.stdout,
+  stderr: process.stderr,
+  env: process.env,
+  json: process.argv.includes('--json'),
+});
 try {
   process.exitCode = await main(process.argv.slice(2), terminal);
 } catch (thrown) {

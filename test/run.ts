@@ -1,11 +1,11 @@
 /**
- * The test runner: every test file is a program of its own that speaks TAP. Files that need no lab run two at a time, for that is how many cores the
- * smallest machine has; lab files run one after the other, for each wants the machine to itself.
+ * The test runner: every test file is a program of its own that speaks TAP. Files that need no lab run two at a time, for that is
+ * how many cores the smallest machine has; lab files run one after the other, for each wants the machine to itself.
  *
  *   node --import tsx test/run.ts [--unit | --lab] [WORD...]     WORD: only files whose path contains one of them
  *
- * A file that writes no TAP, ends with a failure nobody asserted, or takes longer than its bound counts as one failure. The last line is
- * "N passed, N failed", in assertions; the exit code is 0 when none failed.
+ * A file that writes no TAP, ends with a failure nobody asserted, or takes longer than its bound counts as one failure. The last
+ * line is "N passed, N failed", in assertions; the exit code is 0 when none failed.
  */
 import { spawn } from 'node:child_process';
 import { existsSync, readdirSync } from 'node:fs';
@@ -32,7 +32,9 @@ interface FileResult extends TapResult {
 function testFiles(folders: readonly string[], words: readonly string[]): string[] {
   return folders
     .filter((folder) => existsSync(join(root, folder)))
-    .flatMap((folder) => readdirSync(join(root, folder), { recursive: true, encoding: 'utf8' }).map((name) => `${folder}/${name}`))
+    .flatMap((folder) =>
+      readdirSync(join(root, folder), { recursive: true, encoding: 'utf8' }).map((name) => `${folder}/${name}`),
+    )
     .filter((file) => file.endsWith('.test.ts') && (words.length === 0 || words.some((word) => file.includes(word))))
     .sort();
 }
@@ -54,7 +56,11 @@ function runFile(file: string, boundMs: number): Promise<FileResult> {
   let output = '';
   return new Promise((done) => {
     // A group of its own, so that what a test started ends with it.
-    const child = spawn(process.execPath, ['--import', 'tsx', file], { cwd: root, detached: true, stdio: ['ignore', 'pipe', 'pipe'] });
+    const child = spawn(process.execPath, ['--import', 'tsx', file], {
+      cwd: root,
+      detached: true,
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
     const { pid } = child;
     if (pid !== undefined) running.add(pid);
     let late = false;
@@ -76,11 +82,16 @@ function runFile(file: string, boundMs: number): Promise<FileResult> {
       }
       const tap = reader.end();
       const made = tap.passed + tap.failed.length + tap.skipped;
-      const trouble = late ? `took longer than ${boundMs / minutes} minutes`
-        : why ?? (tap.failed.length === 0 && code !== 0 ? `ended with exit code ${code} and no failed assertion`
-        : tap.passed + tap.failed.length === 0 ? 'asserted nothing'
-        : tap.planned !== undefined && tap.planned !== made ? `planned ${tap.planned} assertions, made ${made}`
-        : undefined);
+      const trouble = late
+        ? `took longer than ${boundMs / minutes} minutes`
+        : (why ??
+          (tap.failed.length === 0 && code !== 0
+            ? `ended with exit code ${code} and no failed assertion`
+            : tap.passed + tap.failed.length === 0
+              ? 'asserted nothing'
+              : tap.planned !== undefined && tap.planned !== made
+                ? `planned ${tap.planned} assertions, made ${made}`
+                : undefined));
       done({ ...tap, file, seconds: (performance.now() - began) / 1000, trouble, output });
     };
     child.once('error', (error) => end(null, error.message));
@@ -93,7 +104,8 @@ const paint = (code: number, text: string) => (tty ? `\x1b[${code}m${text}\x1b[3
 
 function show({ file, passed, failed, skipped, trouble, seconds, output }: FileResult): void {
   const bad = failed.length > 0 || trouble !== undefined;
-  const counts = `${passed} passed${failed.length > 0 ? `, ${failed.length} failed` : ''}${skipped > 0 ? `, ${skipped} skipped` : ''}`;
+  const some = (n: number, what: string) => (n > 0 ? `, ${n} ${what}` : '');
+  const counts = `${passed} passed${some(failed.length, 'failed')}${some(skipped, 'skipped')}`;
   console.log(`${bad ? paint(31, 'FAIL') : paint(32, ' ok ')}  ${file}  ${counts}  ${seconds.toFixed(1)} s`);
   for (const failure of failed) {
     console.log(`      ${paint(31, '✗')} ${failure.test === '' ? '' : `${failure.test}: `}${failure.name}`);
@@ -122,7 +134,9 @@ async function runAll(files: readonly string[], width: number, boundMs: number):
 async function main(argv: readonly string[]): Promise<number> {
   const unknown = argv.find((word) => word.startsWith('--') && word !== '--unit' && word !== '--lab');
   if (unknown !== undefined) {
-    console.error(`error: the test runner has no option ${unknown}.\nhint: There are --unit and --lab; other words choose files.`);
+    console.error(
+      `error: the test runner has no option ${unknown}.\nhint: There are --unit and --lab; other words choose files.`,
+    );
     return 2;
   }
   const words = argv.filter((word) => !word.startsWith('--'));
@@ -143,7 +157,8 @@ async function main(argv: readonly string[]): Promise<number> {
   const passed = results.reduce((sum, result) => sum + result.passed, 0);
   const failed = results.reduce((sum, result) => sum + result.failed.length + (result.trouble === undefined ? 0 : 1), 0);
   const bad = results.filter((result) => result.failed.length > 0 || result.trouble !== undefined).map((result) => result.file);
-  console.log(`\n${results.length} files in ${((performance.now() - began) / 1000).toFixed(0)} s${bad.length === 0 ? '' : `; not right: ${bad.join(', ')}`}`);
+  const seconds = ((performance.now() - began) / 1000).toFixed(0);
+  console.log(`\n${results.length} files in ${seconds} s${bad.length === 0 ? '' : `; not right: ${bad.join(', ')}`}`);
   console.log(`${passed} passed, ${failed} failed`);
   return failed === 0 ? 0 : 1;
 }

@@ -1,6 +1,6 @@
 /**
- * What a verb is, and how its words are read: options by node:util's parser, checked here so that a wrong one gets the nearest right one as its hint.
- * Nothing is run before everything typed was understood.
+ * What a verb is, and how its words are read: options by node:util's parser, checked here so that a wrong one gets the nearest
+ * right one as its hint. Nothing is run before everything typed was understood.
  */
 import { parseArgs } from 'node:util';
 import { ShoalError } from '../model/errors.ts';
@@ -37,7 +37,7 @@ export const hostOptions: Readonly<Record<string, OptionModel>> = {
   host: { value: 'URL', help: 'address of the host agent, https://…; default $SHOAL_HOST, then host0 of the lab' },
   ca: { value: 'FILE', help: 'certificate to trust for it; default $SHOAL_CA' },
   'password-file': { value: 'FILE', help: 'file with its password; default $SHOAL_PASSWORD_FILE' },
-  lab: { value: 'NAME', help: 'use a lab\'s host: NAME, or NAME/HOST for another than host0' },
+  lab: { value: 'NAME', help: "use a lab's host: NAME, or NAME/HOST for another than host0" },
 };
 
 export const everywhere: Readonly<Record<string, OptionModel>> = {
@@ -61,7 +61,12 @@ export class Words {
   readonly env: Record<string, string | undefined>;
   readonly #values: ReadonlyMap<string, string | true>;
 
-  constructor(operands: readonly string[], values: ReadonlyMap<string, string | true>, raw: readonly string[], env: Words['env'] = {}) {
+  constructor(
+    operands: readonly string[],
+    values: ReadonlyMap<string, string | true>,
+    raw: readonly string[],
+    env: Words['env'] = {},
+  ) {
     this.operands = operands;
     this.#values = values;
     this.raw = raw;
@@ -96,7 +101,9 @@ export function readWords(verb: Verb, argv: readonly string[], env: Words['env']
   const see = `See \`shoal help ${verb.name}\`.`;
   const { tokens } = parseArgs({
     args: [...argv],
-    options: Object.fromEntries(Object.entries(known).map(([name, { value }]) => [name, { type: value === undefined ? 'boolean' : 'string' } as const])),
+    options: Object.fromEntries(
+      Object.entries(known).map(([name, { value }]) => [name, { type: value === undefined ? 'boolean' : 'string' } as const]),
+    ),
     strict: false,
     allowPositionals: true,
     tokens: true,
@@ -107,7 +114,10 @@ export function readWords(verb: Verb, argv: readonly string[], env: Words['env']
     const model = Object.hasOwn(known, token.name) ? known[token.name] : undefined;
     if (model === undefined) {
       const meant = nearest(token.name, Object.keys(known));
-      throw usage(`\`shoal ${verb.name}\` has no option ${token.rawName}.`, meant === undefined ? see : `Did you mean --${meant}? ${see}`);
+      throw usage(
+        `\`shoal ${verb.name}\` has no option ${token.rawName}.`,
+        meant === undefined ? see : `Did you mean --${meant}? ${see}`,
+      );
     }
     if (model.value === undefined && token.value !== undefined) throw usage(`--${token.name} takes no value.`, see);
     if (model.value !== undefined && (token.value === undefined || (!token.inlineValue && token.value.startsWith('--')))) {
@@ -134,9 +144,14 @@ export function findVerb(verbs: readonly Verb[], argv: readonly string[]): { ver
     const meant = second === undefined ? undefined : nearest(second, group);
     throw usage(
       second === undefined ? `\`shoal ${first}\` needs to know what to do.` : `\`shoal ${first}\` has no "${second}".`,
-      meant === undefined ? `There are: ${group.join(', ')}.` : `Did you mean \`shoal ${first} ${meant}\`? There are: ${group.join(', ')}.`,
+      meant === undefined
+        ? `There are: ${group.join(', ')}.`
+        : `Did you mean \`shoal ${first} ${meant}\`? There are: ${group.join(', ')}.`,
     );
   }
   const meant = nearest(first ?? '', new Set(verbs.map(({ name }) => name.split(' ')[0]!)));
-  throw usage(`There is no verb "${first}".`, meant === undefined ? 'See `shoal help`.' : `Did you mean \`shoal ${meant}\`? See \`shoal help\`.`);
+  throw usage(
+    `There is no verb "${first}".`,
+    meant === undefined ? 'See `shoal help`.' : `Did you mean \`shoal ${meant}\`? See \`shoal help\`.`,
+  );
 }

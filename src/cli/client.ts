@@ -1,9 +1,10 @@
 /**
  * The command's XenAPI client: JSON-RPC over one kept connection, TLS always verified against the certificate it is given.
  *
- * It is not the package xen-api, for a command lives for one call. That package takes 170 to 500 ms to load where all of Node takes 60, reads the
- * pool, the hosts and the list of calls before the first call of ours, and takes a certificate authority only from the environment of the process,
- * or verifies nothing. Long-lived clients, which want its cache of objects and its events, use it unmodified against the same server.
+ * It is not the package xen-api, for a command lives for one call. That package takes 170 to 500 ms to load where all of Node
+ * takes 60, reads the pool, the hosts and the list of calls before the first call of ours, and takes a certificate authority only
+ * from the environment of the process, or verifies nothing. Long-lived clients, which want its cache of objects and its events,
+ * use it unmodified against the same server.
  */
 import { X509Certificate } from 'node:crypto';
 import { Agent, request as httpsRequest } from 'node:https';
@@ -60,17 +61,25 @@ export class Client {
       ca: options.ca,
       minVersion: 'TLSv1.2',
       // The very certificate that was given is right whatever name the host is reached by; one signed by it must carry the name.
-      checkServerIdentity: (name, certificate) => (pinned.has(certificate.fingerprint256) ? undefined : checkServerIdentity(name, certificate)),
+      checkServerIdentity: (name, certificate) =>
+        pinned.has(certificate.fingerprint256) ? undefined : checkServerIdentity(name, certificate),
     });
   }
 
   /** Logs in on the first use. */
   session(): Promise<string> {
-    this.#session ??= this.#rpc('session.login_with_password', [this.#options.user ?? 'root', this.#options.password, '1.0', 'shoal'], {}) as Promise<string>;
+    this.#session ??= this.#rpc(
+      'session.login_with_password',
+      [this.#options.user ?? 'root', this.#options.password, '1.0', 'shoal'],
+      {},
+    ) as Promise<string>;
     return this.#session;
   }
 
-  /** A XenAPI call; the session is put in front of its parameters. Throws what the host threw, or CONNECTION_FAILED, CERTIFICATE_MISMATCH, TIMEOUT. */
+  /**
+   * A XenAPI call; the session is put in front of its parameters. Throws what the host threw, or CONNECTION_FAILED,
+   * CERTIFICATE_MISMATCH, TIMEOUT.
+   */
   async call<T>(method: string, params: readonly unknown[] = [], options: CallOptions = {}): Promise<T> {
     return (await this.#rpc(method, [await this.session(), ...params], options)) as T;
   }
@@ -83,12 +92,20 @@ export class Client {
   /** A function of the plugin "shoal". Arguments that are not strings go as JSON. */
   async plugin<T>(fn: string, args: Record<string, unknown> = {}, options: CallOptions = {}): Promise<T> {
     const host = await this.#host();
-    const texts = Object.fromEntries(Object.entries(args).map(([name, value]) => [name, typeof value === 'string' ? value : JSON.stringify(value)]));
+    const texts = Object.fromEntries(
+      Object.entries(args).map(([name, value]) => [name, typeof value === 'string' ? value : JSON.stringify(value)]),
+    );
     return JSON.parse(await this.call<string>('host.call_plugin', [host, 'shoal', fn, texts], options)) as T;
   }
 
   /** PUT, GET or DELETE of something that is no call. Throws like `call`. */
-  async resource(method: string, path: string, query: Record<string, string> = {}, body?: Uint8Array, options: CallOptions = {}): Promise<Answer> {
+  async resource(
+    method: string,
+    path: string,
+    query: Record<string, string> = {},
+    body?: Uint8Array,
+    options: CallOptions = {},
+  ): Promise<Answer> {
     const words = new URLSearchParams({ ...query, session_id: await this.session() });
     const answer = await this.#send(method, `${path}?${words.toString()}`, body, 'application/octet-stream', options);
     if (answer.status >= 200 && answer.status < 300) return answer;
@@ -122,7 +139,10 @@ export class Client {
       value = undefined;
     }
     if (answer.status !== 200 || typeof value !== 'object' || value === null) {
-      throw new ShoalError('CONNECTION_FAILED', `${this.url.origin} answered ${answer.status} and no JSON: it is not a host agent.`);
+      throw new ShoalError(
+        'CONNECTION_FAILED',
+        `${this.url.origin} answered ${answer.status} and no JSON: it is not a host agent.`,
+      );
     }
     if (value.error === undefined) return value.result;
     const { message, data } = value.error;
@@ -164,7 +184,9 @@ export class Client {
 function urlOf(text: string): URL {
   const url = URL.canParse(text) ? new URL(text) : undefined;
   if (url === undefined || url.protocol !== 'https:') {
-    throw new ShoalError('USAGE', `"${text}" is no address of a host agent.`, { hint: 'Give it as https://HOST or https://HOST:PORT.' });
+    throw new ShoalError('USAGE', `"${text}" is no address of a host agent.`, {
+      hint: 'Give it as https://HOST or https://HOST:PORT.',
+    });
   }
   return url;
 }
@@ -176,14 +198,18 @@ function fingerprints(pem: string): Set<string> {
 }
 
 /** OpenSSL's verification errors end up in `code`; so does Node's own check of the name. */
-const certificateCodes = /^(ERR_TLS_CERT|CERT_|UNABLE_TO_(VERIFY|GET)|DEPTH_ZERO|SELF_SIGNED|HOSTNAME_MISMATCH|INVALID_CA|PATH_LENGTH)/;
+const certificateCodes =
+  /^(ERR_TLS_CERT|CERT_|UNABLE_TO_(VERIFY|GET)|DEPTH_ZERO|SELF_SIGNED|HOSTNAME_MISMATCH|INVALID_CA|PATH_LENGTH)/;
 
 function connectionError(error: Error, url: URL): ShoalError {
   if (error instanceof ShoalError) return error;
   const { code } = error as NodeJS.ErrnoException;
-  if (error.name === 'AbortError') return new ShoalError('TASK_CANCELLED', 'The call was ended from this side.', { cause: error });
+  if (error.name === 'AbortError')
+    return new ShoalError('TASK_CANCELLED', 'The call was ended from this side.', { cause: error });
   if (code !== undefined && certificateCodes.test(code)) {
-    return new ShoalError('CERTIFICATE_MISMATCH', `The certificate of ${url.origin} is not to be trusted: ${error.message}.`, { cause: error });
+    return new ShoalError('CERTIFICATE_MISMATCH', `The certificate of ${url.origin} is not to be trusted: ${error.message}.`, {
+      cause: error,
+    });
   }
   const why = code === 'ECONNREFUSED' ? 'nothing listens there' : error.message;
   return new ShoalError('CONNECTION_FAILED', `Cannot reach ${url.origin}: ${why}.`, { cause: error });

@@ -33,13 +33,17 @@ export function facts(pairs: readonly (readonly [string, string])[], style: Styl
 }
 
 /** 1234567 -> "1,234,567". */
-export const count = (n: number): string => Math.round(n).toString().replace(/\B(?=(\d{3})+$)/g, ',');
+export const count = (n: number): string =>
+  Math.round(n)
+    .toString()
+    .replace(/\B(?=(\d{3})+$)/g, ',');
 
 export const plural = (n: number, one: string, many = `${one}s`): string => `${count(n)} ${n === 1 ? one : many}`;
 
 /** KiB as KiB, MiB or GiB, with at most one decimal. */
 export function kib(n: number): string {
-  const [value, unit] = n >= 1024 * 1024 ? [n / (1024 * 1024), 'GiB'] : n >= 10_000 || (n >= 1024 && n % 1024 === 0) ? [n / 1024, 'MiB'] : [n, 'KiB'];
+  const [value, unit] =
+    n >= 1024 * 1024 ? [n / (1024 * 1024), 'GiB'] : n >= 10_000 || (n >= 1024 && n % 1024 === 0) ? [n / 1024, 'MiB'] : [n, 'KiB'];
   return `${value >= 100 || Number.isInteger(value) ? count(value) : value.toFixed(1)} ${unit}`;
 }
 
@@ -60,7 +64,10 @@ export function duration(seconds: number): string {
 /** "sha256:0123456789ab", enough to tell images apart. */
 export const shortDigest = (digest: string): string => digest.slice(0, 'sha256:'.length + 12);
 
-/** The word of `words` nearest to `typed`, if one is near enough to be what was meant (Damerau-Levenshtein, optimal string alignment). */
+/**
+ * The word of `words` nearest to `typed`, if one is near enough to be what was meant (Damerau-Levenshtein, optimal string
+ * alignment).
+ */
 export function nearest(typed: string, words: Iterable<string>): string | undefined {
   let best: string | undefined;
   // A third of the letters may be wrong, and one always may.

@@ -23,7 +23,10 @@ export function readImage(file: string): Uint8Array {
   try {
     return readFileSync(file);
   } catch (error) {
-    throw new ShoalError('USAGE', `The image cannot be read: ${(error as Error).message}.`, { hint: 'Check the path.', cause: error });
+    throw new ShoalError('USAGE', `The image cannot be read: ${(error as Error).message}.`, {
+      hint: 'Check the path.',
+      cause: error,
+    });
   }
 }
 
@@ -43,14 +46,22 @@ export async function findImage(client: Client, word: string | undefined): Promi
   const images = await listImages(client);
   if (word === undefined) {
     if (images.length === 1) return images[0]!.digest;
-    throw new ShoalError('USAGE', images.length === 0 ? 'The host has no images.' : `The host has ${images.length} images: --image must say which.`, {
-      hint: images.length === 0 ? 'Upload one: shoal image put FILE.' : 'See `shoal image list`.',
-    });
+    throw new ShoalError(
+      'USAGE',
+      images.length === 0 ? 'The host has no images.' : `The host has ${images.length} images: --image must say which.`,
+      {
+        hint: images.length === 0 ? 'Upload one: shoal image put FILE.' : 'See `shoal image list`.',
+      },
+    );
   }
   const start = word.startsWith('sha256:') ? word : `sha256:${word}`;
   const found = digestStart.test(word) ? images.filter((image) => image.digest.startsWith(start)) : [];
   if (found.length === 1) return found[0]!.digest;
-  throw new ShoalError('IMAGE_UNKNOWN', found.length === 0 ? `The host has no image "${word}".` : `"${word}" is the beginning of ${found.length} images.`, {
-    hint: 'See `shoal image list`; upload one with `shoal image put FILE`.',
-  });
+  throw new ShoalError(
+    'IMAGE_UNKNOWN',
+    found.length === 0 ? `The host has no image "${word}".` : `"${word}" is the beginning of ${found.length} images.`,
+    {
+      hint: 'See `shoal image list`; upload one with `shoal image put FILE`.',
+    },
+  );
 }

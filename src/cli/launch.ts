@@ -41,6 +41,10 @@ const timeoutMsOf = (count: number): number => 60_000 + 1_000 * count;
 /** Throws when nothing could be started. */
 export async function launch(client: Client, spec: LaunchSpec, options: CallOptions = {}): Promise<Launched> {
   const timeoutMs = timeoutMsOf(spec.count ?? 1);
-  const answer = await client.plugin<{ vms: LaunchedVm[]; error?: WireError }>('launch', { spec: JSON.stringify(spec) }, { timeoutMs, ...options });
+  const answer = await client.plugin<{ vms: LaunchedVm[]; error?: WireError }>(
+    'launch',
+    { spec: JSON.stringify(spec) },
+    { timeoutMs, ...options },
+  );
   return { vms: answer.vms, error: answer.error === undefined ? undefined : errorOf(answer.error) };
 }

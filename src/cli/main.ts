@@ -1,6 +1,6 @@
 /**
- * The command: words in, exit code out. 0: done. 1: failed, with an error and a hint on standard error (and, with --json, as an object on
- * standard output). 2: what was typed was not understood, and nothing was done.
+ * The command: words in, exit code out. 0: done. 1: failed, with an error and a hint on standard error (and, with --json, as an
+ * object on standard output). 2: what was typed was not understood, and nothing was done.
  */
 import { asShoalError } from '../model/errors.ts';
 import { findVerb, readWords, type Verb } from './arguments.ts';
@@ -26,13 +26,31 @@ export interface World {
   env: Record<string, string | undefined>;
 }
 
-const help = makeHelp(() => verbs, (words) => findVerb(verbs, words).verb);
+const help = makeHelp(
+  () => verbs,
+  (words) => findVerb(verbs, words).verb,
+);
 
 /** In the order of the help. */
 export const verbs: readonly Verb[] = [
-  demo, labVerb, buildVerb, testVerb, benchVerb, help,
-  vmCreate, vmList, vmShow, vmConsole, vmStart, vmStop, vmPause, vmUnpause, vmDestroy,
-  imagePut, imageList, imageRemove,
+  demo,
+  labVerb,
+  buildVerb,
+  testVerb,
+  benchVerb,
+  help,
+  vmCreate,
+  vmList,
+  vmShow,
+  vmConsole,
+  vmStart,
+  vmStop,
+  vmPause,
+  vmUnpause,
+  vmDestroy,
+  imagePut,
+  imageList,
+  imageRemove,
   networkList,
   hostShow,
   events,

@@ -1,6 +1,6 @@
 /**
- * A bar for work whose end is known: done of total, rate over the last seconds, time left. On a terminal it is redrawn in place, at most ten times
- * a second; elsewhere it becomes a line at each tenth of the work.
+ * A bar for work whose end is known: done of total, rate over the last seconds, time left. On a terminal it is redrawn in place,
+ * at most ten times a second; elsewhere it becomes a line at each tenth of the work.
  */
 import { count, duration } from './format.ts';
 import type { Terminal } from './terminal.ts';

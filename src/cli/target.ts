@@ -1,6 +1,6 @@
 /**
- * Which host a command means: the one its options name, the one the environment names, or host0 of the lab that is up. A host needs three
- * things: its address, the certificate to trust, the file with its password.
+ * Which host a command means: the one its options name, the one the environment names, or host0 of the lab that is up. A host
+ * needs three things: its address, the certificate to trust, the file with its password.
  */
 import { readFileSync } from 'node:fs';
 import { ShoalError } from '../model/errors.ts';
@@ -35,7 +35,9 @@ async function labTarget(name: string): Promise<Target> {
   const lab = await labAttach(labName);
   const host = lab.hosts.find((candidate) => candidate.name === hostName);
   if (host === undefined) {
-    throw new ShoalError('USAGE', `The lab "${labName}" has no ${hostName}.`, { hint: `It has ${lab.hosts.map((h) => h.name).join(', ')}.` });
+    throw new ShoalError('USAGE', `The lab "${labName}" has no ${hostName}.`, {
+      hint: `It has ${lab.hosts.map((h) => h.name).join(', ')}.`,
+    });
   }
   return host;
 }
@@ -45,7 +47,10 @@ export function readTarget({ url, caFile, passwordFile }: Target): { url: string
     try {
       return readFileSync(file, 'utf8');
     } catch (error) {
-      throw new ShoalError('USAGE', `The ${what} cannot be read: ${(error as Error).message}.`, { hint: 'Check the path and its permissions.', cause: error });
+      throw new ShoalError('USAGE', `The ${what} cannot be read: ${(error as Error).message}.`, {
+        hint: 'Check the path and its permissions.',
+        cause: error,
+      });
     }
   };
   return { url, ca: read(caFile, 'certificate'), password: read(passwordFile, 'password file').replace(/\r?\n$/, '') };

@@ -1,6 +1,7 @@
 /**
- * How the command speaks: results on standard output, everything else (progress, hints, errors) on standard error, so that a pipe gets
- * results only. Colour where a person looks and NO_COLOR is not set; without a terminal, progress is plain lines, few of them.
+ * How the command speaks: results on standard output, everything else (progress, hints, errors) on standard error, so that a pipe
+ * gets results only. Colour where a person looks and NO_COLOR is not set; without a terminal, progress is plain lines, few of
+ * them.
  */
 import type { ShoalError } from '../model/errors.ts';
 
@@ -30,10 +31,20 @@ export interface Style {
 }
 
 const plain: Paint = (text) => text;
-const sgr = (on: number, off: number): Paint => (text) => (text === '' ? '' : `\x1b[${on}m${text}\x1b[${off}m`);
+const sgr =
+  (on: number, off: number): Paint =>
+  (text) =>
+    text === '' ? '' : `\x1b[${on}m${text}\x1b[${off}m`;
 
 export const plainStyle: Style = { bold: plain, dim: plain, red: plain, green: plain, yellow: plain, cyan: plain };
-const colourStyle: Style = { bold: sgr(1, 22), dim: sgr(2, 22), red: sgr(31, 39), green: sgr(32, 39), yellow: sgr(33, 39), cyan: sgr(36, 39) };
+const colourStyle: Style = {
+  bold: sgr(1, 22),
+  dim: sgr(2, 22),
+  red: sgr(31, 39),
+  green: sgr(32, 39),
+  yellow: sgr(33, 39),
+  cyan: sgr(36, 39),
+};
 
 /** https://no-color.org: set and not empty means none. */
 const coloured = (sink: Sink, env: TerminalOptions['env']): boolean =>

@@ -73,7 +73,11 @@ export async function findVms(client: Client, names: readonly string[]): Promise
   const vms = await allVms(client);
   return names.map((name) => {
     const vm = vms.find((one) => one.name === name || one.uuid === name);
-    if (vm === undefined) throw unknownVm(name, vms.map((one) => one.name));
+    if (vm === undefined)
+      throw unknownVm(
+        name,
+        vms.map((one) => one.name),
+      );
     return vm;
   });
 }
@@ -85,11 +89,18 @@ export async function findVm(client: Client, name: string): Promise<VmName> {
     const ref = await client.call<string>('VM.get_by_uuid', [name]);
     return { ref, uuid: name, name: await client.call<string>('VM.get_name_label', [ref]) };
   }
-  throw unknownVm(name, (await allVms(client)).map((vm) => vm.name));
+  throw unknownVm(
+    name,
+    (await allVms(client)).map((vm) => vm.name),
+  );
 }
 
 export async function allVms(client: Client): Promise<VmName[]> {
-  return Object.entries(await client.records('VM')).map(([ref, vm]) => ({ ref, uuid: String(vm['uuid']), name: String(vm['name_label']) }));
+  return Object.entries(await client.records('VM')).map(([ref, vm]) => ({
+    ref,
+    uuid: String(vm['uuid']),
+    name: String(vm['name_label']),
+  }));
 }
 
 function unknownVm(name: string, names: readonly string[]): ShoalError {

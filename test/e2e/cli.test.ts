@@ -14,7 +14,10 @@ let lab: Lab;
 async function answers(address: string, timeoutMs: number): Promise<boolean> {
   const pinger = await lab.pinger(0);
   try {
-    return await pinger.firstReply(address, timeoutMs).then(() => true, () => false);
+    return await pinger.firstReply(address, timeoutMs).then(
+      () => true,
+      () => false,
+    );
   } finally {
     await pinger.close();
   }

@@ -1,4 +1,7 @@
-/** The demo on a real Xen host, small: every VM answers, xl is measured beside them, the report is written; run again, and interrupted. */
+/**
+ * The demo on a real Xen host, small: every VM answers, xl is measured beside them, the report is written; run again, and
+ * interrupted.
+ */
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

@@ -13,7 +13,10 @@ export interface Outcome {
 
 export function shoal(argv: readonly string[], timeoutMs = 300_000, onStart: (pid: number) => void = () => {}): Promise<Outcome> {
   return new Promise((resolve) => {
-    const child = spawn(join(repositoryRoot, 'shoal'), [...argv], { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, NO_COLOR: '1' } });
+    const child = spawn(join(repositoryRoot, 'shoal'), [...argv], {
+      stdio: ['ignore', 'pipe', 'pipe'],
+      env: { ...process.env, NO_COLOR: '1' },
+    });
     const [out, err]: [Buffer[], Buffer[]] = [[], []];
     const timer = setTimeout(() => child.kill('SIGKILL'), timeoutMs);
     child.stdout.on('data', (piece: Buffer) => out.push(piece));

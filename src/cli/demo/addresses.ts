@@ -1,6 +1,6 @@
 /**
- * Addresses a measurement gives to its VMs. It chooses them itself, before the request, so that the pinger waits already when the guest comes up: then a
- * slow reply to the request does not hide how fast the guest was.
+ * Addresses a measurement gives to its VMs. It chooses them itself, before the request, so that the pinger waits already when the
+ * guest comes up: then a slow reply to the request does not hide how fast the guest was.
  */
 import { ShoalError } from '../../model/errors.ts';
 
@@ -14,6 +14,7 @@ export function freeAddresses(first: string, last: string, used: ReadonlySet<str
     const address = textOf(n);
     if (!used.has(address)) free.push(address);
   }
-  if (free.length < count) throw new ShoalError('ADDRESSES_EXHAUSTED', `The network has ${free.length} free addresses, ${count} are needed.`);
+  if (free.length < count)
+    throw new ShoalError('ADDRESSES_EXHAUSTED', `The network has ${free.length} free addresses, ${count} are needed.`);
   return free;
 }

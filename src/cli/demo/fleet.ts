@@ -1,6 +1,6 @@
 /**
- * The run that demo and benchmark share: a fleet booted in a closed loop, with samples of xl at given numbers of running VMs and readings of memory
- * before and after. It leaves the fleet up, and nothing of xl.
+ * The run that demo and benchmark share: a fleet booted in a closed loop, with samples of xl at given numbers of running VMs and
+ * readings of memory before and after. It leaves the fleet up, and nothing of xl.
  */
 import type { Lab, LabHost, Pinger } from '../../lab/lab.ts';
 import { asShoalError, ShoalError } from '../../model/errors.ts';
@@ -62,7 +62,13 @@ export async function runFleet(options: FleetOptions): Promise<FleetResult> {
   const pinger = await lab.pinger(host.index);
   const xl = new Xl({ host, pinger, memoryKib: options.memoryKib, address: addresses[options.vms]! });
   const result: FleetResult = {
-    boots: [], xl: [], answering: 0, memory: { xenKib: NaN, dom0Kib: NaN }, agentRssKib: NaN, bootS: 0, error: undefined,
+    boots: [],
+    xl: [],
+    answering: 0,
+    memory: { xenKib: NaN, dom0Kib: NaN },
+    agentRssKib: NaN,
+    bootS: 0,
+    error: undefined,
   };
   try {
     if (options.xlSamplesEach > 0) {
@@ -80,7 +86,11 @@ export async function runFleet(options: FleetOptions): Promise<FleetResult> {
     await inParts(options, result, pinger, xl, digest, addresses, booted);
     if (!options.signal.aborted && result.boots.length > 0) {
       terminal.status('pinging all of them once more');
-      result.answering = await countAnswering(pinger, result.boots.map(({ address }) => address), answerMs);
+      result.answering = await countAnswering(
+        pinger,
+        result.boots.map(({ address }) => address),
+        answerMs,
+      );
     }
   } finally {
     terminal.status('');
@@ -91,11 +101,19 @@ export async function runFleet(options: FleetOptions): Promise<FleetResult> {
 
 /** Boots up to each count at which xl is to be measured, and measures it there. */
 async function inParts(
-  options: FleetOptions, result: FleetResult, pinger: Pinger, xl: Xl, image: string, addresses: readonly string[], booted: () => Promise<void>,
+  options: FleetOptions,
+  result: FleetResult,
+  pinger: Pinger,
+  xl: Xl,
+  image: string,
+  addresses: readonly string[],
+  booted: () => Promise<void>,
 ): Promise<void> {
   const { terminal, client, signal } = options;
   const digits = Math.max(4, String(options.vms).length);
-  const names = addresses.slice(0, options.vms).map((address, i) => ({ name: `${options.prefix}-${String(i + 1).padStart(digits, '0')}`, address }));
+  const names = addresses
+    .slice(0, options.vms)
+    .map((address, i) => ({ name: `${options.prefix}-${String(i + 1).padStart(digits, '0')}`, address }));
   const stops = [...new Set([...options.xlAt.filter((n) => n <= options.vms), options.vms])].sort((a, b) => a - b);
   for (const stop of stops) {
     const from = result.boots.length;
@@ -103,10 +121,19 @@ async function inParts(
       const progress = new Progress(terminal, { label: 'booting', total: options.vms, start: from });
       const onChange = () => {
         const recent = result.boots.slice(-50).flatMap(({ ms: time }) => (time === undefined ? [] : [time]));
-        progress.update(result.boots.length, recent.length === 0 ? '' : `p50 of the last ${recent.length}: ${ms(p50(recent))} ms`);
+        progress.update(
+          result.boots.length,
+          recent.length === 0 ? '' : `p50 of the last ${recent.length}: ${ms(p50(recent))} ms`,
+        );
       };
       result.error = await bootEach(names.slice(from, stop), from, result.boots, {
-        client, pinger, image, memoryKib: options.memoryKib, answerMs, onChange, signal,
+        client,
+        pinger,
+        image,
+        memoryKib: options.memoryKib,
+        answerMs,
+        onChange,
+        signal,
       });
       result.bootS += progress.end();
       if (result.boots.length > 0 && (stop === options.vms || result.error !== undefined)) await booted();
@@ -118,7 +145,12 @@ async function inParts(
 }
 
 /** xl that fails is reported and ends the samples, not the run: the fleet is the point. */
-async function sampleXl({ terminal, xlSamplesEach, signal }: FleetOptions, result: FleetResult, xl: Xl, running: number): Promise<void> {
+async function sampleXl(
+  { terminal, xlSamplesEach, signal }: FleetOptions,
+  result: FleetResult,
+  xl: Xl,
+  running: number,
+): Promise<void> {
   for (let i = 1; i <= xlSamplesEach && !signal.aborted; i++) {
     terminal.status(`xl create beside ${plural(running, 'running VM')}: sample ${i} of ${xlSamplesEach}`);
     try {
@@ -129,7 +161,8 @@ async function sampleXl({ terminal, xlSamplesEach, signal }: FleetOptions, resul
     }
   }
   const here = result.xl.filter((sample) => sample.running === running).map((sample) => sample.ms);
-  if (here.length > 0) terminal.note(`xl create beside ${plural(running, 'running VM')}: ${ms(p50(here))} ms to the first echo reply`);
+  if (here.length > 0)
+    terminal.note(`xl create beside ${plural(running, 'running VM')}: ${ms(p50(here))} ms to the first echo reply`);
 }
 
 /** Destroys the VMs that an earlier run left under the same names; returns the others. */
@@ -149,6 +182,7 @@ async function clearPrefix(terminal: Terminal, client: Client, prefix: string): 
 async function addressRange(client: Client): Promise<[string, string]> {
   const [network] = Object.values(await client.records('network'));
   const { first, last } = (network?.['other_config'] ?? {}) as Record<string, string>;
-  if (first === undefined || last === undefined) throw new ShoalError('NETWORK_UNKNOWN', 'The host has no network with addresses of its own.');
+  if (first === undefined || last === undefined)
+    throw new ShoalError('NETWORK_UNKNOWN', 'The host has no network with addresses of its own.');
   return [first, last];
 }

@@ -1,7 +1,7 @@
 /**
- * How long until a VM answers? The clock starts just before the request for it is handed to an open connection, and stops when the first echo
- * reply reaches a process outside of the Xen host. Both are CLOCK_MONOTONIC of one machine. Requests are made in a closed loop: the next one
- * goes out when the call before has returned, while replies to pings are awaited beside it.
+ * How long until a VM answers? The clock starts just before the request for it is handed to an open connection, and stops when
+ * the first echo reply reaches a process outside of the Xen host. Both are CLOCK_MONOTONIC of one machine. Requests are made in a
+ * closed loop: the next one goes out when the call before has returned, while replies to pings are awaited beside it.
  */
 import type { Pinger } from '../../lab/lab.ts';
 import { asShoalError, ShoalError } from '../../model/errors.ts';
@@ -36,12 +36,17 @@ export interface BootOptions {
   signal: AbortSignal;
 }
 
-
 const msBetween = (from: bigint, to: bigint): number => Number(to - from) / 1e6;
 
-/** Boots the named VMs, one request each. `boots` grows as they start, so that a caller can watch it; it resolves when all have answered or not. */
+/**
+ * Boots the named VMs, one request each. `boots` grows as they start, so that a caller can watch it; it resolves when all have
+ * answered or not.
+ */
 export async function bootEach(
-  vms: readonly { name: string; address: string }[], runningBefore: number, boots: Boot[], options: BootOptions,
+  vms: readonly { name: string; address: string }[],
+  runningBefore: number,
+  boots: Boot[],
+  options: BootOptions,
 ): Promise<ShoalError | undefined> {
   const answers: Promise<void>[] = [];
   let failure: ShoalError | undefined;
@@ -61,7 +66,13 @@ export async function bootEach(
       break;
     }
     const boot: Boot = {
-      name, address, running, ms: undefined, replyMs: msBetween(requested, process.hrtime.bigint()), hostMs: vm.ms, steps: vm.steps,
+      name,
+      address,
+      running,
+      ms: undefined,
+      replyMs: msBetween(requested, process.hrtime.bigint()),
+      hostMs: vm.ms,
+      steps: vm.steps,
     };
     running++;
     boots.push(boot);
@@ -80,8 +91,17 @@ export async function bootEach(
   return failure;
 }
 
-async function launchOne({ client, image, memoryKib, args }: BootOptions, name: string, ip: string, onWrite: () => void): Promise<LaunchedVm> {
-  const { vms, error } = await launch(client, { name, ip, image, memoryKib, ...(args === undefined ? {} : { args }) }, { onWrite });
+async function launchOne(
+  { client, image, memoryKib, args }: BootOptions,
+  name: string,
+  ip: string,
+  onWrite: () => void,
+): Promise<LaunchedVm> {
+  const { vms, error } = await launch(
+    client,
+    { name, ip, image, memoryKib, ...(args === undefined ? {} : { args }) },
+    { onWrite },
+  );
   if (vms[0] === undefined) throw error ?? new ShoalError('INTERNAL_ERROR', 'The host started nothing and gave no reason.');
   return vms[0];
 }

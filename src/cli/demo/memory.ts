@@ -1,6 +1,6 @@
 /**
- * What a fleet takes of its host: Xen's own count of free memory, and what dom0 grew by (its kernel and daemons; nothing in it is charged to a
- * guest). Differences between two readings; caches that Linux would give back count as free.
+ * What a fleet takes of its host: Xen's own count of free memory, and what dom0 grew by (its kernel and daemons; nothing in it is
+ * charged to a guest). Differences between two readings; caches that Linux would give back count as free.
  */
 import type { LabHost } from '../../lab/lab.ts';
 import { ShoalError } from '../../model/errors.ts';
@@ -30,5 +30,8 @@ export interface MemoryPerVm {
 }
 
 export function memoryPerVm(before: MemoryReading, after: MemoryReading, vms: number): MemoryPerVm {
-  return { xenKib: (before.xenFreeKib - after.xenFreeKib) / vms, dom0Kib: (before.dom0AvailableKib - after.dom0AvailableKib) / vms };
+  return {
+    xenKib: (before.xenFreeKib - after.xenFreeKib) / vms,
+    dom0Kib: (before.dom0AvailableKib - after.dom0AvailableKib) / vms,
+  };
 }

@@ -1,6 +1,6 @@
 /**
- * A scatter plot as SVG, drawn from nothing: no library, no font of its own, no resource from elsewhere. Colours follow the reader's light or dark
- * theme; series differ in shape as well as in colour. Pure.
+ * A scatter plot as SVG, drawn from nothing: no library, no font of its own, no resource from elsewhere. Colours follow the
+ * reader's light or dark theme; series differ in shape as well as in colour. Pure.
  */
 
 export interface Series {
@@ -44,27 +44,36 @@ export function logTicks(min: number, max: number): number[] {
   const low = Math.floor(Math.log10(min));
   const high = Math.ceil(Math.log10(max));
   const all: number[] = [];
-  for (let power = low; power <= high; power++) for (const factor of [1, 2, 5]) all.push(Number((factor * 10 ** power).toPrecision(12)));
+  for (let power = low; power <= high; power++)
+    for (const factor of [1, 2, 5]) all.push(Number((factor * 10 ** power).toPrecision(12)));
   const first = all.findLastIndex((tick) => tick <= min);
   const last = all.findIndex((tick) => tick >= max);
   return all.slice(Math.max(0, first), last < 0 ? undefined : last + 1);
 }
 
 const style = `
-.plot{--ink:#1f2933;--soft:#64707d;--grid:#e3e7eb;--s0:#1668c7;--s1:#c2570c;--s2:#5b7a1f;font:13px system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
+.plot{--ink:#1f2933;--soft:#64707d;--grid:#e3e7eb;--s0:#1668c7;--s1:#c2570c;--s2:#5b7a1f;
+font:13px system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
 @media (prefers-color-scheme:dark){.plot{--ink:#e6e9ec;--soft:#98a3ae;--grid:#2c343c;--s0:#62a8f5;--s1:#f2994a;--s2:#a9c95e}}
-.plot text{fill:var(--ink)}.plot .soft{fill:var(--soft)}.plot .grid{stroke:var(--grid);stroke-width:1}.plot .axis{stroke:var(--soft);stroke-width:1}
+.plot text{fill:var(--ink)}.plot .soft{fill:var(--soft)}
+.plot .grid{stroke:var(--grid);stroke-width:1}.plot .axis{stroke:var(--soft);stroke-width:1}
 .plot .s0{--c:var(--s0)}.plot .s1{--c:var(--s1)}.plot .s2{--c:var(--s2)}
-.plot .mark{fill:var(--c);fill-opacity:.5}.plot .mark.solid{fill-opacity:.95}.plot .mark.ring{fill:none;stroke:var(--c);stroke-width:1.6}
+.plot .mark{fill:var(--c);fill-opacity:.5}.plot .mark.solid{fill-opacity:.95}
+.plot .mark.ring{fill:none;stroke:var(--c);stroke-width:1.6}
 .plot .p50{stroke:var(--c);stroke-width:1.6;stroke-dasharray:6 4}.plot .name{fill:var(--c);font-weight:600}`;
 
-const escaped = (text: string): string => text.replace(/[&<>"]/g, (c) => ({ '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' })[c]!);
+const escaped = (text: string): string =>
+  text.replace(/[&<>"]/g, (c) => ({ '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' })[c]!);
 const fixed = (n: number): string => n.toFixed(1).replace(/\.0$/, '');
 const number = (n: number): string => (n >= 1000 ? String(n).replace(/\B(?=(\d{3})+$)/g, ',') : String(n));
 
-/** A whole <svg> element; it can stand in a page or be a file. Points that are not finite, or not positive on a log scale, are left out. */
+/**
+ * A whole <svg> element; it can stand in a page or be a file. Points that are not finite, or not positive on a log scale, are
+ * left out.
+ */
 export function plotSvg({ title, xLabel, yLabel, scale, series }: PlotOptions): string {
-  const drawable = ([x, y]: readonly [number, number]) => Number.isFinite(x) && Number.isFinite(y) && (scale === 'linear' || y > 0);
+  const drawable = ([x, y]: readonly [number, number]) =>
+    Number.isFinite(x) && Number.isFinite(y) && (scale === 'linear' || y > 0);
   const shown = series.map((one) => ({ ...one, points: one.points.filter(drawable) }));
   const xs = shown.flatMap(({ points }) => points.map(([x]) => x));
   const ys = shown.flatMap(({ points }) => points.map(([, y]) => y));
@@ -74,18 +83,22 @@ export function plotSvg({ title, xLabel, yLabel, scale, series }: PlotOptions): 
   const bottom = height - margin.bottom;
   const xMax = xTicks[xTicks.length - 1]!;
   const [yMin, yMax] = [yTicks[0]!, yTicks[yTicks.length - 1]!];
-  const part = (y: number): number => (scale === 'linear' ? (y - yMin) / (yMax - yMin) : Math.log(y / yMin) / Math.log(yMax / yMin));
+  const part = (y: number): number =>
+    scale === 'linear' ? (y - yMin) / (yMax - yMin) : Math.log(y / yMin) / Math.log(yMax / yMin);
   const px = (x: number): number => margin.left + (x / xMax) * (right - margin.left);
   const py = (y: number): number => bottom - part(y) * (bottom - margin.top);
 
   const out: string[] = [
-    `<svg xmlns="http://www.w3.org/2000/svg" class="plot" viewBox="0 0 ${width} ${height}" role="img" aria-label="${escaped(title)}">`,
+    `<svg xmlns="http://www.w3.org/2000/svg" class="plot" viewBox="0 0 ${width} ${height}"`,
+    ` role="img" aria-label="${escaped(title)}">`,
     `<style>${style.replace(/\n/g, '')}</style>`,
   ];
   for (const tick of yTicks) {
     const y = fixed(py(tick));
     out.push(`<line class="grid" x1="${margin.left}" x2="${right}" y1="${y}" y2="${y}"/>`);
-    out.push(`<text class="soft" x="${margin.left - 10}" y="${y}" text-anchor="end" dominant-baseline="middle">${number(tick)}</text>`);
+    out.push(
+      `<text class="soft" x="${margin.left - 10}" y="${y}" text-anchor="end" dominant-baseline="middle">${number(tick)}</text>`,
+    );
   }
   for (const tick of xTicks) {
     out.push(`<line class="axis" x1="${fixed(px(tick))}" x2="${fixed(px(tick))}" y1="${bottom}" y2="${bottom + 5}"/>`);
@@ -99,10 +112,15 @@ export function plotSvg({ title, xLabel, yLabel, scale, series }: PlotOptions): 
     const r = points.length > manyPoints ? 2.2 : 3.4;
     out.push(`<g class="s${i}">${points.map(([x, y]) => mark(shape, px(x), py(y), r)).join('')}</g>`);
   });
-  const labels = shown.flatMap(({ line, label }, i) => (line === undefined || !Number.isFinite(line.y) ? [] : [{ i, label, line, y: py(line.y) }]));
+  const labels = shown.flatMap(({ line, label }, i) =>
+    line === undefined || !Number.isFinite(line.y) ? [] : [{ i, label, line, y: py(line.y) }],
+  );
   for (const [place, { i, label, line, y }] of apart(labels).entries()) {
-    out.push(`<line class="p50 s${i}" x1="${margin.left}" x2="${right}" y1="${fixed(labels[place]!.y)}" y2="${fixed(labels[place]!.y)}"/>`);
-    out.push(`<text class="name s${i}" x="${right + 12}" y="${fixed(y - 8)}" dominant-baseline="middle">${escaped(label)}</text>`);
+    const at = fixed(labels[place]!.y);
+    out.push(`<line class="p50 s${i}" x1="${margin.left}" x2="${right}" y1="${at}" y2="${at}"/>`);
+    out.push(
+      `<text class="name s${i}" x="${right + 12}" y="${fixed(y - 8)}" dominant-baseline="middle">${escaped(label)}</text>`,
+    );
     out.push(`<text class="soft" x="${right + 12}" y="${fixed(y + 9)}" dominant-baseline="middle">${escaped(line.label)}</text>`);
   }
   out.push('</svg>');
@@ -129,5 +147,7 @@ function mark(shape: Series['shape'], x: number, y: number, r: number): string {
   return `<path class="mark solid" d="M${cx} ${fixed(y - 5)}l5 5-5 5-5-5z"/>`;
 }
 
-const greatest = (values: readonly number[], otherwise: number): number => values.reduce((a, b) => Math.max(a, b), values.length === 0 ? otherwise : -Infinity);
-const least = (values: readonly number[], otherwise: number): number => values.reduce((a, b) => Math.min(a, b), values.length === 0 ? otherwise : Infinity);
+const greatest = (values: readonly number[], otherwise: number): number =>
+  values.reduce((a, b) => Math.max(a, b), values.length === 0 ? otherwise : -Infinity);
+const least = (values: readonly number[], otherwise: number): number =>
+  values.reduce((a, b) => Math.min(a, b), values.length === 0 ? otherwise : Infinity);

@@ -24,24 +24,40 @@ export function seriesOf(result: FleetResult, { ours, xl }: DemoSummary): Series
     line: line(ours.p50),
   };
   if (result.xl.length === 0) return [shoal];
-  return [shoal, { label: 'xl create', shape: 'diamond', points: result.xl.map(({ running, ms: time }) => [running, time] as const), line: line(xl.p50) }];
+  return [
+    shoal,
+    {
+      label: 'xl create',
+      shape: 'diamond',
+      points: result.xl.map(({ running, ms: time }) => [running, time] as const),
+      line: line(xl.p50),
+    },
+  ];
 }
 
 const plotWords = { xLabel: 'VMs already running', yLabel: 'request to first echo reply, ms' };
 
 export function bootPlot(series: readonly Series[], scale: PlotOptions['scale']): string {
-  return plotSvg({ title: 'Time from the request to the first echo reply, against the number of VMs already running', ...plotWords, scale, series });
+  return plotSvg({
+    title: 'Time from the request to the first echo reply, against the number of VMs already running',
+    ...plotWords,
+    scale,
+    series,
+  });
 }
 
 const page = `
 :root{color-scheme:light dark;--paper:#fff;--card:#f5f7f9;--ink:#1f2933;--soft:#64707d;--line:#e3e7eb;--good:#1668c7}
-@media (prefers-color-scheme:dark){:root{--paper:#14191e;--card:#1c2329;--ink:#e6e9ec;--soft:#98a3ae;--line:#2c343c;--good:#62a8f5}}
+@media (prefers-color-scheme:dark){:root{--paper:#14191e;--card:#1c2329;--ink:#e6e9ec;--soft:#98a3ae;--line:#2c343c;
+--good:#62a8f5}}
 *{box-sizing:border-box}
-body{margin:0 auto;max-width:1040px;padding:40px 24px 64px;background:var(--paper);color:var(--ink);font:16px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
+body{margin:0 auto;max-width:1040px;padding:40px 24px 64px;background:var(--paper);color:var(--ink);
+font:16px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
 h1{font-size:28px;line-height:1.25;margin:0 0 6px;letter-spacing:-.01em}h2{font-size:17px;margin:40px 0 10px}
 p{margin:0 0 10px;max-width:72ch}.soft,footer{color:var(--soft)}footer{margin-top:40px;font-size:14px}
 .tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(165px,1fr));gap:12px;margin:26px 0 30px}
-.tile{background:var(--card);border-radius:10px;padding:14px 16px}.tile b{display:block;font-size:25px;font-weight:650;letter-spacing:-.01em;white-space:nowrap}
+.tile{background:var(--card);border-radius:10px;padding:14px 16px}
+.tile b{display:block;font-size:25px;font-weight:650;letter-spacing:-.01em;white-space:nowrap}
 .tile span{color:var(--soft);font-size:14px}
 figure{margin:0}figure>svg{display:block;width:100%;height:auto}
 .scale{display:flex;gap:4px;justify-content:flex-end;font-size:14px;color:var(--soft)}
@@ -51,20 +67,32 @@ input.pick{position:absolute;opacity:0}
 #log:focus-visible~.scale label[for=log],#linear:focus-visible~.scale label[for=linear]{outline:2px solid var(--good)}
 #log:checked~figure.linear,#linear:checked~figure.log{display:none}
 .wide{overflow-x:auto}table{border-collapse:collapse;font-variant-numeric:tabular-nums}
-th,td{padding:6px 22px 6px 0;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}th:first-child,td:first-child{text-align:left}
+th,td{padding:6px 22px 6px 0;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}
+th:first-child,td:first-child{text-align:left}
 th{font-weight:500;color:var(--soft)}`;
 
-const escaped = (text: string): string => text.replace(/[&<>"]/g, (c) => ({ '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' })[c]!);
+const escaped = (text: string): string =>
+  text.replace(/[&<>"]/g, (c) => ({ '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' })[c]!);
 
 export function reportHtml(result: FleetResult, s: DemoSummary, about: ReportFacts): string {
   const series = seriesOf(result, s);
-  const tile = (value: string, what: string): string => `<div class="tile"><b>${escaped(value)}</b><span>${escaped(what)}</span></div>`;
+  const tile = (value: string, what: string): string =>
+    `<div class="tile"><b>${escaped(value)}</b><span>${escaped(what)}</span></div>`;
   const tiles = [
     tile(count(s.answered), `of ${count(s.asked)} VMs answered a ping from outside`),
-    tile(known(s.ours.p50, (n) => `${ms(n)} ms`), 'request to first echo reply, p50'),
+    tile(
+      known(s.ours.p50, (n) => `${ms(n)} ms`),
+      'request to first echo reply, p50',
+    ),
     ...(s.xl.count > 0 ? [tile(times(s.ratio), `faster than xl create (${ms(s.xl.p50)} ms)`)] : []),
-    tile(known(s.growth, (n) => `${n.toFixed(2)}×`), 'last VMs against the first, p50'),
-    tile(known(s.memoryKibPerVm, (n) => kib(Math.round(n))), `memory per VM; dom0 grew by ${known(s.dom0KibPerVm, (n) => kib(Math.round(n)))}`),
+    tile(
+      known(s.growth, (n) => `${n.toFixed(2)}×`),
+      'last VMs against the first, p50',
+    ),
+    tile(
+      known(s.memoryKibPerVm, (n) => kib(Math.round(n))),
+      `memory per VM; dom0 grew by ${known(s.dom0KibPerVm, (n) => kib(Math.round(n)))}`,
+    ),
   ];
   return `<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">
@@ -80,30 +108,34 @@ export function reportHtml(result: FleetResult, s: DemoSummary, about: ReportFac
 <div class="wide">${timesTable(result, s)}</div>
 ${stepsTable(result)}
 <h2>How it was measured</h2>
-<p>The clock starts just before the request is written to an open connection, and stops when the first ICMP echo reply reaches a process
-outside of the Xen host. One request at a time: the next is sent when the call before has returned.</p>
-<p>xl: the same image on the same host with one network device on the same bridge, from the start of the command to its first echo reply, less what
-an empty command takes on the way into dom0; each destroyed before the next.</p>
-<p>Memory per VM is the difference in Xen's free memory; dom0's growth is the difference in what its Linux calls available. The guest itself has
-${kib(about.memoryKib)}.</p>
-<footer>${escaped(about.xen)} in QEMU (${escaped(about.accelerator)}), ${kib(about.hostMemoryKib)} of memory · image of ${count(about.imageBytes)} bytes ·
-Shoal ${escaped(about.shoalVersion)} · ${about.at.toISOString().slice(0, 16).replace('T', ' ')} UTC · ${duration(s.totalS)} in all,
-${duration(s.bootS)} of it booting</footer>
+<p>The clock starts just before the request is written to an open connection, and stops when the first ICMP echo reply reaches
+a process outside of the Xen host. One request at a time: the next is sent when the call before has returned.</p>
+<p>xl: the same image on the same host with one network device on the same bridge, from the start of the command to its first echo
+reply, less what an empty command takes on the way into dom0; each destroyed before the next.</p>
+<p>Memory per VM is the difference in Xen's free memory; dom0's growth is the difference in what its Linux calls available.
+The guest itself has ${kib(about.memoryKib)}.</p>
+<footer>${escaped(about.xen)} in QEMU (${escaped(about.accelerator)}), ${kib(about.hostMemoryKib)} of memory ·
+image of ${count(about.imageBytes)} bytes · Shoal ${escaped(about.shoalVersion)} ·
+${about.at.toISOString().slice(0, 16).replace('T', ' ')} UTC · ${duration(s.totalS)} in all, ${duration(s.bootS)} of it booting</footer>
 </body></html>
 `;
 }
 
-const cells = (tag: string, texts: readonly string[]): string => `<tr>${texts.map((text) => `<${tag}>${escaped(text)}</${tag}>`).join('')}</tr>`;
+const cells = (tag: string, texts: readonly string[]): string =>
+  `<tr>${texts.map((text) => `<${tag}>${escaped(text)}</${tag}>`).join('')}</tr>`;
 
 /** p50 of ours beside xl's at each number of running VMs at which xl was measured. */
 function timesTable(result: FleetResult, s: DemoSummary): string {
   const rows = [['shoal', s.ours] as const, ...(s.xl.count > 0 ? [['xl create', s.xl] as const] : [])];
-  const body = rows.map(([name, { count: n, p50, p99, max }]) => cells('td', [name, known(p50, ms), known(p99, ms), known(max, ms), count(n)]));
+  const body = rows.map(([name, { count: n, p50, p99, max }]) =>
+    cells('td', [name, known(p50, ms), known(p99, ms), known(max, ms), count(n)]),
+  );
   const perCount = [...new Set(result.xl.map(({ running }) => running))].map((running) => {
     const xl = result.xl.filter((sample) => sample.running === running).map((sample) => ms(sample.ms));
     return cells('td', [`xl create, ${plural(running, 'VM')} running`, xl.join(', '), '', '', String(xl.length)]);
   });
-  return `<table>${cells('th', ['request to first echo reply, ms', 'p50', 'p99', 'max', 'VMs'])}${body.join('')}${perCount.join('')}</table>`;
+  const head = cells('th', ['request to first echo reply, ms', 'p50', 'p99', 'max', 'VMs']);
+  return `<table>${head}${body.join('')}${perCount.join('')}</table>`;
 }
 
 /** Where the host's own time went, p50 of each step, in the first and the last tenth of the fleet. */
@@ -111,7 +143,9 @@ function stepsTable({ boots }: FleetResult): string {
   const tenth = Math.max(1, Math.floor(boots.length / 10));
   const names = Object.keys(boots[0]?.steps ?? {});
   if (names.length === 0) return '';
-  const half = (part: FleetResult['boots'], name: string): string => known(p50(part.flatMap(({ steps }) => steps[name] ?? [])), ms);
+  const half = (part: FleetResult['boots'], name: string): string =>
+    known(p50(part.flatMap(({ steps }) => steps[name] ?? [])), ms);
   const rows = names.map((name) => cells('td', [name, half(boots.slice(0, tenth), name), half(boots.slice(-tenth), name)]));
-  return `<h2>Where the host's time goes</h2><div class="wide"><table>${cells('th', ['step, ms (p50)', `first ${count(tenth)}`, `last ${count(tenth)}`])}${rows.join('')}</table></div>`;
+  const head = cells('th', ['step, ms (p50)', `first ${count(tenth)}`, `last ${count(tenth)}`]);
+  return `<h2>Where the host's time goes</h2><div class="wide"><table>${head}${rows.join('')}</table></div>`;
 }

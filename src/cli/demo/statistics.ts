@@ -17,7 +17,10 @@ export interface Summary {
 }
 
 export const summaryOf = (values: readonly number[]): Summary => ({
-  count: values.length, p50: p50(values), p99: percentile(values, 99), max: percentile(values, 100),
+  count: values.length,
+  p50: p50(values),
+  p99: percentile(values, 99),
+  max: percentile(values, 100),
 });
 
 /** To the precision worth keeping: three digits that matter. */

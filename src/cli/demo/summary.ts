@@ -78,7 +78,11 @@ export function summaryTable(s: DemoSummary, style: Style): string {
   const good = (n: number): string => (n === s.asked ? green(count(n)) : red(count(n)));
   const right = (title: string) => ({ title, align: 'right' as const });
   const row = (name: string, { count: n, p50: half, p99, max }: Summary): string[] => [
-    name, known(half, ms), known(p99, ms), known(max, ms), count(n),
+    name,
+    known(half, ms),
+    known(p99, ms),
+    known(max, ms),
+    count(n),
   ];
   const boots = table(
     [{ title: 'request to first echo reply, ms' }, right('p50'), right('p99'), right('max'), right('VMs')],
@@ -90,7 +94,13 @@ export function summaryTable(s: DemoSummary, style: Style): string {
     ['answered', `${good(s.answered)}, ${good(s.answering)} of them again when all were up`],
     ['faster than xl', s.xl.count > 0 ? bold(times(s.ratio)) : ''],
     ['last against first', known(s.growth, (g) => `${g.toFixed(2)}× (p50 of the last VMs over that of the first)`)],
-    ['memory per VM', known(s.memoryKibPerVm, (n) => `${kib(Math.round(n))} of Xen's memory, and dom0 grew by ${kib(Math.round(s.dom0KibPerVm))}`)],
+    [
+      'memory per VM',
+      known(
+        s.memoryKibPerVm,
+        (n) => `${kib(Math.round(n))} of Xen's memory, and dom0 grew by ${kib(Math.round(s.dom0KibPerVm))}`,
+      ),
+    ],
     ['host agent', known(s.agentRssKib, (n) => `${kib(n)} resident`)],
     ['took', `${duration(s.totalS)}, ${duration(s.bootS)} of it booting`],
   ];

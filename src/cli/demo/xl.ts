@@ -1,7 +1,7 @@
 /**
- * The yardstick: `xl create` of the same image on the same host, with one vif on the same bridge, until its first echo reply. xl runs in dom0, so each
- * sample begins with a command over the lab's open ssh connection; what an empty command takes there (measured in the same run, median) is subtracted,
- * which counts the way back in xl's favour.
+ * The yardstick: `xl create` of the same image on the same host, with one vif on the same bridge, until its first echo reply. xl
+ * runs in dom0, so each sample begins with a command over the lab's open ssh connection; what an empty command takes there
+ * (measured in the same run, median) is subtracted, which counts the way back in xl's favour.
  */
 import type { LabHost, Pinger } from '../../lab/lab.ts';
 import { asShoalError, ShoalError } from '../../model/errors.ts';
@@ -31,7 +31,17 @@ export interface XlOptions {
 }
 
 /** Pure; exported for its test. */
-export function xlConfiguration({ memoryKib, address, gateway, prefixLength }: { memoryKib: number; address: string; gateway: string; prefixLength: number }): string {
+export function xlConfiguration({
+  memoryKib,
+  address,
+  gateway,
+  prefixLength,
+}: {
+  memoryKib: number;
+  address: string;
+  gateway: string;
+  prefixLength: number;
+}): string {
   return [
     `name = "${domainName}"`,
     'type = "pv"',
@@ -48,7 +58,11 @@ export function xlConfiguration({ memoryKib, address, gateway, prefixLength }: {
 
 /** A MAC address in Xen's range that goes with the address. */
 const macOf = (address: string): string =>
-  `00:16:3e:${address.split('.').slice(1).map((part) => Number(part).toString(16).padStart(2, '0')).join(':')}`;
+  `00:16:3e:${address
+    .split('.')
+    .slice(1)
+    .map((part) => Number(part).toString(16).padStart(2, '0'))
+    .join(':')}`;
 
 export class Xl {
   readonly #options: XlOptions;
@@ -63,7 +77,10 @@ export class Xl {
     return this.#emptyMs;
   }
 
-  /** Puts image and configuration into dom0, makes one VM that does not count (daemons start, files are read), and measures the empty command. */
+  /**
+   * Puts image and configuration into dom0, makes one VM that does not count (daemons start, files are read), and measures the
+   * empty command.
+   */
   async prepare(imageFile: string): Promise<void> {
     const { host, memoryKib, address } = this.#options;
     await this.#must('mkdir -p /run/shoal-yardstick');
@@ -88,7 +105,8 @@ export class Xl {
     const began = process.hrtime.bigint();
     const made = await host.exec(`${xl} create -q ${configuration}`, { timeoutMs: xlTimeoutMs });
     try {
-      if (made.code !== 0) throw new ShoalError('LAB_FAILED', `xl create: exit code ${made.code}: ${made.stderr.trim() || made.stdout.trim()}`);
+      if (made.code !== 0)
+        throw new ShoalError('LAB_FAILED', `xl create: exit code ${made.code}: ${made.stderr.trim() || made.stdout.trim()}`);
       const at = await echo;
       if (typeof at !== 'bigint') throw at;
       return { running, ms: Number(at - began) / 1e6 - this.#emptyMs };

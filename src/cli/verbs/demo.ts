@@ -32,8 +32,8 @@ export const demo: Verb = {
     lab: { value: 'NAME', help: 'lab to use; default "lab". It is brought up when it is not' },
   },
   notes:
-    'Sets up and builds what is missing, brings the lab up, destroys VMs of an earlier demo, boots the fleet with one request a VM, prints a table and\n' +
-    'writes the report. The fleet stays up.',
+    'Sets up and builds what is missing, brings the lab up, destroys VMs of an earlier demo, boots the fleet with one request\n' +
+    'a VM, prints a table and writes the report. The fleet stays up.',
   async run(terminal, words) {
     const began = performance.now();
     const vms = words.number('vms', 1000, 1, 10_000);
@@ -50,23 +50,42 @@ export const demo: Verb = {
       });
       terminal.status('');
       const host = lab.hosts[0]!;
-      if (!host.agent) throw new ShoalError('LAB_FAILED', `The lab "${labName}" was started without a host agent.`, { hint: `Run \`shoal lab down${labOption(labName)}\` first.` });
+      if (!host.agent)
+        throw new ShoalError('LAB_FAILED', `The lab "${labName}" was started without a host agent.`, {
+          hint: `Run \`shoal lab down${labOption(labName)}\` first.`,
+        });
       terminal.note(`lab "${labName}" is up (${lab.accelerator}); booting ${count(vms)} unikernels, one request each`);
       const client = new Client(readTarget(host));
       stop.gently = true;
       try {
         const result = await runFleet({
-          terminal, lab, host, client, imageFile: pingImage, prefix, vms, memoryKib,
+          terminal,
+          lab,
+          host,
+          client,
+          imageFile: pingImage,
+          prefix,
+          vms,
+          memoryKib,
           xlAt: samples === 0 ? [] : [...new Set([0, Math.round(vms / 4), Math.round(vms / 2), vms])],
-          xlSamplesEach: samples, signal: stop.signal,
+          xlSamplesEach: samples,
+          signal: stop.signal,
         });
         const summary = summarise(vms, result, (performance.now() - began) / 1000);
         const facts = await client.plugin<HostFacts>('facts');
         const file = resolve(words.text('report') ?? 'demo-report.html');
-        writeFileSync(file, reportHtml(result, summary, {
-          at: new Date(), xen: facts.xen, accelerator: lab.accelerator, hostMemoryKib: facts.totalKib, imageBytes: statSync(pingImage).size,
-          memoryKib, shoalVersion: facts.agent.version,
-        }));
+        writeFileSync(
+          file,
+          reportHtml(result, summary, {
+            at: new Date(),
+            xen: facts.xen,
+            accelerator: lab.accelerator,
+            hostMemoryKib: facts.totalKib,
+            imageBytes: statSync(pingImage).size,
+            memoryKib,
+            shoalVersion: facts.agent.version,
+          }),
+        );
         terminal.print(`\n${summaryTable(summary, terminal.style)}\n`);
         terminal.note(`report: ${file}`);
         hints(terminal, labName, result.boots[0]?.name);

@@ -27,9 +27,14 @@ export const events: Verb = {
       const classes = words.operands.length === 0 ? ['VM'] : [...words.operands];
       for (const name of classes) {
         if (watchable.includes(name)) continue;
-        const meant = nearest(name.toLowerCase(), watchable.map((one) => one.toLowerCase()));
+        const meant = nearest(
+          name.toLowerCase(),
+          watchable.map((one) => one.toLowerCase()),
+        );
         const right = watchable.find((one) => one.toLowerCase() === meant);
-        throw new ShoalError('USAGE', `"${name}" is no class.`, { hint: right === undefined ? `There are: ${watchable.join(', ')}.` : `Did you mean ${right}?` });
+        throw new ShoalError('USAGE', `"${name}" is no class.`, {
+          hint: right === undefined ? `There are: ${watchable.join(', ')}.` : `Did you mean ${right}?`,
+        });
       }
       const ended = new AbortController();
       process.once('SIGINT', () => ended.abort());
@@ -39,7 +44,10 @@ export const events: Verb = {
       while (!ended.signal.aborted) {
         const wait = token === '' ? 0 : waitS;
         const answer = await client
-          .call<{ events: Happening[]; token: string }>('event.from', [classes, token, wait], { signal: ended.signal, timeoutMs: (wait + 30) * 1000 })
+          .call<{ events: Happening[]; token: string }>('event.from', [classes, token, wait], {
+            signal: ended.signal,
+            timeoutMs: (wait + 30) * 1000,
+          })
           .catch((error: unknown) => {
             if (ended.signal.aborted) return undefined;
             throw error;
@@ -51,9 +59,11 @@ export const events: Verb = {
           if (token !== '') {
             terminal.printJson({ class: name, operation, ref, ...(snapshot === undefined ? {} : { snapshot }) });
             const state = snapshot?.['power_state'];
-            const paint = operation === 'add' ? terminal.style.green : operation === 'del' ? terminal.style.red : terminal.style.cyan;
+            const paint =
+              operation === 'add' ? terminal.style.green : operation === 'del' ? terminal.style.red : terminal.style.cyan;
             const time = new Date().toISOString().slice(11, 23);
-            terminal.print(`${terminal.style.dim(time)}  ${paint(operation)}  ${name.padEnd(7)}  ${label}${state === undefined ? '' : `  ${String(state).toLowerCase()}`}`);
+            const what = [terminal.style.dim(time), paint(operation), name.padEnd(7), label, String(state ?? '').toLowerCase()];
+            terminal.print(what.join('  ').trimEnd());
           }
           if (operation === 'del') names.delete(ref);
           else names.set(ref, label);

@@ -37,7 +37,10 @@ const synopsis = (verb: Verb): string => (verb.operands === undefined ? verb.nam
 
 export function helpOf(verb: Verb, style: Style): string {
   const own = verb.options ?? {};
-  const parts = [`${style.bold(`shoal ${synopsis(verb)}`)}${Object.keys(own).length > 0 ? ' [OPTION...]' : ''}`, `  ${verb.summary}`];
+  const parts = [
+    `${style.bold(`shoal ${synopsis(verb)}`)}${Object.keys(own).length > 0 ? ' [OPTION...]' : ''}`,
+    `  ${verb.summary}`,
+  ];
   if (Object.keys(own).length > 0) parts.push('', optionLines(own, style));
   if (verb.readsItsWords !== true) {
     const rest = Object.fromEntries(Object.entries(optionsOf(verb)).filter(([name]) => !Object.hasOwn(own, name)));
@@ -49,8 +52,14 @@ export function helpOf(verb: Verb, style: Style): string {
 }
 
 function optionLines(options: Readonly<Record<string, OptionModel>>, style: Style): string {
-  const rows = Object.entries(options).map(([name, { value, help }]) => [`  --${name}${value === undefined ? '' : ` ${value}`}`, style.dim(help)]);
-  return table([{ title: '' }, { title: '' }], rows).split('\n').slice(1).join('\n');
+  const rows = Object.entries(options).map(([name, { value, help }]) => [
+    `  --${name}${value === undefined ? '' : ` ${value}`}`,
+    style.dim(help),
+  ]);
+  return table([{ title: '' }, { title: '' }], rows)
+    .split('\n')
+    .slice(1)
+    .join('\n');
 }
 
 /** The verb needs all others, so it is made from them. */
@@ -69,7 +78,11 @@ export function makeHelp(verbs: () => readonly Verb[], find: (words: readonly st
       const group = verbs().filter(({ name }) => name.startsWith(`${words.operands.join(' ')} `));
       const shown = group.length > 0 ? group : [find(words.operands)];
       terminal.printJson(shown.map(({ name, operands, summary, options }) => ({ name, operands, summary, options })));
-      terminal.print(group.length > 0 ? group.map((verb) => `${synopsis(verb)}  ${terminal.style.dim(verb.summary)}`).join('\n') : helpOf(shown[0]!, terminal.style));
+      terminal.print(
+        group.length > 0
+          ? group.map((verb) => `${synopsis(verb)}  ${terminal.style.dim(verb.summary)}`).join('\n')
+          : helpOf(shown[0]!, terminal.style),
+      );
     },
   };
 }

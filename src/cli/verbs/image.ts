@@ -28,8 +28,18 @@ export const imageList: Verb = {
     terminal.printJson(images);
     if (images.length === 0) terminal.note('No images. Upload one: shoal image put FILE');
     else if (!terminal.json) {
-      const columns = [{ title: 'IMAGE' }, { title: 'BYTES', align: 'right' as const }, { title: 'VMS', align: 'right' as const }];
-      terminal.print(table(columns, images.map((image) => [image.digest, count(image.fileBytes), count(image.vms)]), terminal.style));
+      const columns = [
+        { title: 'IMAGE' },
+        { title: 'BYTES', align: 'right' as const },
+        { title: 'VMS', align: 'right' as const },
+      ];
+      terminal.print(
+        table(
+          columns,
+          images.map((image) => [image.digest, count(image.fileBytes), count(image.vms)]),
+          terminal.style,
+        ),
+      );
     }
   },
 };

@@ -1,6 +1,6 @@
 /**
- * `shoal test` and `shoal bench`: programs of their own, outside of src, because neither belongs to what is shipped. They are run from source, in a
- * process group with this one, so that Ctrl-C reaches them.
+ * `shoal test` and `shoal bench`: programs of their own, outside of src, because neither belongs to what is shipped. They are run
+ * from source, in a process group with this one, so that Ctrl-C reaches them.
  */
 import { spawn } from 'node:child_process';
 import { join } from 'node:path';
@@ -12,7 +12,10 @@ const signals: Partial<Record<NodeJS.Signals, number>> = { SIGINT: 130, SIGTERM:
 
 /** Runs a TypeScript program of the checkout with the words given; its exit code. */
 function runScript(path: string, words: readonly string[]): Promise<number> {
-  const child = spawn(process.execPath, ['--import', 'tsx', join(repositoryRoot, path), ...words], { cwd: repositoryRoot, stdio: 'inherit' });
+  const child = spawn(process.execPath, ['--import', 'tsx', join(repositoryRoot, path), ...words], {
+    cwd: repositoryRoot,
+    stdio: 'inherit',
+  });
   // The child hears a Ctrl-C too, and cleans up: this process only waits for it.
   const wait = () => undefined;
   process.on('SIGINT', wait);
@@ -33,8 +36,9 @@ export const testVerb: Verb = {
   summary: 'run the tests, lab tests included',
   operands: '[FILE...] [--unit | --lab]',
   readsItsWords: true,
-  notes: 'Without words: all. FILE: those whose path contains the word. --unit: only those that need no lab. --lab: only those that do.\n' +
-    'The last line is "N passed, N failed".',
+  notes:
+    'Without words: all. FILE: those whose path contains the word. --unit: only those that need no lab.\n' +
+    '--lab: only those that do. The last line is "N passed, N failed".',
   async run(terminal, words) {
     await build(terminal);
     return runScript('test/run.ts', words.raw);
@@ -46,7 +50,9 @@ export const benchVerb: Verb = {
   summary: 'measure a promise in the lab',
   operands: 'NAME [--quick] [--keep] [--lab NAME]',
   readsItsWords: true,
-  notes: 'NAME: boot. --quick: smaller, in a few minutes. --keep: series and picture into docs/bench. With --json the last line is one object.',
+  notes:
+    'NAME: boot. --quick: smaller, in a few minutes. --keep: series and picture into docs/bench.\n' +
+    'With --json the last line is one object.',
   async run(terminal, words) {
     await build(terminal);
     return runScript('bench/run.ts', words.raw);

@@ -1,4 +1,6 @@
-/** `shoal vm console NAME`: what the guest printed; on a terminal also what it prints from now on, and what is typed goes to it. */
+/**
+ * `shoal vm console NAME`: what the guest printed; on a terminal also what it prints from now on, and what is typed goes to it.
+ */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { asShoalError } from '../../model/errors.ts';
 import type { Verb } from '../arguments.ts';
@@ -15,7 +17,8 @@ interface ConsoleText {
 /** The console is read on demand, so following means asking again. */
 const pollMs = 250;
 
-const read = (client: Client, uuid: string, cursor: number): Promise<ConsoleText> => client.plugin('console', { vm: uuid, cursor: String(cursor) });
+const read = (client: Client, uuid: string, cursor: number): Promise<ConsoleText> =>
+  client.plugin('console', { vm: uuid, cursor: String(cursor) });
 
 export const vmConsole: Verb = {
   name: 'vm console',

@@ -19,7 +19,10 @@ export const vmCreate: Verb = {
   operands: 'NAME',
   operandCount: [1, 1],
   options: {
-    image: { value: 'IMAGE', help: 'a kernel file, or the digest (or its beginning) of one the host has; default: the only one it has' },
+    image: {
+      value: 'IMAGE',
+      help: 'a kernel file, or the digest (or its beginning) of one the host has; default: the only one it has',
+    },
     'memory-kib': { value: 'N', help: `memory of the VM; default ${defaultMemoryKib}` },
     network: { value: 'NETWORK', help: 'network of its device; default the host\'s first, "" for none' },
     ip: { value: 'ADDRESS', help: 'its address; default the next free one' },
@@ -32,8 +35,10 @@ export const vmCreate: Verb = {
   examples: ['shoal vm create web --image build/unikernels/ping.elf', 'shoal vm create fish --count 100'],
   async run(terminal, words) {
     const many = words.flag('count');
-    if (many && words.flag('ip')) throw new ShoalError('USAGE', '--ip goes with one VM only.', { hint: 'Leave out --ip or --count.' });
-    if (many && words.flag('halted')) throw new ShoalError('USAGE', '--halted goes with one VM only.', { hint: 'Leave out --halted or --count.' });
+    if (many && words.flag('ip'))
+      throw new ShoalError('USAGE', '--ip goes with one VM only.', { hint: 'Leave out --ip or --count.' });
+    if (many && words.flag('halted'))
+      throw new ShoalError('USAGE', '--halted goes with one VM only.', { hint: 'Leave out --halted or --count.' });
     if (words.flag('first') && !many) throw new ShoalError('USAGE', '--first goes with --count.', { hint: 'Give --count too.' });
     return withHost(words, async (client) => {
       const image = await imageOf(client, words.text('image'), terminal);
@@ -80,12 +85,21 @@ function launchedTable(vms: readonly LaunchedVm[], terminal: Terminal): string {
     { title: 'MAC' },
     { title: 'STARTED IN', align: 'right' as const },
   ];
-  return table(columns, vms.map((vm) => [vm.name, String(vm.domid), vm.ip, vm.mac, `${ms(vm.ms)} ms`]), terminal.style);
+  return table(
+    columns,
+    vms.map((vm) => [vm.name, String(vm.domid), vm.ip, vm.mac, `${ms(vm.ms)} ms`]),
+    terminal.style,
+  );
 }
 
 async function define(terminal: Terminal, words: Words, client: Client, image: string): Promise<number> {
   const memory = words.number('memory-kib', defaultMemoryKib, 1, 2 ** 30) * 1024;
-  const record = { name_label: words.operands[0]!, PV_kernel: image, PV_args: words.text('args') ?? '', memory_static_max: memory };
+  const record = {
+    name_label: words.operands[0]!,
+    PV_kernel: image,
+    PV_args: words.text('args') ?? '',
+    memory_static_max: memory,
+  };
   const networks = words.text('network') === '' ? [] : Object.entries(await client.records('network'));
   const wanted = words.text('network') ?? networks[0]?.[1]['name_label'];
   const network = networks.find(([, { name_label: name }]) => name === wanted)?.[0];

@@ -19,7 +19,8 @@ const all = { all: { help: 'all VMs of the host' } };
 
 async function chosen(client: Client, words: Words): Promise<VmName[]> {
   if (words.flag('all')) {
-    if (words.operands.length > 0) throw new ShoalError('USAGE', 'Names and --all contradict each other.', { hint: 'Give one or the other.' });
+    if (words.operands.length > 0)
+      throw new ShoalError('USAGE', 'Names and --all contradict each other.', { hint: 'Give one or the other.' });
     return allVms(client);
   }
   if (words.operands.length === 0) throw new ShoalError('USAGE', 'Which VMs?', { hint: 'Name them, or give --all.' });
@@ -62,16 +63,26 @@ const portion = 50;
 
 /** A plugin function that takes many VMs, in portions. */
 async function inPortions(
-  terminal: Terminal, client: Client, fn: string, args: Record<string, string>, label: string, vms: readonly VmName[],
+  terminal: Terminal,
+  client: Client,
+  fn: string,
+  args: Record<string, string>,
+  label: string,
+  vms: readonly VmName[],
 ): Promise<Outcome> {
   const outcome: Outcome = { done: 0, failed: [] };
   const names = new Map(vms.map(({ uuid, name }) => [uuid, name]));
   const progress = vms.length > 8 ? new Progress(terminal, { label, total: vms.length }) : undefined;
   for (let i = 0; i < vms.length; i += portion) {
     const uuids = vms.slice(i, i + portion).map(({ uuid }) => uuid);
-    const part = await client.plugin<{ done: number; failed: ({ uuid: string } & WireError)[] }>(fn, { ...args, vms: uuids }, { timeoutMs: 300_000 });
+    const part = await client.plugin<{ done: number; failed: ({ uuid: string } & WireError)[] }>(
+      fn,
+      { ...args, vms: uuids },
+      { timeoutMs: 300_000 },
+    );
     outcome.done += part.done;
-    for (const failure of part.failed) outcome.failed.push({ name: names.get(failure.uuid) ?? failure.uuid, error: errorOf(failure) });
+    for (const failure of part.failed)
+      outcome.failed.push({ name: names.get(failure.uuid) ?? failure.uuid, error: errorOf(failure) });
     progress?.update(outcome.done + outcome.failed.length);
   }
   progress?.end();
@@ -88,7 +99,9 @@ function powerVerb(name: 'start' | 'pause' | 'unpause', summary: string, partici
     summary,
     options: all,
     run: (terminal, words) =>
-      withHost(words, async (client) => report(terminal, await each(terminal, client, `VM.${name}`, label, await chosen(client, words)), participle)),
+      withHost(words, async (client) =>
+        report(terminal, await each(terminal, client, `VM.${name}`, label, await chosen(client, words)), participle),
+      ),
   };
 }
 
@@ -111,7 +124,11 @@ export const vmStop: Verb = {
         ...(words.flag('force') ? { force: 'true' } : {}),
         ...(words.flag('timeout-ms') ? { timeoutMs: String(words.number('timeout-ms', 0, 0, 600_000)) } : {}),
       };
-      return report(terminal, await inPortions(terminal, client, 'stop', args, 'stopping', await chosen(client, words)), 'stopped');
+      return report(
+        terminal,
+        await inPortions(terminal, client, 'stop', args, 'stopping', await chosen(client, words)),
+        'stopped',
+      );
     }),
 };
 
@@ -121,5 +138,7 @@ export const vmDestroy: Verb = {
   summary: 'power VMs off and take them out for good',
   options: all,
   run: (terminal, words) =>
-    withHost(words, async (client) => report(terminal, await destroyVms(terminal, client, await chosen(client, words)), 'destroyed')),
+    withHost(words, async (client) =>
+      report(terminal, await destroyVms(terminal, client, await chosen(client, words)), 'destroyed'),
+    ),
 };

@@ -20,13 +20,18 @@ export const vmShow: Verb = {
       const record = await client.call<Record<string, unknown>>('VM.get_record', [ref]);
       const metrics = await client.call<Record<string, unknown>>('VM_metrics.get_record', [record['metrics']]);
       const vifs = [];
-      for (const vif of record['VIFs'] as string[]) vifs.push(await client.call<Record<string, unknown>>('VIF.get_record', [vif]));
+      for (const vif of record['VIFs'] as string[])
+        vifs.push(await client.call<Record<string, unknown>>('VIF.get_record', [vif]));
       const networks = new Map<unknown, string>();
       for (const { network } of vifs as { network: string }[]) {
         if (!networks.has(network)) networks.set(network, await client.call<string>('network.get_name_label', [network]));
       }
       return {
-        ...viewOf(ref, record, vifs.flatMap((vif) => vif['ipv4_allowed'] as string[])),
+        ...viewOf(
+          ref,
+          record,
+          vifs.flatMap((vif) => vif['ipv4_allowed'] as string[]),
+        ),
         description: String(record['name_description']),
         started: record['power_state'] === 'Halted' ? undefined : new Date(timeOf(String(metrics['start_time']))).toISOString(),
         vifs: vifs.map((vif) => ({

@@ -26,7 +26,10 @@ function refusal(argv: string[], work: (words: Words) => unknown = () => {}): Sh
 
 test('options and operands are read in any order', (t) => {
   const words = readWords(verb, ['--count', '7', 'web', '--force', '--host=https://h']);
-  t.deepEqual([words.operands, words.number('count', 1, 1, 10), words.flag('force'), words.text('host'), words.flag('json')], [['web'], 7, true, 'https://h', false]);
+  t.deepEqual(
+    [words.operands, words.number('count', 1, 1, 10), words.flag('force'), words.text('host'), words.flag('json')],
+    [['web'], 7, true, 'https://h', false],
+  );
   t.deepEqual(readWords(verb, ['--', '--odd']).operands, ['--odd'], 'after -- everything is an operand');
   t.equal(readWords(verb, ['web', '--password-file=']).text('password-file'), '', 'an empty value is a value');
   t.ok(readWords(verb, ['--help']).flag('help'), 'help needs no operand');
@@ -50,7 +53,11 @@ test('what is not understood is refused with what to do', (t) => {
     t.match(error.hint, hint, `${what}: hint`);
   }
   for (const bad of ['0', '11', '1.5', '-1', 'many', '']) {
-    t.equal(refusal(['web', `--count=${bad}`], (words) => words.number('count', 1, 1, 10)).hint, 'Give a whole number, 1 to 10.', `--count=${bad}`);
+    t.equal(
+      refusal(['web', `--count=${bad}`], (words) => words.number('count', 1, 1, 10)).hint,
+      'Give a whole number, 1 to 10.',
+      `--count=${bad}`,
+    );
   }
   t.end();
 });
@@ -77,7 +84,11 @@ test('every verb says what it is, and takes its operands if it names any', (t) =
   t.equal(new Set(verbs.map(({ name }) => name)).size, verbs.length, 'names are unique');
   for (const { name, summary, operands, operandCount, readsItsWords } of verbs) {
     t.ok(summary.length > 10 && summary.length < 80, `${name}: a summary of one line`);
-    t.equal(operandCount !== undefined, operands !== undefined && readsItsWords !== true, `${name}: operands are named and counted`);
+    t.equal(
+      operandCount !== undefined,
+      operands !== undefined && readsItsWords !== true,
+      `${name}: operands are named and counted`,
+    );
   }
   t.end();
 });

@@ -36,7 +36,12 @@ async function withHost(work: (shoal: Shoal, rig: ServerRig, folder: string) => 
 }
 
 async function run(argv: string[], env: Record<string, string> = {}): Promise<Outcome> {
-  const [stdout, stderr] = [0, 1].map(() => ({ text: '', write(piece: string) { this.text += piece; } })) as [{ text: string; write(p: string): void }, { text: string; write(p: string): void }];
+  const [stdout, stderr] = [0, 1].map(() => ({
+    text: '',
+    write(piece: string) {
+      this.text += piece;
+    },
+  })) as [{ text: string; write(p: string): void }, { text: string; write(p: string): void }];
   const code = await command(argv, { stdout, stderr, env });
   let json: unknown;
   if (argv.includes('--json')) json = JSON.parse(stdout.text.trimEnd().split('\n').pop() ?? '');
@@ -46,13 +51,28 @@ async function run(argv: string[], env: Record<string, string> = {}): Promise<Ou
 test('a VM from its making to its end', (t) =>
   withHost(async (shoal, rig, folder) => {
     writeFileSync(join(folder, 'kernel.elf'), imageBytes);
-    const made = await shoal('vm', 'create', 'web', '--image', join(folder, 'kernel.elf'), '--memory-kib', '2048', '--args', 'a=1', '--json');
+    const made = await shoal(
+      'vm',
+      'create',
+      'web',
+      '--image',
+      join(folder, 'kernel.elf'),
+      '--memory-kib',
+      '2048',
+      '--args',
+      'a=1',
+      '--json',
+    );
     t.equal(made.code, 0, made.err);
     t.equal(made.json[0].name, 'web');
-    t.deepEqual((await shoal('vm', 'list', '--json')).json.map((vm: any) => [vm.name, vm.state, vm.memoryKib, vm.image, vm.addresses]), [
-      ['web', 'running', 2048, image, [made.json[0].ip]],
-    ]);
-    t.match((await shoal('vm', 'list')).out, /^NAME +STATE +DOMAIN +MEMORY +ADDRESS +IMAGE\nweb +running +1 +2 MiB +10\.64\.\d+\.\d+ +sha256:[0-9a-f]{12}\n$/);
+    t.deepEqual(
+      (await shoal('vm', 'list', '--json')).json.map((vm: any) => [vm.name, vm.state, vm.memoryKib, vm.image, vm.addresses]),
+      [['web', 'running', 2048, image, [made.json[0].ip]]],
+    );
+    t.match(
+      (await shoal('vm', 'list')).out,
+      /^NAME +STATE +DOMAIN +MEMORY +ADDRESS +IMAGE\nweb +running +1 +2 MiB +10\.64\.\d+\.\d+ +sha256:[0-9a-f]{12}\n$/,
+    );
     const shown = (await shoal('vm', 'show', 'web', '--json')).json;
     t.deepEqual([shown.args, shown.vifs.length, shown.vifs[0].network, shown.uuid], ['a=1', 1, 'default', made.json[0].uuid]);
     t.equal((await shoal('vm', 'pause', 'web')).out, '1 VM paused\n');
@@ -68,8 +88,22 @@ test('a VM from its making to its end', (t) =>
 test('many VMs at once', (t) =>
   withHost(async (shoal, rig) => {
     const made = await shoal('vm', 'create', 'fish', '--count', '12', '--first', '3', '--json');
-    t.deepEqual(made.json.map((vm: any) => vm.name).sort().slice(0, 2), ['fish-10', 'fish-11']);
-    t.deepEqual((await shoal('vm', 'list')).out.trim().split('\n').slice(1, 3).map((line) => line.split(' ')[0]), ['fish-3', 'fish-4'], 'listed by number');
+    t.deepEqual(
+      made.json
+        .map((vm: any) => vm.name)
+        .sort()
+        .slice(0, 2),
+      ['fish-10', 'fish-11'],
+    );
+    t.deepEqual(
+      (await shoal('vm', 'list')).out
+        .trim()
+        .split('\n')
+        .slice(1, 3)
+        .map((line) => line.split(' ')[0]),
+      ['fish-3', 'fish-4'],
+      'listed by number',
+    );
     const names = made.json.map((vm: any) => vm.name);
     t.equal((await shoal('vm', 'pause', ...names)).out, '12 VMs paused\n', 'more names than are looked up one by one');
     t.equal((await shoal('vm', 'stop', '--all', '--force')).out, '12 VMs stopped\n');
@@ -81,11 +115,17 @@ test('a halted VM is defined with its device and its address', (t) =>
   withHost(async (shoal, rig) => {
     const made = await shoal('vm', 'create', 'web', '--halted', '--ip', '10.64.9.9', '--json');
     t.equal(made.code, 0, made.err);
-    t.deepEqual((await shoal('vm', 'list', '--json')).json.map((vm: any) => [vm.state, vm.addresses]), [['halted', ['10.64.9.9']]]);
+    t.deepEqual(
+      (await shoal('vm', 'list', '--json')).json.map((vm: any) => [vm.state, vm.addresses]),
+      [['halted', ['10.64.9.9']]],
+    );
     const taken = await shoal('vm', 'create', 'two', '--halted', '--ip', '10.64.9.9', '--json');
     t.deepEqual([taken.code, taken.json.error.code], [1, 'ADDRESS_IN_USE']);
     t.equal(rig.agent.fleet.size, 1, 'what could not be finished is taken back');
-    t.deepEqual((await shoal('vm', 'create', 'three', '--halted', '--network', 'nope', '--json')).json.error.code, 'NETWORK_UNKNOWN');
+    t.deepEqual(
+      (await shoal('vm', 'create', 'three', '--halted', '--network', 'nope', '--json')).json.error.code,
+      'NETWORK_UNKNOWN',
+    );
   }));
 
 test('images are uploaded once, listed, and removed when nothing uses them', (t) =>
@@ -117,7 +157,10 @@ test('console, host and networks', (t) =>
     t.equal((await shoal('vm', 'console', 'web', '--send', 'hello')).code, 0);
     const host = (await shoal('host', 'show', '--json')).json;
     t.deepEqual([host.vms, host.domains > 0, host.freeKib < host.totalKib], [1, true, true]);
-    t.deepEqual((await shoal('network', 'list', '--json')).json.map((n: any) => [n.name, n.bridge, n.first]), [['default', 'xenbr0', '10.64.1.0']]);
+    t.deepEqual(
+      (await shoal('network', 'list', '--json')).json.map((n: any) => [n.name, n.bridge, n.first]),
+      [['default', 'xenbr0', '10.64.1.0']],
+    );
   }));
 
 test('failures: one line, one hint, the right exit code', (t) =>
@@ -132,7 +175,10 @@ test('failures: one line, one hint, the right exit code', (t) =>
     const mixed = await shoal('vm', 'pause', 'web', 'web', '--json');
     t.deepEqual([mixed.code, mixed.json.done], [0, 1], 'a name given twice counts once');
     const again = await shoal('vm', 'pause', 'web', '--json');
-    t.deepEqual([again.code, again.json.done, again.json.failed[0].name, again.json.failed[0].error.code], [1, 0, 'web', 'VM_BAD_POWER_STATE']);
+    t.deepEqual(
+      [again.code, again.json.done, again.json.failed[0].name, again.json.failed[0].error.code],
+      [1, 0, 'web', 'VM_BAD_POWER_STATE'],
+    );
     t.equal((await shoal('vm', 'stop')).code, 2, 'no names');
     t.equal((await shoal('vm', 'stop', 'web', '--all')).code, 2, 'names and --all');
     t.equal((await shoal('vm', 'list', '--josn')).code, 2, 'an option that is none');
@@ -147,7 +193,10 @@ test('a launch that stops half-way lists what was started, and says what was not
     t.equal(made.json.error.code, 'LAUNCH_INCOMPLETE');
     t.equal(made.json.vms.length, 2);
     t.deepEqual(made.json.error.data.notStarted.length, 2);
-    t.deepEqual((await shoal('vm', 'list', '--json')).json.map((vm: any) => vm.name).sort(), made.json.vms.map((vm: any) => vm.name).sort());
+    t.deepEqual(
+      (await shoal('vm', 'list', '--json')).json.map((vm: any) => vm.name).sort(),
+      made.json.vms.map((vm: any) => vm.name).sort(),
+    );
   }));
 
 test('the certificate is always verified, and what went wrong is told apart', async (t) => {
@@ -168,10 +217,18 @@ test('the certificate is always verified, and what went wrong is told apart', as
     t.equal(await code({}), 'none');
     t.equal(await code({ password: 'wrong' }), 'SESSION_AUTHENTICATION_FAILED');
     t.equal(await code({ ca: otherCertificate }), 'CERTIFICATE_MISMATCH', 'not signed by what was given');
-    t.equal(await code({ url: rig.url.replace('127.0.0.1', '[::ffff:127.0.0.1]') }), 'none', 'the very certificate is right under any name');
+    t.equal(
+      await code({ url: rig.url.replace('127.0.0.1', '[::ffff:127.0.0.1]') }),
+      'none',
+      'the very certificate is right under any name',
+    );
     t.equal(await code({ url: 'https://127.0.0.1:1' }), 'CONNECTION_FAILED', 'nothing listens');
     t.equal(await code({ url: `https://127.0.0.1:${mutePort}`, timeoutMs: 300 }), 'TIMEOUT');
-    t.throws(() => new Client({ url: 'http://127.0.0.1', ca: cert, password }), /no address of a host agent/, 'never without TLS');
+    t.throws(
+      () => new Client({ url: 'http://127.0.0.1', ca: cert, password }),
+      /no address of a host agent/,
+      'never without TLS',
+    );
     const missing = await run(['vm', 'list', '--host', rig.url, '--json']);
     t.deepEqual([missing.code, missing.json.error.code], [2, 'USAGE'], 'a host without its certificate');
     const refused = await run(['vm', 'list', '--host', rig.url, '--ca', ca, '--password-file', wrongPassword, '--json']);

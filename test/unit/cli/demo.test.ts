@@ -12,7 +12,10 @@ import { ShoalError } from '../../../src/model/errors.ts';
 
 test('percentiles are nearest-rank', (t) => {
   const hundred = Array.from({ length: 100 }, (_, i) => 100 - i);
-  t.deepEqual([1, 50, 99, 100].map((p) => percentile(hundred, p)), [1, 50, 99, 100]);
+  t.deepEqual(
+    [1, 50, 99, 100].map((p) => percentile(hundred, p)),
+    [1, 50, 99, 100],
+  );
   t.equal(percentile([3, 1, 2], 50), 2);
   t.equal(percentile([1, 2], 50), 1);
   t.ok(Number.isNaN(percentile([], 50)), 'of nothing: not a number');
@@ -31,7 +34,10 @@ test('growth compares the last fifty with the first', (t) => {
 
 test('addresses are those that are free', (t) => {
   t.deepEqual(freeAddresses('10.64.1.254', '10.64.2.3', new Set(['10.64.2.0']), 3), ['10.64.1.254', '10.64.1.255', '10.64.2.1']);
-  t.throws(() => freeAddresses('10.64.1.0', '10.64.1.1', new Set(['10.64.1.1']), 2), (error: unknown) => error instanceof ShoalError && error.code === 'ADDRESSES_EXHAUSTED');
+  t.throws(
+    () => freeAddresses('10.64.1.0', '10.64.1.1', new Set(['10.64.1.1']), 2),
+    (error: unknown) => error instanceof ShoalError && error.code === 'ADDRESSES_EXHAUSTED',
+  );
   t.end();
 });
 
@@ -45,23 +51,56 @@ test('ticks are round numbers that span the values', (t) => {
 
 test('the plot puts points where they belong, and leaves out what cannot be drawn', (t) => {
   const svg = plotSvg({
-    title: 'a "title" & more', xLabel: 'x', yLabel: 'y', scale: 'log',
-    series: [{ label: 'one', shape: 'dot', points: [[0, 10], [100, 1000], [50, 0], [50, NaN]], line: { y: 100, label: 'p50 100' } }],
+    title: 'a "title" & more',
+    xLabel: 'x',
+    yLabel: 'y',
+    scale: 'log',
+    series: [
+      {
+        label: 'one',
+        shape: 'dot',
+        points: [
+          [0, 10],
+          [100, 1000],
+          [50, 0],
+          [50, NaN],
+        ],
+        line: { y: 100, label: 'p50 100' },
+      },
+    ],
   });
   t.equal(svg.match(/<circle/g)?.length, 2, 'a log scale has no zero');
   t.ok(svg.includes('cx="74" cy="404"') && svg.includes('cx="792" cy="44"'), 'the extremes are at the corners');
   t.ok(svg.includes('y1="224" y2="224"'), '100 is half way from 10 to 1,000');
   t.ok(svg.includes('aria-label="a &quot;title&quot; &amp; more"'), 'text is escaped');
   t.notOk(/NaN|undefined|Infinity/.test(svg));
-  t.notOk(/NaN|undefined|Infinity/.test(plotSvg({ title: '', xLabel: '', yLabel: '', scale: 'log', series: [] })), 'an empty one, too');
+  t.notOk(
+    /NaN|undefined|Infinity/.test(plotSvg({ title: '', xLabel: '', yLabel: '', scale: 'log', series: [] })),
+    'an empty one, too',
+  );
   t.end();
 });
 
 const boots = Array.from({ length: 4 }, (_, i) => ({
-  name: `demo-${i}`, address: `10.64.1.${i}`, running: i, ms: i === 3 ? undefined : 100 + i, replyMs: 90, hostMs: 80, steps: { create: 1, attachVif: 60 + i },
+  name: `demo-${i}`,
+  address: `10.64.1.${i}`,
+  running: i,
+  ms: i === 3 ? undefined : 100 + i,
+  replyMs: 90,
+  hostMs: 80,
+  steps: { create: 1, attachVif: 60 + i },
 }));
 const result: FleetResult = {
-  boots, xl: [{ running: 0, ms: 2000 }, { running: 4, ms: 3000 }], answering: 3, memory: { xenKib: 4173, dom0Kib: 140 }, agentRssKib: 60_000, bootS: 1, error: undefined,
+  boots,
+  xl: [
+    { running: 0, ms: 2000 },
+    { running: 4, ms: 3000 },
+  ],
+  answering: 3,
+  memory: { xenKib: 4173, dom0Kib: 140 },
+  agentRssKib: 60_000,
+  bootS: 1,
+  error: undefined,
 };
 
 test('the summary counts what was measured, and JSON has the promised fields', (t) => {
@@ -69,7 +108,15 @@ test('the summary counts what was measured, and JSON has the promised fields', (
   t.deepEqual([summary.asked, summary.created, summary.answered, summary.answering], [5, 4, 3, 3]);
   t.equal(summary.ratio, 2000 / 101);
   t.deepEqual(demoJson(summary), {
-    created: 4, answered: 3, p50Ms: 101, p99Ms: 102, maxMs: 102, memoryKibPerVm: 4173, dom0KibPerVm: 140, xlP50Ms: 2000, totalS: 12.3,
+    created: 4,
+    answered: 3,
+    p50Ms: 101,
+    p99Ms: 102,
+    maxMs: 102,
+    memoryKibPerVm: 4173,
+    dom0KibPerVm: 140,
+    xlP50Ms: 2000,
+    totalS: 12.3,
   });
   const text = summaryTable(summary, plainStyle);
   t.match(text, /created +4 of 5/);
@@ -81,13 +128,26 @@ test('the summary counts what was measured, and JSON has the promised fields', (
 });
 
 test('the report is one file that asks for nothing else', (t) => {
-  const about = { at: new Date(0), xen: 'Xen <4.17>', accelerator: 'tcg', hostMemoryKib: 8_388_608, imageBytes: 99_200, memoryKib: 4096, shoalVersion: '1' };
+  const about = {
+    at: new Date(0),
+    xen: 'Xen <4.17>',
+    accelerator: 'tcg',
+    hostMemoryKib: 8_388_608,
+    imageBytes: 99_200,
+    memoryKib: 4096,
+    shoalVersion: '1',
+  };
   const html = reportHtml(result, summarise(5, result, 12), about);
   t.notOk(/(src|href)=|@import|url\(|<script/i.test(html), 'no resource, no script');
   t.ok(html.includes('Xen &lt;4.17&gt;'), 'text is escaped');
   t.notOk(/NaN|undefined|Infinity/.test(html));
   t.equal(html.match(/<svg/g)?.length, 2, 'logarithmic and linear');
-  t.notOk(/NaN|undefined|Infinity/.test(reportHtml({ ...result, boots: [], xl: [] }, summarise(5, { ...result, boots: [], xl: [] }, 1), about)), 'of nothing, too');
+  t.notOk(
+    /NaN|undefined|Infinity/.test(
+      reportHtml({ ...result, boots: [], xl: [] }, summarise(5, { ...result, boots: [], xl: [] }, 1), about),
+    ),
+    'of nothing, too',
+  );
   t.end();
 });
 
@@ -96,6 +156,10 @@ test('xl gets the same guest: memory, bridge, addresses', (t) => {
   t.match(text, /^memory = 4$/m);
   t.match(text, /^vif = \["bridge=xenbr0,mac=00:16:3e:40:04:e8"\]$/m);
   t.match(text, /ip=10\.64\.4\.232\/16 gw=10\.64\.0\.1/);
-  t.match(xlConfiguration({ memoryKib: 1024, address: '10.64.4.1', gateway: '', prefixLength: 16 }), /^memory = 4$/m, 'never less than xl can');
+  t.match(
+    xlConfiguration({ memoryKib: 1024, address: '10.64.4.1', gateway: '', prefixLength: 16 }),
+    /^memory = 4$/m,
+    'never less than xl can',
+  );
   t.end();
 });

@@ -8,7 +8,14 @@ interface Captured extends Sink {
   text: string;
 }
 
-const capture = (isTTY: boolean): Captured => ({ text: '', isTTY, columns: 80, write(piece: string) { this.text += piece; } });
+const capture = (isTTY: boolean): Captured => ({
+  text: '',
+  isTTY,
+  columns: 80,
+  write(piece: string) {
+    this.text += piece;
+  },
+});
 
 function make(options: { tty?: boolean; json?: boolean; env?: Record<string, string> } = {}) {
   const [stdout, stderr] = [capture(options.tty ?? false), capture(options.tty ?? false)];
@@ -43,11 +50,16 @@ test('an error is two lines, and an object with --json', (t) => {
   const error = new ShoalError('NAME_IN_USE', 'There is a VM "web"\n  already.', { data: { vm: 'web' } });
   const people = make();
   people.terminal.failure(error);
-  t.equal(people.stderr.text, 'error: There is a VM "web"; already.\nhint: Choose another name, or destroy the VM that has this one.\n');
+  t.equal(
+    people.stderr.text,
+    'error: There is a VM "web"; already.\nhint: Choose another name, or destroy the VM that has this one.\n',
+  );
   t.equal(people.stdout.text, '');
   const programs = make({ json: true });
   programs.terminal.failure(error);
-  t.deepEqual(JSON.parse(programs.stdout.text), { error: { code: 'NAME_IN_USE', message: error.message, hint: error.hint, data: { vm: 'web' } } });
+  t.deepEqual(JSON.parse(programs.stdout.text), {
+    error: { code: 'NAME_IN_USE', message: error.message, hint: error.hint, data: { vm: 'web' } },
+  });
   t.end();
 });
 
@@ -83,9 +95,15 @@ test('on a terminal progress is redrawn at most ten times a second, and fits the
     now += 10;
     progress.update(done, 'p50 of the last 50: 123 ms');
   }
-  const frames = stderr.text.split('\r').filter((frame) => frame !== '').map((frame) => frame.replace(/\x1b\[[0-9;]*[mK]/g, ''));
+  const frames = stderr.text
+    .split('\r')
+    .filter((frame) => frame !== '')
+    .map((frame) => frame.replace(/\x1b\[[0-9;]*[mK]/g, ''));
   t.ok(frames.length > 50 && frames.length < 110, `${frames.length} frames in ten seconds`);
-  t.ok(frames.every((frame) => [...frame].length < 80), 'none is longer than the line');
+  t.ok(
+    frames.every((frame) => [...frame].length < 80),
+    'none is longer than the line',
+  );
   t.match(frames[60]!, /^booting █+.?░+ +[56]\d\d\/1,000  100\/s  \d s left  p50/);
   t.end();
 });
@@ -93,9 +111,9 @@ test('on a terminal progress is redrawn at most ten times a second, and fits the
 test('the rate is that of the last seconds', (t) => {
   let now = 0;
   const progress = new Progress(make().terminal, { label: 'x', total: 1000, start: 100, now: () => now });
-  for (let done = 101; done <= 200; done++) (now += 100), progress.update(done);
+  for (let done = 101; done <= 200; done++) ((now += 100), progress.update(done));
   t.equal(Math.round(progress.rate()), 10, 'what was done before does not count');
-  for (let done = 201; done <= 230; done++) (now += 1000), progress.update(done);
+  for (let done = 201; done <= 230; done++) ((now += 1000), progress.update(done));
   t.equal(Math.round(progress.rate()), 1, 'it follows when things slow down');
   t.end();
 });
