@@ -1,4 +1,7 @@
-/** Reads the Test Anything Protocol as tape writes it: assertions, the test each belongs to, the details of those that failed. Pure. */
+/**
+ * Reads the Test Anything Protocol as tape writes it: assertions, the test each belongs to, the details of those that failed.
+ * Pure.
+ */
 
 export interface TapFailure {
   /** The test that the assertion is part of. */

@@ -1,4 +1,7 @@
-/** The command's composition root: the process's words, streams and environment, given to the command line; its exit code taken back. */
+/**
+ * The command's composition root: the process's words, streams and environment, given to the command line; its exit code taken
+ * back.
+ */
 import { command } from '../cli/main.ts';
 
 // A reader that went away (`shoal vm list | head`) is no failure, and nobody is left to tell.
