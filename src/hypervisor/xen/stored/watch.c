@@ -77,13 +77,26 @@ static bool may_hear(const struct connection *c, const char *path)
     return n->perms[0].bits & PERM_READ;
 }
 
+/*
+ * dom0's kernel watches everything below its folder of backends, only to learn of devices that come and go: upon an event it asks whether the
+ * node is there and then walks over all its devices, whichever node it was. A device comes when its `state` is written and goes when its
+ * folder is removed, so it is told of these and spared the other twenty changes that a device makes of itself.
+ */
+#define BACKENDS "/local/domain/0/backend"
+static bool of_no_use(const struct watch *w, const char *changed)
+{
+    const char *last = strrchr(changed, '/');
+    return w->owner->ring && w->owner->domid == 0 && !strcmp(w->path, BACKENDS) && strlen(changed) > sizeof BACKENDS &&
+           strcmp(last, "/state") && tree_find(changed);
+}
+
 static void fire_at(const char *at, size_t len, const char *changed)
 {
     if (!table_size)
         return;
     uint32_t h = hash_of(at, len);
     for (struct watch *w = table[h & (table_size - 1)]; w; w = w->next)
-        if (w->hash == h && strlen(w->path) == len && !memcmp(w->path, at, len) && !w->owner->closed && may_hear(w->owner, changed))
+        if (w->hash == h && strlen(w->path) == len && !memcmp(w->path, at, len) && !w->owner->closed && may_hear(w->owner, changed) && !of_no_use(w, changed))
             send_event(w, changed);
 }
 
