@@ -16,13 +16,20 @@ import { endProcess, nameProcess } from './processes.ts';
 
 const probeMs = 25_000;
 
-export async function chooseAccelerator(image: Dom0Image, initramfs: string, progress: (text: string) => void): Promise<Accelerator> {
+export async function chooseAccelerator(
+  image: Dom0Image,
+  initramfs: string,
+  progress: (text: string) => void,
+): Promise<Accelerator> {
   try {
     accessSync('/dev/kvm', constants.R_OK | constants.W_OK);
   } catch {
     return 'tcg';
   }
-  const file = join(cacheFolder('accelerator'), stateKey([machineRelease(), await emulatorVersion(), image.versions.xen, image.versions.kernel]));
+  const file = join(
+    cacheFolder('accelerator'),
+    stateKey([machineRelease(), await emulatorVersion(), image.versions.xen, image.versions.kernel]),
+  );
   if (existsSync(file)) return readFileSync(file, 'utf8').trim() as Accelerator;
   progress('trying whether KVM boots Xen here');
   const found: Accelerator = (await boots(image, initramfs)) ? 'kvm' : 'tcg';
@@ -33,11 +40,21 @@ export async function chooseAccelerator(image: Dom0Image, initramfs: string, pro
 async function boots(image: Dom0Image, initramfs: string): Promise<boolean> {
   const folder = mkdtempSync(join(tmpdir(), 'shoal-probe-'));
   const log = join(folder, 'serial.log');
-  const child = spawn(emulator, [
-    ...machineArguments({ ...image, initramfs, accelerator: 'kvm', memoryMib: 1024, store: 'oxenstored' }),
-    '-object', 'memory-backend-ram,id=ram,size=1024M',
-    '-netdev', 'hubport,hubid=1,id=mgmt', '-netdev', 'hubport,hubid=2,id=lab', '-serial', `file:${log}`,
-  ], { stdio: 'ignore' });
+  const child = spawn(
+    emulator,
+    [
+      ...machineArguments({ ...image, initramfs, accelerator: 'kvm', memoryMib: 1024, store: 'oxenstored' }),
+      '-object',
+      'memory-backend-ram,id=ram,size=1024M',
+      '-netdev',
+      'hubport,hubid=1,id=mgmt',
+      '-netdev',
+      'hubport,hubid=2,id=lab',
+      '-serial',
+      `file:${log}`,
+    ],
+    { stdio: 'ignore' },
+  );
   let ended = false;
   child.on('error', () => (ended = true));
   child.on('exit', () => (ended = true));

@@ -1,6 +1,6 @@
 /**
- * The host agent's part of a lab host: which files dom0 needs to run it, its configuration, and when it counts as up. The lab knows
- * nothing else about it: without a bundle in dist/ a lab is plain Xen.
+ * The host agent's part of a lab host: which files dom0 needs to run it, its configuration, and when it counts as up. The lab
+ * knows nothing else about it: without a bundle in dist/ a lab is plain Xen.
  */
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, writeFileSync, copyFileSync, rmSync } from 'node:fs';
@@ -48,14 +48,19 @@ export async function installAgent(target: SshTarget, index: number): Promise<vo
   mkdirSync(join(root, 'etc/shoal'), { recursive: true, mode: 0o700 });
   mkdirSync(join(root, 'usr/lib/shoal'), { recursive: true });
   writeFileSync(join(root, 'etc/shoal/agent.json'), `${JSON.stringify(agentConfig(index), null, 2)}\n`);
-  for (const [from, name] of [[files.passwordFile, 'password'], [files.certFile, 'cert.pem'], [files.keyFile, 'key.pem']] as const) {
+  for (const [from, name] of [
+    [files.passwordFile, 'password'],
+    [files.certFile, 'cert.pem'],
+    [files.keyFile, 'key.pem'],
+  ] as const) {
     writeFileSync(join(root, 'etc/shoal', name), readFileSync(from), { mode: 0o600 });
   }
   for (const program of programs) copyFileSync(program, join(root, 'usr/lib/shoal', basename(program)));
   const archive = join(target.folder, 'agent.tar');
   await must(['tar', '-C', root, '--owner=0', '--group=0', '-cf', archive, 'etc', 'usr']);
   await mustExec(target, 'tar -C / --no-overwrite-dir -xf - && setsid -f /usr/lib/shoal/supervise </dev/null >/dev/null 2>&1', {
-    input: readFileSync(archive), timeoutMs: 120_000,
+    input: readFileSync(archive),
+    timeoutMs: 120_000,
   });
   rmSync(root, { recursive: true });
   rmSync(archive);
@@ -79,5 +84,8 @@ export async function untilAgentAnswers(port: number, index: number, target: Ssh
   const ca = readFileSync((await hostIdentity(index)).certFile, 'utf8');
   for (const start = Date.now(); Date.now() - start < timeoutMs; await sleep(50)) if (await answers(port, ca)) return;
   const log = await exec(target, 'tail -n 15 /var/log/shoal-agent.log', { timeoutMs: 20_000 });
-  throw new ShoalError('LAB_FAILED', `the host agent did not answer within ${timeoutMs / 1000} s; the end of its log:\n${log.stdout}`);
+  throw new ShoalError(
+    'LAB_FAILED',
+    `the host agent did not answer within ${timeoutMs / 1000} s; the end of its log:\n${log.stdout}`,
+  );
 }

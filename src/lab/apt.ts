@@ -60,7 +60,12 @@ export function parseAptSources(fileName: string, text: string): AptSource[] {
 export function machineAptSources(etc = '/etc/apt'): AptSource[] {
   const files = [join(etc, 'sources.list')];
   const parts = join(etc, 'sources.list.d');
-  if (existsSync(parts)) files.push(...readdirSync(parts).filter((name) => /\.(list|sources)$/.test(name)).map((name) => join(parts, name)));
+  if (existsSync(parts))
+    files.push(
+      ...readdirSync(parts)
+        .filter((name) => /\.(list|sources)$/.test(name))
+        .map((name) => join(parts, name)),
+    );
   const found = files.filter((file) => existsSync(file)).flatMap((file) => parseAptSources(file, readFileSync(file, 'utf8')));
   const unique = new Map(found.map((source) => [`${source.uri} ${source.suite}`, source]));
   if (unique.size === 0) {
@@ -105,7 +110,8 @@ export async function openApt(folder: string): Promise<Apt> {
     'Acquire::Retries=3',
   ].flatMap((setting) => ['-o', setting]);
   const env = { LC_ALL: 'C', DEBIAN_FRONTEND: 'noninteractive' };
-  const apt = (tool: string, ...args: string[]) => must([tool, ...settings, '-q', ...args], { env, timeoutMs: 600_000, code: 'SETUP_FAILED' });
+  const apt = (tool: string, ...args: string[]) =>
+    must([tool, ...settings, '-q', ...args], { env, timeoutMs: 600_000, code: 'SETUP_FAILED' });
   await apt('apt-get', 'update');
 
   return {

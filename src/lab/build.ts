@@ -1,5 +1,6 @@
 /**
- * Builds what a lab is made of and what runs in it, each by its own Makefile or the bundler; what is up to date costs milliseconds.
+ * Builds what a lab is made of and what runs in it, each by its own Makefile or the bundler; what is up to date costs
+ * milliseconds.
  */
 import { existsSync, mkdirSync, renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
@@ -29,10 +30,19 @@ export async function buildAgent(): Promise<boolean> {
   mkdirSync(inRoot('dist'), { recursive: true });
   const part = inRoot(`dist/.agent-${process.pid}.cjs`);
   try {
-    await must([
-      inRoot('node_modules/@esbuild/linux-x64/bin/esbuild'), inRoot('src/main/agent.ts'), '--bundle', '--platform=node', '--format=cjs', '--target=node20',
-      '--log-level=warning', `--outfile=${part}`,
-    ], { cwd: repositoryRoot, code: 'SETUP_FAILED' });
+    await must(
+      [
+        inRoot('node_modules/@esbuild/linux-x64/bin/esbuild'),
+        inRoot('src/main/agent.ts'),
+        '--bundle',
+        '--platform=node',
+        '--format=cjs',
+        '--target=node20',
+        '--log-level=warning',
+        `--outfile=${part}`,
+      ],
+      { cwd: repositoryRoot, code: 'SETUP_FAILED' },
+    );
     renameSync(part, agentBundle);
   } finally {
     rmSync(part, { force: true });

@@ -55,15 +55,30 @@ export function parseLabArguments(argv: readonly string[]): LabArguments {
     parsed = parseArgs({
       args: [...own],
       allowPositionals: true,
-      options: { lab: text, hosts: text, memory: text, store: text, json: flag, 'no-agent': flag, delay: text, loss: text, rate: text },
+      options: {
+        lab: text,
+        hosts: text,
+        memory: text,
+        store: text,
+        json: flag,
+        'no-agent': flag,
+        delay: text,
+        loss: text,
+        rate: text,
+      },
     });
   } catch (error) {
     throw new ShoalError('USAGE', (error as Error).message, { hint: labUsage });
   }
   const [verb, ...rest] = parsed.positionals;
-  if (verb === undefined || !(verb in words)) throw new ShoalError('USAGE', verb === undefined ? 'shoal lab: which verb?' : `shoal lab has no verb "${verb}"`, { hint: labUsage });
-  if (rest.length !== words[verb]) throw new ShoalError('USAGE', `shoal lab ${verb} takes ${words[verb]} argument(s)`, { hint: labUsage });
-  if (verb === 'inside' && (command ?? []).length === 0) throw new ShoalError('USAGE', 'shoal lab inside needs a command', { hint: labUsage });
+  if (verb === undefined || !(verb in words))
+    throw new ShoalError('USAGE', verb === undefined ? 'shoal lab: which verb?' : `shoal lab has no verb "${verb}"`, {
+      hint: labUsage,
+    });
+  if (rest.length !== words[verb])
+    throw new ShoalError('USAGE', `shoal lab ${verb} takes ${words[verb]} argument(s)`, { hint: labUsage });
+  if (verb === 'inside' && (command ?? []).length === 0)
+    throw new ShoalError('USAGE', 'shoal lab inside needs a command', { hint: labUsage });
   const { values } = parsed;
   return {
     verb,
@@ -82,19 +97,36 @@ export function parseLabArguments(argv: readonly string[]): LabArguments {
 }
 
 const given = <T extends object>(fields: T): { [K in keyof T]?: Exclude<T[K], undefined> } =>
-  Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined)) as { [K in keyof T]?: Exclude<T[K], undefined> };
+  Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined)) as {
+    [K in keyof T]?: Exclude<T[K], undefined>;
+  };
 
 function print(status: LabStatus): void {
   if (status.hosts.length === 0) {
     console.log(`lab ${status.name} is not up`);
     return;
   }
-  console.log(`lab ${status.name}: Xen ${status.versions?.xen}, dom0 Linux ${status.versions?.kernel}, ${status.store}, ${status.accelerator}, ${status.memoryMib} MiB a host`);
+  console.log(
+    `lab ${status.name}: Xen ${status.versions?.xen}, dom0 Linux ${status.versions?.kernel}, ${status.store}, ` +
+      `${status.accelerator}, ${status.memoryMib} MiB a host`,
+  );
   for (const host of status.hosts) {
-    console.log(`  ${host.name}  ${host.alive ? `pid ${host.pid}` : 'ended'}  ${host.address}  VMs in ${host.cidr}  ${host.agent ? host.url : 'no agent'}`);
+    console.log(
+      [
+        `  ${host.name}`,
+        host.alive ? `pid ${host.pid}` : 'ended',
+        host.address,
+        `VMs in ${host.cidr}`,
+        host.agent ? host.url : 'no agent',
+      ].join('  '),
+    );
   }
   for (const { from, to, shape } of status.links) {
-    const parts = [shape.delayMs && `${shape.delayMs} ms`, shape.lossPercent && `${shape.lossPercent} % lost`, shape.rateKbps && `${shape.rateKbps} kbit/s`];
+    const parts = [
+      shape.delayMs && `${shape.delayMs} ms`,
+      shape.lossPercent && `${shape.lossPercent} % lost`,
+      shape.rateKbps && `${shape.rateKbps} kbit/s`,
+    ];
     console.log(`  host${from} <-> host${to}: ${parts.filter(Boolean).join(', ')} each way`);
   }
 }
@@ -131,7 +163,11 @@ export async function labCommand(argv: string[]): Promise<number> {
     case 'up': {
       const progress = openProgress();
       try {
-        await labUp({ ...given({ name: args.name, hosts: args.hosts, memoryMib: args.memoryMib, store: args.store as Store | undefined }), agent: args.agent, onProgress: progress.stage });
+        await labUp({
+          ...given({ name: args.name, hosts: args.hosts, memoryMib: args.memoryMib, store: args.store as Store | undefined }),
+          agent: args.agent,
+          onProgress: progress.stage,
+        });
       } finally {
         progress.end();
       }

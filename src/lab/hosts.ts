@@ -1,6 +1,6 @@
 /**
- * The hosts of a lab: the two layers of snapshots that each one starts from (dom0 at rest; and on it one host's identity with its agent
- * running), and what makes a restored machine that host, now.
+ * The hosts of a lab: the two layers of snapshots that each one starts from (dom0 at rest; and on it one host's identity with
+ * its agent running), and what makes a restored machine that host, now.
  */
 import { randomBytes } from 'node:crypto';
 import { release as machineRelease } from 'node:os';
@@ -12,13 +12,22 @@ import type { HostRecord } from './record.ts';
 import { makeState, stateKey, stateNamed, untilConsoleSays, type SavedState } from './state.ts';
 import { connect, disconnect, mustExec, type SshTarget } from './ssh.ts';
 
-const target = (seat: MachineSeat, machine: { sshPort: number }, who: { keyFile: string; knownHostsFile: string }): SshTarget =>
-  ({ folder: seat.folder, port: machine.sshPort, keyFile: who.keyFile, knownHostsFile: who.knownHostsFile });
+const target = (
+  seat: MachineSeat,
+  machine: { sshPort: number },
+  who: { keyFile: string; knownHostsFile: string },
+): SshTarget => ({ folder: seat.folder, port: machine.sshPort, keyFile: who.keyFile, knownHostsFile: who.knownHostsFile });
 
 const waiting = (progress: (text: string) => void) => () => progress('waiting for another process that makes the same snapshot');
 
 /** dom0 up and at rest, not yet any particular host. */
-export async function baseState(shape: MachineShape, seat: MachineSeat, who: Identity, content: string, progress: (text: string) => void): Promise<SavedState> {
+export async function baseState(
+  shape: MachineShape,
+  seat: MachineSeat,
+  who: Identity,
+  content: string,
+  progress: (text: string) => void,
+): Promise<SavedState> {
   const key = stateKey(['base', content, await emulatorVersion(), machineRelease(), ...machineArguments(shape)]);
   return stateNamed(key, waiting(progress), () => {
     progress(`booting Xen and dom0 for the snapshot (${shape.accelerator})`);
@@ -35,7 +44,13 @@ export async function baseState(shape: MachineShape, seat: MachineSeat, who: Ide
 }
 
 /** The base state with one host's identity and its agent running. */
-export async function agentState(base: SavedState, shape: MachineShape, seat: MachineSeat, who: Identity, progress: (text: string) => void): Promise<SavedState> {
+export async function agentState(
+  base: SavedState,
+  shape: MachineShape,
+  seat: MachineSeat,
+  who: Identity,
+  progress: (text: string) => void,
+): Promise<SavedState> {
   const key = stateKey(['agent', base.key, seat.index, await agentKey(seat.index)]);
   return stateNamed(key, waiting(progress), () => {
     progress(`starting the host agent for the snapshot of host${seat.index}`);
@@ -58,7 +73,13 @@ async function personalise(ssh: SshTarget, index: number): Promise<void> {
 }
 
 /** Starts a host from its state. It answers ssh, and so does its agent if it has one, when this resolves. */
-export async function startHost(shape: MachineShape, seat: MachineSeat, state: SavedState, who: Identity, agent: boolean): Promise<HostRecord> {
+export async function startHost(
+  shape: MachineShape,
+  seat: MachineSeat,
+  state: SavedState,
+  who: Identity,
+  agent: boolean,
+): Promise<HostRecord> {
   const machine = await startMachine(shape, seat, { file: state.memoryFile, shared: false, restoreFrom: state.deviceFile });
   machine.qmp.close();
   const ssh = target(seat, machine, who);

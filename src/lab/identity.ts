@@ -1,9 +1,20 @@
 /**
- * Secrets of this lab cache, made once and at random: the ssh keys of client and dom0, and for each host the agent's password and
- * certificate. They are the only part of an image that must not be the same everywhere, so they are a separate piece of the initramfs.
+ * Secrets of this lab cache, made once and at random: the ssh keys of client and dom0, and for each host the agent's password
+ * and certificate. They are the only part of an image that must not be the same everywhere, so they are a separate piece of the
+ * initramfs.
  */
 import { createHash, randomBytes } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  statSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import { dirname, join } from 'node:path';
 import type { Dom0Image } from './image.ts';
 import { locked } from './lock.ts';
@@ -38,7 +49,11 @@ async function makeIdentity(): Promise<Identity> {
   await makeKey(dom0Key);
   const knownHostsFile = join(folder, 'known_hosts');
   writeFileSync(knownHostsFile, `dom0 ${readFileSync(`${dom0Key}.pub`, 'utf8')}`);
-  const key = createHash('sha256').update(readFileSync(`${keyFile}.pub`)).update(readFileSync(`${dom0Key}.pub`)).digest('hex').slice(0, 16);
+  const key = createHash('sha256')
+    .update(readFileSync(`${keyFile}.pub`))
+    .update(readFileSync(`${dom0Key}.pub`))
+    .digest('hex')
+    .slice(0, 16);
   return { keyFile, knownHostsFile, key };
 }
 
@@ -50,11 +65,24 @@ export interface BootFile {
 }
 
 /** The image's initramfs with this cache's keys, and files of ours, behind it; the kernel unpacks both. */
-export function bootInitramfs(image: Dom0Image, who: Identity, files: readonly BootFile[]): Promise<{ file: string; key: string }> {
-  return locked('identity', 120_000, () => undefined, () => makeBootInitramfs(image, who, files));
+export function bootInitramfs(
+  image: Dom0Image,
+  who: Identity,
+  files: readonly BootFile[],
+): Promise<{ file: string; key: string }> {
+  return locked(
+    'identity',
+    120_000,
+    () => undefined,
+    () => makeBootInitramfs(image, who, files),
+  );
 }
 
-async function makeBootInitramfs(image: Dom0Image, who: Identity, files: readonly BootFile[]): Promise<{ file: string; key: string }> {
+async function makeBootInitramfs(
+  image: Dom0Image,
+  who: Identity,
+  files: readonly BootFile[],
+): Promise<{ file: string; key: string }> {
   const folder = cacheFolder('identity');
   const hash = createHash('sha256').update(image.key).update(who.key);
   for (const { from, to } of files) hash.update(to).update(readFileSync(from));
@@ -73,9 +101,20 @@ async function makeBootInitramfs(image: Dom0Image, who: Identity, files: readonl
   add('root/.ssh/authorized_keys', join(folder, 'client.pub'), 0o600);
   for (const { from, to } of files) add(to, from, 0o755);
   const part = join(folder, `part-${process.pid}`);
-  await must(['sh', '-c', 'find . -type f | LC_ALL=C sort | cpio --quiet -o -H newc -R 0:0 | zstd -q | cat "$0" - > "$1"', image.initramfs, part], { cwd: root });
+  await must(
+    [
+      'sh',
+      '-c',
+      'find . -type f | LC_ALL=C sort | cpio --quiet -o -H newc -R 0:0 | zstd -q | cat "$0" - > "$1"',
+      image.initramfs,
+      part,
+    ],
+    { cwd: root },
+  );
   rmSync(root, { recursive: true });
-  const old = readdirSync(folder).filter((name) => name.startsWith('initramfs-')).map((name) => join(folder, name));
+  const old = readdirSync(folder)
+    .filter((name) => name.startsWith('initramfs-'))
+    .map((name) => join(folder, name));
   old.sort((a, b) => statSync(b).mtimeMs - statSync(a).mtimeMs);
   for (const each of old.slice(2)) rmSync(each);
   renameSync(part, file);
@@ -85,7 +124,13 @@ async function makeBootInitramfs(image: Dom0Image, who: Identity, files: readonl
 /** Password and certificate of host `index`; the certificate names its address and the loopback. */
 export async function hostIdentity(index: number): Promise<HostIdentity> {
   const files = hostFiles(index);
-  if (!existsSync(files.certFile)) await locked('identity', 120_000, () => undefined, () => makeHostIdentity(index, files));
+  if (!existsSync(files.certFile))
+    await locked(
+      'identity',
+      120_000,
+      () => undefined,
+      () => makeHostIdentity(index, files),
+    );
   return files;
 }
 
@@ -96,13 +141,33 @@ function hostFiles(index: number): HostIdentity {
 
 async function makeHostIdentity(index: number, files: HostIdentity): Promise<void> {
   const plan = hostPlan(index);
-  if (!existsSync(files.passwordFile)) writeFileSync(files.passwordFile, `${randomBytes(18).toString('base64url')}\n`, { mode: 0o600 });
+  if (!existsSync(files.passwordFile))
+    writeFileSync(files.passwordFile, `${randomBytes(18).toString('base64url')}\n`, { mode: 0o600 });
   if (!existsSync(files.certFile)) {
     const part = `${files.certFile}.part`;
-    await must([
-      'openssl', 'req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '3650', '-subj', `/CN=${plan.name}`,
-      '-addext', `subjectAltName=DNS:${plan.name},DNS:localhost,IP:127.0.0.1,IP:${plan.address}`, '-keyout', files.keyFile, '-out', part,
-    ], { timeoutMs: 60_000 });
+    await must(
+      [
+        'openssl',
+        'req',
+        '-x509',
+        '-newkey',
+        'ec',
+        '-pkeyopt',
+        'ec_paramgen_curve:prime256v1',
+        '-nodes',
+        '-days',
+        '3650',
+        '-subj',
+        `/CN=${plan.name}`,
+        '-addext',
+        `subjectAltName=DNS:${plan.name},DNS:localhost,IP:127.0.0.1,IP:${plan.address}`,
+        '-keyout',
+        files.keyFile,
+        '-out',
+        part,
+      ],
+      { timeoutMs: 60_000 },
+    );
     renameSync(part, files.certFile);
   }
 }

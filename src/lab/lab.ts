@@ -1,6 +1,6 @@
 /**
- * The lab: real Xen hosts inside an emulator, networked. This file is its whole interface for programs (tests, demo, benchmarks) and
- * the order of things; each thing has a file of its own.
+ * The lab: real Xen hosts inside an emulator, networked. This file is its whole interface for programs (tests, demo,
+ * benchmarks) and the order of things; each thing has a file of its own.
  */
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
@@ -17,7 +17,18 @@ import { openPinger, type Pinger } from './pinger.ts';
 import { checkMemory, defaultMemoryMib, hostPlan, routerNamespace } from './plan.ts';
 import { endProcess, isAlive, run, type RunOptions, type RunResult } from './processes.ts';
 import { stores, type Accelerator, type MachineSeat, type MachineShape, type Store } from './qemu.ts';
-import { labExists, makeFolder, processesOf, readRecord, removeFolder, writeRecord, type HostRecord, type LabRecord, type LinkRecord, type LinkShape } from './record.ts';
+import {
+  labExists,
+  makeFolder,
+  processesOf,
+  readRecord,
+  removeFolder,
+  writeRecord,
+  type HostRecord,
+  type LabRecord,
+  type LinkRecord,
+  type LinkShape,
+} from './record.ts';
 import { connect, exec, put, type SshTarget } from './ssh.ts';
 import type { SavedState } from './state.ts';
 import { buildAgent, buildStored, buildTools } from './build.ts';
@@ -82,7 +93,17 @@ export interface LabStatus {
   memoryMib: number | undefined;
   store: Store | undefined;
   versions: { xen: string; kernel: string } | undefined;
-  hosts: { name: string; pid: number; alive: boolean; address: string; cidr: string; url: string; sshPort: number; agent: boolean; consoleFile: string }[];
+  hosts: {
+    name: string;
+    pid: number;
+    alive: boolean;
+    address: string;
+    cidr: string;
+    url: string;
+    sshPort: number;
+    agent: boolean;
+    consoleFile: string;
+  }[];
   links: LinkRecord[];
 }
 
@@ -94,27 +115,38 @@ export async function labUp(options: LabOptions = {}): Promise<Lab> {
   const name = checkLabName(options.name ?? defaultName);
   const progress = options.onProgress ?? (() => undefined);
   const memoryMib = checkMemory(options.memoryMib ?? readRecord(name)?.memoryMib ?? defaultMemoryMib);
-  return locked(`lab-${name}`, 900_000, () => progress(`waiting for another process that works on lab ${name}`), async () => {
-    const record = readRecord(name);
-    if (record !== undefined && record.hosts.length > 0 && record.hosts.every((host) => isAlive(host.process))) {
-      const hosts = options.hosts ?? record.hosts.length;
-      if (hosts <= record.hosts.length && memoryMib === record.memoryMib && (options.store ?? record.store) === record.store) return attach(record);
-      throw new ShoalError('LAB_FAILED', `lab ${name} is up with ${record.hosts.length} host(s) of ${record.memoryMib} MiB and ${record.store}`, {
-        hint: `Take it down first (shoal lab down${name === defaultName ? '' : ` --lab ${name}`}), or name another lab.`,
-      });
-    }
-    const hosts = options.hosts ?? 1;
-    hostPlan(hosts - 1);
-    const store = options.store ?? 'oxenstored';
-    if (!stores.includes(store)) throw new ShoalError('USAGE', `"${store}" is no store daemon`, { hint: `Use one of: ${stores.join(', ')}.` });
-    await clear(name);
-    try {
-      return await bringUp({ name, hosts, memoryMib, store, withAgent: options.agent !== false }, progress);
-    } catch (error) {
+  return locked(
+    `lab-${name}`,
+    900_000,
+    () => progress(`waiting for another process that works on lab ${name}`),
+    async () => {
+      const record = readRecord(name);
+      if (record !== undefined && record.hosts.length > 0 && record.hosts.every((host) => isAlive(host.process))) {
+        const hosts = options.hosts ?? record.hosts.length;
+        if (hosts <= record.hosts.length && memoryMib === record.memoryMib && (options.store ?? record.store) === record.store)
+          return attach(record);
+        throw new ShoalError(
+          'LAB_FAILED',
+          `lab ${name} is up with ${record.hosts.length} host(s) of ${record.memoryMib} MiB and ${record.store}`,
+          {
+            hint: `Take it down first (shoal lab down${name === defaultName ? '' : ` --lab ${name}`}), or name another lab.`,
+          },
+        );
+      }
+      const hosts = options.hosts ?? 1;
+      hostPlan(hosts - 1);
+      const store = options.store ?? 'oxenstored';
+      if (!stores.includes(store))
+        throw new ShoalError('USAGE', `"${store}" is no store daemon`, { hint: `Use one of: ${stores.join(', ')}.` });
       await clear(name);
-      throw error;
-    }
-  });
+      try {
+        return await bringUp({ name, hosts, memoryMib, store, withAgent: options.agent !== false }, progress);
+      } catch (error) {
+        await clear(name);
+        throw error;
+      }
+    },
+  );
 }
 
 interface Wanted {
@@ -137,13 +169,28 @@ async function bringUp({ name, hosts, memoryMib, store, ...wanted }: Wanted, pro
 
   makeFolder(name);
   await makeNetwork(name, hosts);
-  const seats = Array.from({ length: hosts }, (_, index): MachineSeat => ({ folder: hostFolder(name, index), lab: name, index, tools }));
+  const seats = Array.from({ length: hosts }, (_, index): MachineSeat => ({
+    folder: hostFolder(name, index),
+    lab: name,
+    index,
+    tools,
+  }));
   const base = await baseState(shape, seats[0]!, who, boot.key, progress);
   const states: SavedState[] = [];
   for (const seat of seats) states.push(withAgent ? await agentState(base, shape, seat, who, progress) : base);
 
   progress(hosts === 1 ? 'starting host0 from its snapshot' : `starting ${hosts} hosts from their snapshots`);
-  const record: LabRecord = { name, accelerator, memoryMib, store, versions: image.versions, keyFile: who.keyFile, knownHostsFile: who.knownHostsFile, hosts: [], links: [] };
+  const record: LabRecord = {
+    name,
+    accelerator,
+    memoryMib,
+    store,
+    versions: image.versions,
+    keyFile: who.keyFile,
+    knownHostsFile: who.knownHostsFile,
+    hosts: [],
+    links: [],
+  };
   record.hosts = await Promise.all(seats.map((seat, index) => startHost(shape, seat, states[index]!, who, withAgent)));
   writeRecord(record);
   return attach(record);
@@ -154,7 +201,10 @@ export async function labAttach(name: string = defaultName): Promise<Lab> {
   const record = readRecord(checkLabName(name));
   if (record === undefined) throw new ShoalError('LAB_NOT_UP', `lab ${name} is not up`);
   const dead = record.hosts.find((host) => !isAlive(host.process));
-  if (dead !== undefined) throw new ShoalError('LAB_NOT_UP', `host${dead.index} of lab ${name} has ended`, { hint: 'Run `shoal lab up`: it clears what is left and starts again.' });
+  if (dead !== undefined)
+    throw new ShoalError('LAB_NOT_UP', `host${dead.index} of lab ${name} has ended`, {
+      hint: 'Run `shoal lab up`: it clears what is left and starts again.',
+    });
   return attach(record);
 }
 
@@ -167,7 +217,13 @@ async function attach(record: LabRecord): Promise<Lab> {
     hosts,
     pinger: async (index) => openPinger(name, hosts[index]?.index ?? hostPlan(index).index, await buildTools()),
     inside: (argv, options) => run([...enter(routerNamespace(name)), ...argv], options),
-    link: (from, to, shape) => locked(`lab-${name}`, 60_000, () => undefined, async () => setLink(name, from, to, shape, await buildTools())),
+    link: (from, to, shape) =>
+      locked(
+        `lab-${name}`,
+        60_000,
+        () => undefined,
+        async () => setLink(name, from, to, shape, await buildTools()),
+      ),
     down: () => labDown(name),
   };
 }
@@ -209,7 +265,12 @@ async function labHost(record: LabRecord, host: HostRecord): Promise<LabHost> {
 /** Takes a lab away, whatever is left of it. Fine when there is none. */
 export async function labDown(name: string = defaultName): Promise<void> {
   checkLabName(name);
-  await locked(`lab-${name}`, 900_000, () => undefined, () => clear(name));
+  await locked(
+    `lab-${name}`,
+    900_000,
+    () => undefined,
+    () => clear(name),
+  );
 }
 
 async function clear(name: string): Promise<void> {
@@ -228,8 +289,15 @@ export async function labStatus(name: string = defaultName): Promise<LabStatus> 
   const hosts = (record?.hosts ?? []).map((host) => {
     const plan = hostPlan(host.index);
     return {
-      name: plan.name, pid: host.process.pid, alive: isAlive(host.process), address: plan.address, cidr: plan.cidr,
-      url: `https://127.0.0.1:${host.agentPort}`, sshPort: host.sshPort, agent: host.agent, consoleFile: join(hostFolder(name, host.index), 'serial.log'),
+      name: plan.name,
+      pid: host.process.pid,
+      alive: isAlive(host.process),
+      address: plan.address,
+      cidr: plan.cidr,
+      url: `https://127.0.0.1:${host.agentPort}`,
+      sshPort: host.sshPort,
+      agent: host.agent,
+      consoleFile: join(hostFolder(name, host.index), 'serial.log'),
     };
   });
   return {

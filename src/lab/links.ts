@@ -1,6 +1,6 @@
 /**
- * Shapes between hosts' subnets. Where one is set, policy routing in the router's namespace sends that direction through a TUN device
- * whose relay (native/relay.c) delays, drops and slows; elsewhere the kernel forwards directly.
+ * Shapes between hosts' subnets. Where one is set, policy routing in the router's namespace sends that direction through a TUN
+ * device whose relay (native/relay.c) delays, drops and slows; elsewhere the kernel forwards directly.
  */
 import { spawn } from 'node:child_process';
 import { join } from 'node:path';
@@ -14,7 +14,8 @@ import { readFileSync } from 'node:fs';
 
 function checkShape(shape: LinkShape): { delayUs: number; lossPpm: number; rateKbps: number } {
   const within = (value: number, name: string, most: number) => {
-    if (!Number.isFinite(value) || value < 0 || value > most) throw new ShoalError('USAGE', `${name} of a link must be between 0 and ${most}, not ${value}`);
+    if (!Number.isFinite(value) || value < 0 || value > most)
+      throw new ShoalError('USAGE', `${name} of a link must be between 0 and ${most}, not ${value}`);
     return value;
   };
   return {
@@ -34,7 +35,10 @@ export async function setLink(lab: string, from: number, to: number, shape: Link
   if (from === to) throw new ShoalError('USAGE', 'a link joins two different hosts');
   const checked = checkShape(shape);
   const plain = checked.delayUs === 0 && checked.lossPpm === 0 && checked.rateKbps === 0;
-  for (const [a, b] of [[from, to], [to, from]] as const) {
+  for (const [a, b] of [
+    [from, to],
+    [to, from],
+  ] as const) {
     await removeDirection(lab, a, b);
     if (!plain) await addDirection(lab, a, b, checked, tools);
   }
@@ -51,7 +55,12 @@ async function removeDirection(lab: string, from: number, to: number): Promise<v
   // without the rule the kernel forwards directly again; packets still held by the relay are lost with it
   await run([...enter(routerNamespace(lab)), 'ip', 'rule', 'del', 'pref', String(table(from, to))], { timeoutMs: 10_000 });
   for (const each of await processesOf(lab)) {
-    if (commandLine(each.pid).split('\0').includes(label(lab, from, to))) await endProcess(each, 0);
+    if (
+      commandLine(each.pid)
+        .split('\0')
+        .includes(label(lab, from, to))
+    )
+      await endProcess(each, 0);
   }
 }
 
@@ -63,7 +72,13 @@ function commandLine(pid: number): string {
   }
 }
 
-async function addDirection(lab: string, from: number, to: number, shape: { delayUs: number; lossPpm: number; rateKbps: number }, tools: string): Promise<void> {
+async function addDirection(
+  lab: string,
+  from: number,
+  to: number,
+  shape: { delayUs: number; lossPpm: number; rateKbps: number },
+  tools: string,
+): Promise<void> {
   const device = `line${from}-${to}`;
   const router = routerNamespace(lab);
   const child = spawn(

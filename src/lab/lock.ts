@@ -1,6 +1,6 @@
 /**
- * Mutual exclusion between processes of this machine: an abstract Unix socket has one listener, and the kernel takes it away with the
- * process, however that ends. So there is never a stale lock.
+ * Mutual exclusion between processes of this machine: an abstract Unix socket has one listener, and the kernel takes it away
+ * with the process, however that ends. So there is never a stale lock.
  */
 import { createServer } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -9,7 +9,7 @@ import { ShoalError } from '../model/errors.ts';
 /** Runs `work` while holding the lock `name`; waits for it at most `timeoutMs`, telling `onWait` once when it has to. */
 export async function locked<T>(name: string, timeoutMs: number, onWait: () => void, work: () => Promise<T>): Promise<T> {
   const start = Date.now();
-  for (let told = false; ; ) {
+  for (let told = false; ;) {
     const server = createServer((socket) => socket.destroy());
     const held = await new Promise<boolean>((resolve) => {
       server.once('error', () => resolve(false));
@@ -24,7 +24,8 @@ export async function locked<T>(name: string, timeoutMs: number, onWait: () => v
     }
     if (!told) onWait();
     told = true;
-    if (Date.now() - start > timeoutMs) throw new ShoalError('TIMEOUT', `another process has been at work on ${name} for too long`);
+    if (Date.now() - start > timeoutMs)
+      throw new ShoalError('TIMEOUT', `another process has been at work on ${name} for too long`);
     await sleep(100);
   }
 }

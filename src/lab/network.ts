@@ -1,6 +1,6 @@
 /**
- * The lab's network: one namespace with a bridge for each host, and one for the router that joins them. Nothing outside of these two
- * namespaces is touched, and taking them away takes everything with it.
+ * The lab's network: one namespace with a bridge for each host, and one for the router that joins them. Nothing outside of
+ * these two namespaces is touched, and taking them away takes everything with it.
  *
  *   namespace shoal-NAME:    host0 [bridge] -- tap0 (the NIC of host 0), r0 (veth) ... one set for each host
  *   namespace shoal-NAME-r:  leg0 (veth, 10.64.0.1/16) ... one for each host; forwards between them
@@ -14,11 +14,15 @@ export const namespacePath = (namespace: string): string => `/run/netns/${namesp
 /** The words in front of a command that has to run inside of a namespace. Only the network changes: no mount is made for it. */
 export const enter = (namespace: string): string[] => ['nsenter', `--net=${namespacePath(namespace)}`, '--'];
 
-const batch = (namespace: string, lines: string[]) => must([...enter(namespace), 'ip', '-batch', '-'], { input: `${lines.join('\n')}\n`, timeoutMs: 30_000 });
+const batch = (namespace: string, lines: string[]) =>
+  must([...enter(namespace), 'ip', '-batch', '-'], { input: `${lines.join('\n')}\n`, timeoutMs: 30_000 });
 
 /** Settings of a fresh namespace; /proc/sys/net shows the one the reader is in. */
 const settle = (namespace: string, settings: string[]) =>
-  must([...enter(namespace), 'sh', '-c', settings.map((setting) => `echo ${setting.replace('=', ' > /proc/sys/net/')}`).join('; ')], { timeoutMs: 30_000 });
+  must(
+    [...enter(namespace), 'sh', '-c', settings.map((setting) => `echo ${setting.replace('=', ' > /proc/sys/net/')}`).join('; ')],
+    { timeoutMs: 30_000 },
+  );
 
 /** Makes both namespaces with `hosts` bridges. They must not exist. */
 export async function makeNetwork(lab: string, hosts: number): Promise<void> {
@@ -28,7 +32,13 @@ export async function makeNetwork(lab: string, hosts: number): Promise<void> {
   await must(['ip', 'netns', 'add', router], { timeoutMs: 30_000 });
   const quiet = ['1=ipv6/conf/all/disable_ipv6', '1=ipv6/conf/default/disable_ipv6'];
   await settle(bridges, quiet);
-  await settle(router, [...quiet, '0=ipv4/conf/all/rp_filter', '0=ipv4/conf/default/rp_filter', '0=ipv4/conf/all/send_redirects', '1=ipv4/ip_forward']);
+  await settle(router, [
+    ...quiet,
+    '0=ipv4/conf/all/rp_filter',
+    '0=ipv4/conf/default/rp_filter',
+    '0=ipv4/conf/all/send_redirects',
+    '1=ipv4/ip_forward',
+  ]);
   const inside: string[] = ['link set lo up'];
   const legs: string[] = ['link set lo up'];
   for (let k = 0; k < hosts; k += 1) {
@@ -60,7 +70,12 @@ export async function processesInside(lab: string): Promise<number[]> {
   for (const namespace of [routerNamespace(lab), bridgesNamespace(lab)]) {
     if (!existsSync(namespacePath(namespace))) continue;
     const listed = await run(['ip', 'netns', 'pids', namespace], { timeoutMs: 30_000 });
-    found.push(...listed.stdout.split('\n').filter((line) => line !== '').map(Number));
+    found.push(
+      ...listed.stdout
+        .split('\n')
+        .filter((line) => line !== '')
+        .map(Number),
+    );
   }
   return found;
 }

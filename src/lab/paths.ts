@@ -32,12 +32,16 @@ const labNameForm = /^[a-z][a-z0-9]{0,11}$/;
 /** A lab's name becomes part of namespace and folder names. */
 export function checkLabName(name: string): string {
   if (!labNameForm.test(name)) {
-    throw new ShoalError('USAGE', `"${name}" is no name for a lab`, { hint: 'Use 1 to 12 lower-case letters and digits, a letter first.' });
+    throw new ShoalError('USAGE', `"${name}" is no name for a lab`, {
+      hint: 'Use 1 to 12 lower-case letters and digits, a letter first.',
+    });
   }
   return name;
 }
 
-/** Run-time state of all labs of this machine: one folder each, gone after a restart of the machine like the processes it names. */
+/**
+ * Run-time state of all labs of this machine: one folder each, gone after a restart of the machine like the processes it names.
+ */
 export const runFolder = '/run/shoal';
 
 /** Run-time state of a lab; not made here. */

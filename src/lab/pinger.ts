@@ -11,8 +11,8 @@ import { routerNamespace } from './plan.ts';
 
 export interface Pinger {
   /**
-   * Resolves with the CLOCK_MONOTONIC nanoseconds of the first echo reply of an address in the host's subnet. May be called before the
-   * guest exists. Rejects with TIMEOUT after `timeoutMs`.
+   * Resolves with the CLOCK_MONOTONIC nanoseconds of the first echo reply of an address in the host's subnet. May be called
+   * before the guest exists. Rejects with TIMEOUT after `timeoutMs`.
    */
   firstReply(address: string, timeoutMs: number): Promise<bigint>;
   close(): Promise<void>;
@@ -26,7 +26,9 @@ interface Waiter {
 
 /** Starts a pinger on the router's leg towards a host. At most `rate` packets a second. */
 export async function openPinger(lab: string, hostIndex: number, tools: string, rate = 20_000): Promise<Pinger> {
-  const child = spawn(join(tools, 'pinger'), [namespacePath(routerNamespace(lab)), `leg${hostIndex}`, String(rate)], { stdio: ['pipe', 'pipe', 'pipe'] });
+  const child = spawn(join(tools, 'pinger'), [namespacePath(routerNamespace(lab)), `leg${hostIndex}`, String(rate)], {
+    stdio: ['pipe', 'pipe', 'pipe'],
+  });
   const waiters = new Map<string, Waiter[]>();
   let said = '';
   let ended = false;

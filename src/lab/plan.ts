@@ -47,7 +47,8 @@ export function hostPlan(index: number): HostPlan {
 /** "host3" or "3" as an index. */
 export function parseHostName(text: string): number {
   const match = /^(?:host)?(\d{1,2})$/.exec(text);
-  if (match === null) throw new ShoalError('USAGE', `"${text}" is not the name of a host`, { hint: 'Hosts are called host0, host1, …' });
+  if (match === null)
+    throw new ShoalError('USAGE', `"${text}" is not the name of a host`, { hint: 'Hosts are called host0, host1, …' });
   return hostPlan(Number(match[1])).index;
 }
 
@@ -69,7 +70,9 @@ export function dom0MemoryMib(hostMemoryMib: number): number {
 
 export function checkMemory(memoryMib: number): number {
   if (!Number.isInteger(memoryMib) || memoryMib < leastMemoryMib || memoryMib > 1024 * 1024) {
-    throw new ShoalError('USAGE', `a host cannot have ${memoryMib} MiB of memory`, { hint: `Give whole MiB, at least ${leastMemoryMib}.` });
+    throw new ShoalError('USAGE', `a host cannot have ${memoryMib} MiB of memory`, {
+      hint: `Give whole MiB, at least ${leastMemoryMib}.`,
+    });
   }
   return memoryMib;
 }

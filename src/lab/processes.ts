@@ -60,11 +60,17 @@ export function lastLines(text: string, count: number): string {
 }
 
 /** Runs a program that has to succeed; its standard output. */
-export async function must(argv: readonly string[], options: RunOptions & { code?: 'LAB_FAILED' | 'SETUP_FAILED' } = {}): Promise<string> {
+export async function must(
+  argv: readonly string[],
+  options: RunOptions & { code?: 'LAB_FAILED' | 'SETUP_FAILED' } = {},
+): Promise<string> {
   const result = await run(argv, options);
   if (result.code !== 0) {
     const said = lastLines(result.stderr || result.stdout, 8);
-    throw new ShoalError(options.code ?? 'LAB_FAILED', `${argv.slice(0, 6).join(' ')}: exit code ${result.code}${said ? `: ${said}` : ''}`);
+    throw new ShoalError(
+      options.code ?? 'LAB_FAILED',
+      `${argv.slice(0, 6).join(' ')}: exit code ${result.code}${said ? `: ${said}` : ''}`,
+    );
   }
   return result.stdout;
 }

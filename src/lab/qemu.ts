@@ -57,13 +57,14 @@ export function xenOptions(memoryMib: number): string {
   const dom0 = dom0MemoryMib(memoryMib);
   return [
     'com1=115200,8n1 console=com1 noreboot loglvl=warning guest_loglvl=warning',
-    // One vCPU: with two, each new network device makes dom0 wait for the other vCPU many times over (RCU, code patching), and each such wait
-    // costs a turn of the emulator's threads: ten times the time of a vif when the machine is busy. Guests run on the other processor.
+    // One vCPU: with two, each new network device makes dom0 wait for the other vCPU many times over (RCU, code patching), and
+    // each such wait costs a turn of the emulator's threads: ten times the time of a vif when the machine is busy. Guests run
+    // on the other processor.
     `dom0_mem=${dom0}M,max:${dom0}M dom0_max_vcpus=1`,
     // memory of a fresh emulator is zero already, and touching all of it would make it resident
     'bootscrub=0',
-    // Xen would else leave registers of the FPU where they are until CR0.TS traps; the emulator's XSAVE and XRSTOR do not trap, and processes
-    // of dom0 got each other's registers when a guest started
+    // Xen would else leave registers of the FPU where they are until CR0.TS traps; the emulator's XSAVE and XRSTOR do not trap,
+    // and processes of dom0 got each other's registers when a guest started
     'spec-ctrl=eager-fpu',
     'gnttab_max_frames=128 gnttab_max_maptrack_frames=4096',
   ].join(' ');
@@ -73,23 +74,37 @@ export function xenOptions(memoryMib: number): string {
 export const stores = ['oxenstored', 'xenstored', 'shoal'] as const;
 export type Store = (typeof stores)[number];
 
-const linuxOptions = (store: Store) => `console=hvc0 quiet net.ifnames=0 rdinit=/init xen_netback.max_queues=1 shoal.store=${store}`;
+const linuxOptions = (store: Store) =>
+  `console=hvc0 quiet net.ifnames=0 rdinit=/init xen_netback.max_queues=1 shoal.store=${store}`;
 
 /** The emulator's arguments that a saved state depends on. Pure. */
 export function machineArguments(shape: MachineShape): string[] {
-  const processor = shape.accelerator === 'kvm' ? ['-accel', 'kvm', '-cpu', 'host'] : ['-accel', 'tcg,thread=multi', '-cpu', 'max,-smap,-smep'];
+  const processor =
+    shape.accelerator === 'kvm' ? ['-accel', 'kvm', '-cpu', 'host'] : ['-accel', 'tcg,thread=multi', '-cpu', 'max,-smap,-smep'];
   return [
     ...processor,
-    '-machine', 'q35,memory-backend=ram',
-    '-smp', '2',
-    '-m', String(shape.memoryMib),
-    '-display', 'none', '-nodefaults', '-no-user-config',
-    '-device', 'virtio-net-pci,netdev=mgmt,mac=52:54:00:00:00:01,romfile=',
-    '-device', 'virtio-net-pci,netdev=lab,mac=52:54:00:00:00:02,romfile=',
-    '-device', 'virtio-rng-pci',
-    '-kernel', shape.xen,
-    '-append', xenOptions(shape.memoryMib),
-    '-initrd', `${shape.kernel} ${linuxOptions(shape.store)},${shape.initramfs}`,
+    '-machine',
+    'q35,memory-backend=ram',
+    '-smp',
+    '2',
+    '-m',
+    String(shape.memoryMib),
+    '-display',
+    'none',
+    '-nodefaults',
+    '-no-user-config',
+    '-device',
+    'virtio-net-pci,netdev=mgmt,mac=52:54:00:00:00:01,romfile=',
+    '-device',
+    'virtio-net-pci,netdev=lab,mac=52:54:00:00:00:02,romfile=',
+    '-device',
+    'virtio-rng-pci',
+    '-kernel',
+    shape.xen,
+    '-append',
+    xenOptions(shape.memoryMib),
+    '-initrd',
+    `${shape.kernel} ${linuxOptions(shape.store)},${shape.initramfs}`,
   ];
 }
 
@@ -98,7 +113,8 @@ export const emulator = 'qemu-system-x86_64';
 /** First line of `qemu-system-x86_64 --version`. */
 export async function emulatorVersion(): Promise<string> {
   const result = await run([emulator, '--version'], { timeoutMs: 20_000 });
-  if (result.code !== 0) throw new ShoalError('SETUP_FAILED', 'qemu-system-x86_64 is not installed', { hint: 'Run ./shoal, which installs it.' });
+  if (result.code !== 0)
+    throw new ShoalError('SETUP_FAILED', 'qemu-system-x86_64 is not installed', { hint: 'Run ./shoal, which installs it.' });
   return result.stdout.split('\n')[0]!;
 }
 
@@ -106,10 +122,13 @@ export async function emulatorVersion(): Promise<string> {
 async function freePorts(count: number): Promise<number[]> {
   const servers = Array.from({ length: count }, () => createServer());
   const ports = await Promise.all(
-    servers.map((server) => new Promise<number>((resolve, reject) => {
-      server.on('error', reject);
-      server.listen(0, '127.0.0.1', () => resolve((server.address() as { port: number }).port));
-    })),
+    servers.map(
+      (server) =>
+        new Promise<number>((resolve, reject) => {
+          server.on('error', reject);
+          server.listen(0, '127.0.0.1', () => resolve((server.address() as { port: number }).port));
+        }),
+    ),
   );
   await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
   return ports;
@@ -117,7 +136,8 @@ async function freePorts(count: number): Promise<number[]> {
 
 /** Last lines of the emulator's and the guest's output, for an error. */
 export function serialTail(folder: string, count = 12): string {
-  const read = (name: string) => (existsSync(join(folder, name)) ? lastLines(readFileSync(join(folder, name), 'utf8').replaceAll('\r', ''), count) : '');
+  const read = (name: string) =>
+    existsSync(join(folder, name)) ? lastLines(readFileSync(join(folder, name), 'utf8').replaceAll('\r', ''), count) : '';
   return [read('qemu.log'), read('serial.log')].filter((text) => text !== '').join('\n');
 }
 
@@ -142,20 +162,35 @@ async function startOnce(shape: MachineShape, seat: MachineSeat, memory: Machine
   const [sshPort, agentPort] = (await freePorts(2)) as [number, number];
   const forward = (from: number, to: number) => `hostfwd=tcp:127.0.0.1:${from}-:${to}`;
   const argv = [
-    join(seat.tools, 'tap-launch'), `/run/netns/${bridgesNamespace(seat.lab)}`, `tap${seat.index}`, '3', '--',
-    emulator, '-name', `shoal-${seat.lab}-host${seat.index}`,
+    join(seat.tools, 'tap-launch'),
+    `/run/netns/${bridgesNamespace(seat.lab)}`,
+    `tap${seat.index}`,
+    '3',
+    '--',
+    emulator,
+    '-name',
+    `shoal-${seat.lab}-host${seat.index}`,
     ...machineArguments(shape),
-    '-object', `memory-backend-file,id=ram,size=${shape.memoryMib}M,mem-path=${memory.file},share=${memory.shared ? 'on' : 'off'}`,
-    '-netdev', `user,id=mgmt,restrict=on,ipv6=off,${forward(sshPort, 22)},${forward(agentPort, 443)}`,
-    '-netdev', 'tap,id=lab,fd=3',
-    '-chardev', `file,id=serial,path=${join(seat.folder, 'serial.log')},append=on`, '-serial', 'chardev:serial',
-    '-qmp', `unix:${control},server=on,wait=off`,
+    '-object',
+    `memory-backend-file,id=ram,size=${shape.memoryMib}M,mem-path=${memory.file},share=${memory.shared ? 'on' : 'off'}`,
+    '-netdev',
+    `user,id=mgmt,restrict=on,ipv6=off,${forward(sshPort, 22)},${forward(agentPort, 443)}`,
+    '-netdev',
+    'tap,id=lab,fd=3',
+    '-chardev',
+    `file,id=serial,path=${join(seat.folder, 'serial.log')},append=on`,
+    '-serial',
+    'chardev:serial',
+    '-qmp',
+    `unix:${control},server=on,wait=off`,
     ...(memory.restoreFrom === undefined ? [] : ['-incoming', 'defer']),
   ];
   const log = openSync(join(seat.folder, 'qemu.log'), 'a');
   const child = spawn(argv[0]!, argv.slice(1), { stdio: ['ignore', log, log], detached: true });
   closeSync(log);
-  const failed = new Promise<never>((_, reject) => child.on('error', (error) => reject(new ShoalError('LAB_FAILED', error.message))));
+  const failed = new Promise<never>((_, reject) =>
+    child.on('error', (error) => reject(new ShoalError('LAB_FAILED', error.message))),
+  );
   failed.catch(() => undefined);
   child.unref();
   const name = child.pid === undefined ? undefined : nameProcess(child.pid);

@@ -1,6 +1,6 @@
 /**
- * QEMU's machine protocol (QMP): one JSON object a line over a Unix socket. A greeting, capabilities negotiated, then commands whose
- * answers come in order; events in between are left alone.
+ * QEMU's machine protocol (QMP): one JSON object a line over a Unix socket. A greeting, capabilities negotiated, then commands
+ * whose answers come in order; events in between are left alone.
  */
 import { createConnection, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -16,7 +16,8 @@ export class Qmp {
     socket.setEncoding('utf8');
     socket.on('data', (text: string) => this.#receive(text));
     const lost = () => {
-      for (const { reject } of this.#waiting.splice(0)) reject(new ShoalError('LAB_FAILED', 'the emulator closed its control socket'));
+      for (const { reject } of this.#waiting.splice(0))
+        reject(new ShoalError('LAB_FAILED', 'the emulator closed its control socket'));
     };
     socket.on('close', lost);
     socket.on('error', lost);
@@ -48,7 +49,8 @@ export class Qmp {
       if (line.trim() === '') continue;
       const message = JSON.parse(line) as { return?: unknown; error?: { desc: string } };
       if ('return' in message) this.#waiting.shift()?.resolve(message.return);
-      else if (message.error !== undefined) this.#waiting.shift()?.reject(new ShoalError('LAB_FAILED', `emulator: ${message.error.desc}`));
+      else if (message.error !== undefined)
+        this.#waiting.shift()?.reject(new ShoalError('LAB_FAILED', `emulator: ${message.error.desc}`));
     }
   }
 

@@ -1,7 +1,7 @@
 /**
- * What is written down about a running lab, in its folder below /run: enough for another process to attach to it. The folder is made
- * before anything else and removed last, and every process of the lab has a path inside of it among its arguments; so whatever was
- * interrupted, the folder's name alone finds what is left.
+ * What is written down about a running lab, in its folder below /run: enough for another process to attach to it. The folder is
+ * made before anything else and removed last, and every process of the lab has a path inside of it among its arguments; so
+ * whatever was interrupted, the folder's name alone finds what is left.
  */
 import { existsSync, mkdirSync, readFileSync, readdirSync, readlinkSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
@@ -68,7 +68,10 @@ export const labExists = (name: string): boolean => existsSync(labFolder(name));
 
 const programs = new Set(['qemu-system-x86_64', 'tap-launch', 'ssh', 'relay', 'pinger']);
 
-/** Every process that belongs to a lab, by looking: our programs with a path of the lab's folder among their arguments, and those inside of its namespaces. */
+/**
+ * Every process that belongs to a lab, by looking: our programs with a path of the lab's folder among their arguments, and
+ * those inside of its namespaces.
+ */
 export async function processesOf(name: string): Promise<ProcessName[]> {
   const folder = `${labFolder(name)}/`;
   const found = new Map<number, ProcessName>();

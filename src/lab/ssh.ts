@@ -22,10 +22,27 @@ const controlPath = (target: SshTarget) => join(target.folder, 'ssh');
 
 function options(target: SshTarget): string[] {
   return [
-    '-F', 'none', '-i', target.keyFile, '-p', String(target.port), '-S', controlPath(target),
-    ...['IdentitiesOnly=yes', `UserKnownHostsFile=${target.knownHostsFile}`, 'HostKeyAlias=dom0', 'StrictHostKeyChecking=yes', 'BatchMode=yes',
-      'LogLevel=ERROR', 'ConnectTimeout=10', 'ServerAliveInterval=30', 'ServerAliveCountMax=20', 'KexAlgorithms=curve25519-sha256',
-      'Ciphers=aes128-gcm@openssh.com'].flatMap((option) => ['-o', option]),
+    '-F',
+    'none',
+    '-i',
+    target.keyFile,
+    '-p',
+    String(target.port),
+    '-S',
+    controlPath(target),
+    ...[
+      'IdentitiesOnly=yes',
+      `UserKnownHostsFile=${target.knownHostsFile}`,
+      'HostKeyAlias=dom0',
+      'StrictHostKeyChecking=yes',
+      'BatchMode=yes',
+      'LogLevel=ERROR',
+      'ConnectTimeout=10',
+      'ServerAliveInterval=30',
+      'ServerAliveCountMax=20',
+      'KexAlgorithms=curve25519-sha256',
+      'Ciphers=aes128-gcm@openssh.com',
+    ].flatMap((option) => ['-o', option]),
   ];
 }
 
@@ -40,7 +57,10 @@ export async function connect(target: SshTarget, timeoutMs: number): Promise<voi
   for (const start = Date.now(); Date.now() - start < timeoutMs; await sleep(50)) {
     const errors = join(target.folder, 'ssh.log');
     // -f: in the background once it is authenticated; -E keeps it from holding on to our own standard error
-    const master = spawn('ssh', [...options(target), '-E', errors, '-M', '-N', '-f', 'root@127.0.0.1'], { stdio: 'ignore', detached: true });
+    const master = spawn('ssh', [...options(target), '-E', errors, '-M', '-N', '-f', 'root@127.0.0.1'], {
+      stdio: 'ignore',
+      detached: true,
+    });
     const code = await new Promise<number>((resolve) => {
       const timer = setTimeout(() => master.kill('SIGKILL'), Math.max(1_000, timeoutMs - (Date.now() - start)));
       master.on('error', () => resolve(127));
@@ -54,7 +74,8 @@ export async function connect(target: SshTarget, timeoutMs: number): Promise<voi
 
 /** Closes the master connection, if there is one. */
 export async function disconnect(target: SshTarget): Promise<void> {
-  if (existsSync(controlPath(target))) await run(['ssh', ...options(target), '-O', 'exit', 'root@127.0.0.1'], { timeoutMs: 10_000 });
+  if (existsSync(controlPath(target)))
+    await run(['ssh', ...options(target), '-O', 'exit', 'root@127.0.0.1'], { timeoutMs: 10_000 });
   rmSync(controlPath(target), { force: true });
 }
 
@@ -68,7 +89,10 @@ export async function exec(target: SshTarget, command: string, how: RunOptions =
 export async function mustExec(target: SshTarget, command: string, how: RunOptions = {}): Promise<string> {
   const result = await exec(target, command, how);
   if (result.code !== 0) {
-    throw new ShoalError('LAB_FAILED', `in dom0: ${command.slice(0, 80)}: exit code ${result.code}: ${lastLines(result.stderr || result.stdout, 6)}`);
+    throw new ShoalError(
+      'LAB_FAILED',
+      `in dom0: ${command.slice(0, 80)}: exit code ${result.code}: ${lastLines(result.stderr || result.stdout, 6)}`,
+    );
   }
   return result.stdout;
 }
@@ -76,13 +100,23 @@ export async function mustExec(target: SshTarget, command: string, how: RunOptio
 /** Copies a file into dom0; it appears under its name only when it is whole. */
 export async function put(target: SshTarget, localPath: string, remotePath: string): Promise<void> {
   const quoted = `'${remotePath.replaceAll("'", "'\\''")}'`;
-  await mustExec(target, `cat > ${quoted}.part && mv ${quoted}.part ${quoted}`, { input: readFileSync(localPath), timeoutMs: 600_000 });
+  await mustExec(target, `cat > ${quoted}.part && mv ${quoted}.part ${quoted}`, {
+    input: readFileSync(localPath),
+    timeoutMs: 600_000,
+  });
 }
 
 /** An interactive shell, or a command with the caller's own standard input and output; its exit code. */
 export function attach(target: SshTarget, command: string | undefined): Promise<number> {
   const tty = command === undefined ? ['-tt'] : process.stdin.isTTY ? ['-t'] : ['-T'];
-  const argv = [...options(target), '-o', 'ControlMaster=no', ...tty, 'root@127.0.0.1', ...(command === undefined ? [] : [command])];
+  const argv = [
+    ...options(target),
+    '-o',
+    'ControlMaster=no',
+    ...tty,
+    'root@127.0.0.1',
+    ...(command === undefined ? [] : [command]),
+  ];
   const child = spawn('ssh', argv, { stdio: 'inherit' });
   return new Promise((resolve) => {
     child.on('error', () => resolve(127));

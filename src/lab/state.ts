@@ -1,9 +1,22 @@
 /**
- * Saved machines. A state is a folder named by the hash of everything that went into it: the memory of a stopped machine as a sparse
- * file, and its devices. A state never changes once it has its name; labs map its memory privately and share it in the page cache.
+ * Saved machines. A state is a folder named by the hash of everything that went into it: the memory of a stopped machine as a
+ * sparse file, and its devices. A state never changes once it has its name; labs map its memory privately and share it in the
+ * page cache.
  */
 import { createHash } from 'node:crypto';
-import { closeSync, existsSync, ftruncateSync, mkdirSync, openSync, readdirSync, renameSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  ftruncateSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  statSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { cacheFolder } from './paths.ts';
 import { locked } from './lock.ts';
@@ -42,8 +55,14 @@ export function findState(key: string): SavedState | undefined {
 /** What a state that is being made is called: its own name, and whose work it is. */
 const buildingForm = /^building-(\w+)-(\d+)-(\d+)$/;
 
-/** Folders to remove so that at most `kept` remain, the ones used last; and whatever a process that is no more was making. Pure. */
-export function staleStates(found: readonly { name: string; usedMs: number }[], kept: number, alive: (process: ProcessName) => boolean): string[] {
+/**
+ * Folders to remove so that at most `kept` remain, the ones used last; and whatever a process that is no more was making. Pure.
+ */
+export function staleStates(
+  found: readonly { name: string; usedMs: number }[],
+  kept: number,
+  alive: (process: ProcessName) => boolean,
+): string[] {
   const whole = found.filter(({ name }) => !name.startsWith('building-')).sort((a, b) => b.usedMs - a.usedMs);
   const abandoned = found.filter(({ name }) => {
     const match = buildingForm.exec(name);
@@ -54,7 +73,10 @@ export function staleStates(found: readonly { name: string; usedMs: number }[], 
 
 function prune(): void {
   const states = cacheFolder('states');
-  const found = readdirSync(states).map((name) => ({ name, usedMs: statSync(join(states, name), { throwIfNoEntry: false })?.mtimeMs ?? 0 }));
+  const found = readdirSync(states).map((name) => ({
+    name,
+    usedMs: statSync(join(states, name), { throwIfNoEntry: false })?.mtimeMs ?? 0,
+  }));
   for (const name of staleStates(found, statesKept, isAlive)) rmSync(join(states, name), { recursive: true, force: true });
 }
 
@@ -64,11 +86,15 @@ export async function stateNamed(key: string, onWait: () => void, make: () => Pr
 }
 
 /**
- * Makes a state: starts a machine (from power-on, or from another state), lets `work` bring it to where it should be, stops it there.
- * To be called by stateNamed.
+ * Makes a state: starts a machine (from power-on, or from another state), lets `work` bring it to where it should be, stops it
+ * there. To be called by stateNamed.
  */
 export async function makeState(
-  key: string, from: SavedState | undefined, shape: MachineShape, seat: MachineSeat, work: (machine: Machine) => Promise<void>,
+  key: string,
+  from: SavedState | undefined,
+  shape: MachineShape,
+  seat: MachineSeat,
+  work: (machine: Machine) => Promise<void>,
 ): Promise<SavedState> {
   prune();
   const own = nameProcess(process.pid)!;
@@ -87,7 +113,11 @@ export async function makeState(
 }
 
 async function fill(
-  made: SavedState, from: SavedState | undefined, shape: MachineShape, seat: MachineSeat, work: (machine: Machine) => Promise<void>,
+  made: SavedState,
+  from: SavedState | undefined,
+  shape: MachineShape,
+  seat: MachineSeat,
+  work: (machine: Machine) => Promise<void>,
 ): Promise<void> {
   if (from === undefined) {
     const file = openSync(made.memoryFile, 'w', 0o600);
@@ -100,7 +130,7 @@ async function fill(
   try {
     await work(machine);
     await saveMachine(machine, made.deviceFile);
-    for (const start = Date.now(); isAlive(machine.process) && Date.now() - start < 10_000; ) await sleep(5);
+    for (const start = Date.now(); isAlive(machine.process) && Date.now() - start < 10_000;) await sleep(5);
   } finally {
     machine.qmp.close();
     await endProcess(machine.process, 0);
@@ -115,9 +145,14 @@ export async function untilConsoleSays(machine: Machine, seat: MachineSeat, text
   for (const start = Date.now(); ; await sleep(20)) {
     const tail = serialTail(seat.folder, 60);
     if (tail.includes(text)) return;
-    const why = !isAlive(machine.process) ? 'the emulator ended'
-      : /\(XEN\).*(Panic|Reboot disabled)|Kernel panic/.test(tail) ? 'the machine crashed while it booted'
-      : Date.now() - start > timeoutMs ? `dom0 was not ready after ${Math.round(timeoutMs / 1000)} s` : undefined;
-    if (why !== undefined) throw new ShoalError('LAB_FAILED', `${why}; the last lines of its console:\n${serialTail(seat.folder, 20)}`);
+    const why = !isAlive(machine.process)
+      ? 'the emulator ended'
+      : /\(XEN\).*(Panic|Reboot disabled)|Kernel panic/.test(tail)
+        ? 'the machine crashed while it booted'
+        : Date.now() - start > timeoutMs
+          ? `dom0 was not ready after ${Math.round(timeoutMs / 1000)} s`
+          : undefined;
+    if (why !== undefined)
+      throw new ShoalError('LAB_FAILED', `${why}; the last lines of its console:\n${serialTail(seat.folder, 20)}`);
   }
 }

@@ -1,4 +1,6 @@
-/** The lab itself, on real Xen hosts: up, commands, the network between hosts, and that nothing is left after whatever happened. */
+/**
+ * The lab itself, on real Xen hosts: up, commands, the network between hosts, and that nothing is left after whatever happened.
+ */
 import { spawn } from 'node:child_process';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -15,7 +17,9 @@ const minutes = 60_000;
 
 /** What a lab may leave behind: processes, namespaces, its folder. */
 async function leftovers(): Promise<string[]> {
-  const left = (await processesOf(name)).map(({ pid }) => `process ${pid} ${readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ').slice(0, 80)}`);
+  const left = (await processesOf(name)).map(
+    ({ pid }) => `process ${pid} ${readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ').slice(0, 80)}`,
+  );
   const namespaces = (await run(['ip', 'netns', 'list'])).stdout.split('\n').filter((line) => line.startsWith(`shoal-${name}`));
   return [...left, ...namespaces, ...(existsSync(labFolder(name)) ? [labFolder(name)] : [])];
 }
@@ -39,7 +43,7 @@ test('lab: two hosts come up on real Xen', { timeout: 15 * minutes }, async (t) 
   t.ok(readFileSync(lab.hosts[0]!.consoleFile, 'utf8').length >= 0, 'there is a console log');
 });
 
-test('lab: the clock is the machine\'s and the random pools differ', { timeout: minutes }, async (t) => {
+test("lab: the clock is the machine's and the random pools differ", { timeout: minutes }, async (t) => {
   for (const host of lab.hosts) {
     const seconds = Number((await host.exec('date +%s')).stdout);
     t.ok(Math.abs(seconds - Date.now() / 1000) < 5, `${host.name} is within five seconds`);
@@ -53,13 +57,17 @@ test('lab: exec passes input, output and exit code; put puts a file', { timeout:
   t.deepEqual(await host.exec('cat; echo err >&2; exit 7', { input: 'given' }), { code: 7, stdout: 'given', stderr: 'err\n' });
   t.equal((await host.exec('sleep 20', { timeoutMs: 500 })).code, 124, 'a command that takes too long is given up');
   const file = join(tmpdir(), `shoal-put-${process.pid}`);
-  const bytes = Buffer.from(Array.from({ length: 100_000 }, (_, i) => i * 7 & 255));
+  const bytes = Buffer.from(Array.from({ length: 100_000 }, (_, i) => (i * 7) & 255));
   writeFileSync(file, bytes);
-  await host.put(file, '/tmp/it\'s put');
+  await host.put(file, "/tmp/it's put");
   const sum = await host.exec('wc -c < "/tmp/it\'s put"; cksum < "/tmp/it\'s put"');
   t.equal(sum.stdout, `100000\n${(await run(['cksum'], { input: bytes })).stdout}`);
   const parallel = await Promise.all(Array.from({ length: 20 }, (_, i) => host.exec(`echo ${i}`)));
-  t.deepEqual(parallel.map((each) => each.stdout), Array.from({ length: 20 }, (_, i) => `${i}\n`), 'twenty at once');
+  t.deepEqual(
+    parallel.map((each) => each.stdout),
+    Array.from({ length: 20 }, (_, i) => `${i}\n`),
+    'twenty at once',
+  );
 });
 
 test('lab: a second up attaches, a different one is refused', { timeout: minutes }, async (t) => {
@@ -93,7 +101,10 @@ test('lab: hosts reach each other across the router, and a shape is felt', { tim
   t.equal(back.length, 5, 'an empty shape takes it away');
   t.ok(Math.min(...back) < 120, 'and the delay is gone');
   for (const bad of [{ delayMs: -1 }, { lossPercent: 101 }, { rateKbps: Number.NaN }]) {
-    await lab.link(0, 1, bad).then(() => t.fail('taken'), (error: { code: string }) => t.equal(error.code, 'USAGE', JSON.stringify(bad)));
+    await lab.link(0, 1, bad).then(
+      () => t.fail('taken'),
+      (error: { code: string }) => t.equal(error.code, 'USAGE', JSON.stringify(bad)),
+    );
   }
 });
 
@@ -114,14 +125,22 @@ test('lab: the pinger says when an address first answers, and gives up when none
   t.ok(at > begun && at < process.hrtime.bigint(), 'its clock is ours');
   const asked = process.hrtime.bigint();
   t.ok((await pinger.firstReply(lab.hosts[0]!.address, 20_000)) > asked, 'an answer to an earlier question does not count');
-  const many = Array.from({ length: 2000 }, (_, i) => pinger.firstReply(`10.64.${1 + (i >> 8)}.${i & 255}`, 1000).then(() => 'answered', (error: { code: string }) => error.code));
+  const many = Array.from({ length: 2000 }, (_, i) =>
+    pinger.firstReply(`10.64.${1 + (i >> 8)}.${i & 255}`, 1000).then(
+      () => 'answered',
+      (error: { code: string }) => error.code,
+    ),
+  );
   t.deepEqual([...new Set(await Promise.all(many))], ['TIMEOUT'], 'two thousand silent addresses time out');
   await pinger.close();
 });
 
 test('lab: a program inside of the router sees the hosts, the machine outside does not', { timeout: minutes }, async (t) => {
   const legs = (await lab.inside(['ip', '-br', '-4', 'addr'])).stdout;
-  t.ok(lab.hosts.every((host) => legs.includes(`${host.gateway}/16`)), 'the router has a leg in each subnet');
+  t.ok(
+    lab.hosts.every((host) => legs.includes(`${host.gateway}/16`)),
+    'the router has a leg in each subnet',
+  );
   const other = await lab.pinger(1);
   t.ok((await other.firstReply(lab.hosts[1]!.address, 20_000)) > 0n, 'and the second host answers on its own');
   await other.close();
@@ -143,28 +162,40 @@ test('lab: after kill -9 of an emulator, up is no lie and down leaves nothing', 
   process.kill(record.hosts[1]!.process.pid, 'SIGKILL');
   await new Promise((resolve) => setTimeout(resolve, 300));
   t.equal((await labStatus(name)).up, false, 'status says so');
-  await labAttach(name).then(() => t.fail('attached to a dead host'), (error: { code: string }) => t.equal(error.code, 'LAB_NOT_UP'));
+  await labAttach(name).then(
+    () => t.fail('attached to a dead host'),
+    (error: { code: string }) => t.equal(error.code, 'LAB_NOT_UP'),
+  );
   await labDown(name);
   t.deepEqual(await leftovers(), []);
   await labDown(name);
   t.pass('down of nothing is fine');
 });
 
-test('lab: up killed half way leaves nothing that down does not clear, and the next up works', { timeout: 10 * minutes }, async (t) => {
-  for (const afterMs of [400, 900, 1600]) {
-    const up = spawn(process.execPath, ['--import', 'tsx', join(repositoryRoot, 'src/main/shoal.ts'), 'lab', 'up', '--lab', name, '--memory', '1536'], {
-      cwd: repositoryRoot, stdio: 'ignore',
-    });
-    await new Promise((resolve) => setTimeout(resolve, afterMs));
-    up.kill('SIGKILL');
-    await new Promise((resolve) => up.on('close', resolve));
-    await labDown(name);
-    t.deepEqual(await leftovers(), [], `killed after ${afterMs} ms`);
-  }
-  const begun = Date.now();
-  const again = await labUp({ name, memoryMib: 1536 });
-  t.ok(Date.now() - begun < 30_000, `up from its snapshot after ${Date.now() - begun} ms`);
-  t.equal((await again.hosts[0]!.exec('true')).code, 0);
-  await again.down();
-  t.deepEqual(await leftovers(), []);
-});
+test(
+  'lab: up killed half way leaves nothing that down does not clear, and the next up works',
+  { timeout: 10 * minutes },
+  async (t) => {
+    for (const afterMs of [400, 900, 1600]) {
+      const up = spawn(
+        process.execPath,
+        ['--import', 'tsx', join(repositoryRoot, 'src/main/shoal.ts'), 'lab', 'up', '--lab', name, '--memory', '1536'],
+        {
+          cwd: repositoryRoot,
+          stdio: 'ignore',
+        },
+      );
+      await new Promise((resolve) => setTimeout(resolve, afterMs));
+      up.kill('SIGKILL');
+      await new Promise((resolve) => up.on('close', resolve));
+      await labDown(name);
+      t.deepEqual(await leftovers(), [], `killed after ${afterMs} ms`);
+    }
+    const begun = Date.now();
+    const again = await labUp({ name, memoryMib: 1536 });
+    t.ok(Date.now() - begun < 30_000, `up from its snapshot after ${Date.now() - begun} ms`);
+    t.equal((await again.hosts[0]!.exec('true')).code, 0);
+    await again.down();
+    t.deepEqual(await leftovers(), []);
+  },
+);

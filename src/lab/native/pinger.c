@@ -10,10 +10,10 @@
  * For the same reason it answers the guests' questions for the interface's own address, beside the kernel, which needs a free
  * entry to answer.
  *
- * Hardware addresses are learned from every ARP packet seen. Guests announce themselves as they boot, so a question of our own is
- * the exception and waits ASK_FIRST_MS: a broadcast reaches every guest on the bridge, and asking each of a thousand every
- * few milliseconds would measure little else. Once the hardware address is known an echo request goes out every ECHO_MS; with many
- * addresses at once the overall rate limit stretches that evenly.
+ * Hardware addresses are learned from every ARP packet seen. Guests announce themselves as they boot, so a question of our own
+ * is the exception and waits ASK_FIRST_MS: a broadcast reaches every guest on the bridge, and asking each of a thousand every
+ * few milliseconds would measure little else. Once the hardware address is known an echo request goes out every ECHO_MS; with
+ * many addresses at once the overall rate limit stretches that evenly.
  */
 #define _GNU_SOURCE
 #include "namespace.h"
@@ -285,13 +285,16 @@ static void got_frame(const unsigned char *frame, size_t length, int64_t now)
 		return;
 	icmp = (const void *)(frame + sizeof *eth + header);
 	source = ntohl(ip->saddr);
-	if (icmp->type != ICMP_ECHOREPLY || icmp->un.echo.id != htons((uint16_t)getpid()) || (source & 0xffff0000u) != (own_ip & 0xffff0000u))
+	if (icmp->type != ICMP_ECHOREPLY || icmp->un.echo.id != htons((uint16_t)getpid()))
+		return;
+	if ((source & 0xffff0000u) != (own_ip & 0xffff0000u))
 		return;
 	memcpy(&mark, icmp + 1, sizeof mark);
 	if (mark.pinger != own_mark || !table[source & 0xffff].watched || mark.watch != table[source & 0xffff].watch)
 		return;
 	forget(source & 0xffff);
-	n = snprintf(line, sizeof line, "%u.%u.%u.%u %lld\n", source >> 24, source >> 16 & 255, source >> 8 & 255, source & 255, (long long)now);
+	n = snprintf(line, sizeof line, "%u.%u.%u.%u %lld\n", source >> 24, source >> 16 & 255, source >> 8 & 255, source & 255,
+		     (long long)now);
 	if (write(1, line, (size_t)n) != n)
 		exit(0);
 }

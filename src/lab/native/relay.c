@@ -3,12 +3,12 @@
  *
  *   relay LABEL NAMESPACE-PATH TUN-NAME DELAY-MICROSECONDS LOSS-PER-MILLION RATE-KBIT
  *
- * Routing sends one direction's packets into the TUN device; each is dropped by chance, or written back after it has waited for the line
- * (rate; 0 is no limit) and then for the delay. Written back they come in as from a line and are routed on. LABEL is a path that
- * only tells whose process this is. Says "ready" once the device is there.
+ * Routing sends one direction's packets into the TUN device; each is dropped by chance, or written back after it has waited for
+ * the line (rate; 0 is no limit) and then for the delay. Written back they come in as from a line and are routed on. LABEL is a
+ * path that only tells whose process this is. Says "ready" once the device is there.
  *
- * The queue is first in, first out: the delay is the same for all, so the order of arrival is the order of departure. In front of the
- * line it holds QUEUE_MS worth of packets, like a small router; what is more is dropped.
+ * The queue is first in, first out: the delay is the same for all, so the order of arrival is the order of departure. In front
+ * of the line it holds QUEUE_MS worth of packets, like a small router; what is more is dropped.
  */
 #define _GNU_SOURCE
 #include "namespace.h"

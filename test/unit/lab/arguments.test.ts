@@ -11,7 +11,7 @@ test('lab arguments: options, words, and what follows --', (t) => {
   t.equal(up.command, undefined);
   const shell = parseLabArguments(['shell', 'host1', '--', 'ls', '--json', '--', 'x']);
   t.deepEqual(shell.words, ['host1']);
-  t.deepEqual(shell.command, ['ls', '--json', '--', 'x'], 'what follows -- is the command\'s');
+  t.deepEqual(shell.command, ['ls', '--json', '--', 'x'], "what follows -- is the command's");
   t.notOk(shell.json);
   const link = parseLabArguments(['link', 'host0', 'host1', '--delay', '20.5', '--loss', '1', '--rate', '1000']);
   t.deepEqual([link.delayMs, link.lossPercent, link.rateKbps], [20.5, 1, 1000]);
@@ -20,7 +20,18 @@ test('lab arguments: options, words, and what follows --', (t) => {
 });
 
 test('lab arguments: what is not understood is refused, with the usage as its hint', (t) => {
-  const bad = [[], ['fly'], ['up', 'host0'], ['shell'], ['link', 'host0'], ['up', '--hosts', 'two'], ['up', '--hosts'], ['up', '--wat'], ['inside'], ['up', '--memory', '-5']];
+  const bad = [
+    [],
+    ['fly'],
+    ['up', 'host0'],
+    ['shell'],
+    ['link', 'host0'],
+    ['up', '--hosts', 'two'],
+    ['up', '--hosts'],
+    ['up', '--wat'],
+    ['inside'],
+    ['up', '--memory', '-5'],
+  ];
   for (const argv of bad) {
     try {
       parseLabArguments(argv);

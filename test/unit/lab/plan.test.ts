@@ -10,8 +10,15 @@ test('plan: every host has a subnet, an address and a hardware address of its ow
     t.equal(new Set(plans.map((plan) => plan[field])).size, 64, `${field} is unique`);
   }
   t.deepEqual(hostPlan(2), {
-    index: 2, name: 'host2', address: '10.66.0.2', prefixLength: 16, cidr: '10.66.0.0/16', gateway: '10.66.0.1', first: '10.66.1.0',
-    last: '10.66.250.255', mac: '52:54:00:00:01:02',
+    index: 2,
+    name: 'host2',
+    address: '10.66.0.2',
+    prefixLength: 16,
+    cidr: '10.66.0.0/16',
+    gateway: '10.66.0.1',
+    first: '10.66.1.0',
+    last: '10.66.250.255',
+    mac: '52:54:00:00:01:02',
   });
   t.throws(() => hostPlan(64), /no host 64/);
   t.throws(() => hostPlan(-1), /no host/);
@@ -22,9 +29,11 @@ test('plan: every host has a subnet, an address and a hardware address of its ow
 test('plan: host names and lab names', (t) => {
   t.equal(parseHostName('host3'), 3);
   t.equal(parseHostName('12'), 12);
-  for (const bad of ['', 'host', 'hosts1', 'host-1', 'host64', '1e1', 'host1;ls']) t.throws(() => parseHostName(bad), undefined, JSON.stringify(bad));
+  for (const bad of ['', 'host', 'hosts1', 'host-1', 'host64', '1e1', 'host1;ls'])
+    t.throws(() => parseHostName(bad), undefined, JSON.stringify(bad));
   t.equal(checkLabName('lab2'), 'lab2');
-  for (const bad of ['', '2lab', 'a/b', '../x', 'UPPER', 'abcdefghijklm', 'a b']) t.throws(() => checkLabName(bad), /no name/, JSON.stringify(bad));
+  for (const bad of ['', '2lab', 'a/b', '../x', 'UPPER', 'abcdefghijklm', 'a b'])
+    t.throws(() => checkLabName(bad), /no name/, JSON.stringify(bad));
   t.end();
 });
 

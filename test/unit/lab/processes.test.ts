@@ -39,20 +39,40 @@ test('processes: a pid alone does not name a process', async (t) => {
 test('lock: one at a time, and a waiter is told', async (t) => {
   const order: string[] = [];
   let told = 0;
-  const first = locked('unit-test', 5000, () => undefined, async () => {
-    order.push('first in');
-    await new Promise((resolve) => setTimeout(resolve, 150));
-    order.push('first out');
-  });
+  const first = locked(
+    'unit-test',
+    5000,
+    () => undefined,
+    async () => {
+      order.push('first in');
+      await new Promise((resolve) => setTimeout(resolve, 150));
+      order.push('first out');
+    },
+  );
   await new Promise((resolve) => setTimeout(resolve, 30));
-  await locked('unit-test', 5000, () => (told += 1), async () => void order.push('second in'));
+  await locked(
+    'unit-test',
+    5000,
+    () => (told += 1),
+    async () => void order.push('second in'),
+  );
   await first;
   t.deepEqual(order, ['first in', 'first out', 'second in']);
   t.equal(told, 1);
-  const held = locked('unit-test', 5000, () => undefined, () => new Promise((resolve) => setTimeout(resolve, 600)));
+  const held = locked(
+    'unit-test',
+    5000,
+    () => undefined,
+    () => new Promise((resolve) => setTimeout(resolve, 600)),
+  );
   await new Promise((resolve) => setTimeout(resolve, 30));
   try {
-    await locked('unit-test', 150, () => undefined, async () => t.fail('two at once'));
+    await locked(
+      'unit-test',
+      150,
+      () => undefined,
+      async () => t.fail('two at once'),
+    );
     t.fail('it did not give up');
   } catch (error) {
     t.equal((error as { code: string }).code, 'TIMEOUT');
