@@ -197,7 +197,8 @@ export class Runner {
       }
       case 'mark-halted':
         log(`vm ${vm.name}: its domain ${vm.domid} is gone`);
-        return this.#halted(vm);
+        // Whoever took the domain away knew nothing of its devices.
+        return this.#bury(vm);
       case 'bury':
         log(`vm ${vm.name}: the guest powered off`);
         return this.#bury(vm);
@@ -214,9 +215,12 @@ export class Runner {
     try {
       await this.#o.hypervisor.destroy(domid);
       this.#condemned.delete(domid);
-    } catch (error) {
-      this.#o.log(`domain ${domid}: could not be destroyed, will be tried again: ${asShoalError(error).message}`);
-      this.#condemn(domid);
+    } catch (thrown) {
+      const { code, message } = asShoalError(thrown);
+      this.#o.log(`domain ${domid}: could not be destroyed: ${message}`);
+      // Another toolstack's by now: Xen gave the number to someone else.
+      if (code === 'OPERATION_NOT_ALLOWED') this.#condemned.delete(domid);
+      else this.#condemn(domid);
     }
   }
 

@@ -12,9 +12,10 @@ import {
 } from './native.ts';
 import { Networks, vifName, type NetworkConfig } from './networks.ts';
 import {
-  backendErrorPath, backendPath, backendRoot, introduceRequests, recordPath, registerRequests, removeRequests, scriptMark, sealRequest, shutdownRequests,
+  backendErrorPath, backendPath, backendRoot, introduceRequests, recordPath, registerRequests, removeErrorRequests, removeRequests, scriptMark, sealRequest,
+  shutdownRequests,
 } from './nodes.ts';
-import { readRequest } from './xenstore/wire.ts';
+import { readRequest, type Request } from './xenstore/wire.ts';
 import { StoreClient, StoreRefusal, storeSockets } from './xenstore/client.ts';
 import type { DomainConfig, DomainFacts, DomainState, HostFacts, Hypervisor, VifConfig } from '../port.ts';
 
@@ -99,7 +100,7 @@ class Xen implements XenHypervisor {
     const alive = new Set(this.native.domains().map((domain) => domain.domid));
     for (const name of await this.store.directory('/local/domain')) {
       const domid = Number(name);
-      if (domid > 0 && !alive.has(domid) && (await this.store.read(recordPath(domid))) !== undefined) await this.removeNodes(domid);
+      if (domid > 0 && !alive.has(domid) && (await this.store.read(recordPath(domid))) !== undefined) await this.remove([...removeRequests(domid), ...removeErrorRequests(domid)]);
     }
     const domids = (await this.store.directory(backendRoot)).map(Number);
     const handles = await Promise.all(domids.map((domid) => this.store.directory(`${backendRoot}/${domid}`)));
@@ -109,7 +110,7 @@ class Xen implements XenHypervisor {
       const texts = answers.map((answer) => (answer.status === 'fulfilled' ? answer.value.toString('utf8') : undefined));
       if (texts[0] !== scriptMark) continue;
       if (!alive.has(domid)) {
-        await this.removeNodes(domid);
+        await this.remove([...removeRequests(domid), ...removeErrorRequests(domid)]);
       } else {
         handles[i]!.forEach((handle, n) => macs.set(vifName(domid, Number(handle)), texts[2 * n + 1] ?? ''));
       }
@@ -202,8 +203,10 @@ class Xen implements XenHypervisor {
         if (failureErrno(thrown) !== 'ESRCH') throw nativeError(thrown, `destroying domain ${domid}`);
       }
     }
-    await this.removeNodes(domid);
+    await this.vifsMade(domid);
+    await this.remove(removeRequests(domid));
     await this.nets.gone(domid);
+    await this.remove(removeErrorRequests(domid));
     await this.departed(domid);
     this.alive.delete(domid);
     this.built.delete(domid);
@@ -301,8 +304,18 @@ class Xen implements XenHypervisor {
     };
   }
 
-  private async removeNodes(domid: number): Promise<void> {
-    for (const answer of await this.store.settle(removeRequests(domid))) {
+  /**
+   * netback writes into a backend's folder while it makes the device. What it writes after a removal would stand there for ever and keep the
+   * device alive without a domain, so a device that is being made is waited for before it is taken away.
+   */
+  private async vifsMade(domid: number): Promise<void> {
+    for (const handle of await this.store.directory(`${backendRoot}/${domid}`)) {
+      await this.nets.made(vifName(domid, Number(handle)), () => this.store.read(backendErrorPath(domid, Number(handle))));
+    }
+  }
+
+  private async remove(requests: Request[]): Promise<void> {
+    for (const answer of await this.store.settle(requests)) {
       if (answer.status === 'fulfilled') continue;
       if (!(answer.reason instanceof StoreRefusal) || answer.reason.errno !== 'ENOENT') throw answer.reason;
     }

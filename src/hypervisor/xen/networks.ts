@@ -20,6 +20,8 @@ export const mostVifsPerBridge = 1000;
 /** Names of links have at most 15 characters, and a shard's add up to five to that of its bridge. */
 const longestBridgeName = 10;
 const vifWaitMs = 15_000;
+/** netback makes links one after the other, about a tenth of a second each in emulation. */
+const vifMadeMs = 5_000;
 
 interface Bridge {
   index: number;
@@ -174,15 +176,21 @@ export class Networks {
     return links;
   }
 
-  private appears(name: string, why: () => Promise<string | undefined>): Promise<number> {
+  /** Waits until netback is done with making a link, well or badly (`why` then says how), or long enough. Nobody else may wait for it. */
+  async made(name: string, why: () => Promise<string | undefined>): Promise<void> {
+    if (this.vifs.has(name) || (await why()) !== undefined || this.vifs.has(name)) return;
+    await this.appears(name, why, vifMadeMs).catch(() => undefined);
+  }
+
+  private appears(name: string, why: () => Promise<string | undefined>, waitMs = vifWaitMs): Promise<number> {
     return new Promise((resolve, reject) => {
       const timer = setTimeout(() => {
         this.appearing.delete(name);
         why().then(
-          (reason) => reject(new ShoalError('VIF_FAILED', `no link ${name} within ${vifWaitMs} ms${reason ? `; dom0's kernel says: ${reason}` : ''}`)),
+          (reason) => reject(new ShoalError('VIF_FAILED', `no link ${name} within ${waitMs} ms${reason ? `; dom0's kernel says: ${reason}` : ''}`)),
           reject,
         );
-      }, vifWaitMs);
+      }, waitMs);
       this.appearing.set(name, (index) => {
         clearTimeout(timer);
         this.appearing.delete(name);

@@ -77,8 +77,7 @@ export function shutdownRequests(domid: number, reason: string): Request[] {
 }
 
 /** Backends first: dom0's kernel takes the devices down while the rest is removed. Each may be refused with ENOENT. */
-export const removeRequests = (domid: number): Request[] => [
-  rmRequest(`${backendRoot}/${domid}`),
-  rmRequest(`/local/domain/0/error/backend/vif/${domid}`),
-  rmRequest(homePath(domid)),
-];
+export const removeRequests = (domid: number): Request[] => [rmRequest(`${backendRoot}/${domid}`), rmRequest(homePath(domid))];
+
+/** What the kernel complained of, to the last: it may do so until the links are gone. May be refused with ENOENT. */
+export const removeErrorRequests = (domid: number): Request[] => [rmRequest(`/local/domain/0/error/backend/vif/${domid}`)];

@@ -147,6 +147,14 @@ test('memory that runs out at VM 700 of 1,000', async (t) => {
   await rig.close();
 });
 
+test('a bulk launch stops at the first failure', async (t) => {
+  const rig = await makeRig({}, { launches: 1 });
+  rig.sim.failStep('create', new ShoalError('HOST_LIMIT', 'as arranged'), { skip: 3 });
+  const { vms, error } = await rig.agent.bulk.launch({ prefix: 'w', count: 10, image, memoryKib: 4096 }, never);
+  t.deepEqual([vms.map((vm) => vm.name), error?.data['notStarted']], [['w-1', 'w-2', 'w-3'], ['w-4', 'w-5', 'w-6', 'w-7', 'w-8', 'w-9', 'w-10']]);
+  await rig.close();
+});
+
 test('bad input changes nothing', async (t) => {
   const rig = await makeRig();
   await rig.agent.bulk.launch(spec({ ip: '10.64.2.2' }), never);

@@ -122,10 +122,35 @@ test('a bulk launch and a bulk destroy at once end with nothing', async (t) => {
   const rig = await makeRig({ delaysMs: { build: 1 } });
   const launch = rig.agent.bulk.launch({ prefix: 'w', count: 50, image, memoryKib: 4096 }, never).catch(() => undefined);
   await until(() => rig.agent.fleet.size > 5, 'some are there');
-  await rig.agent.bulk.destroy('all', never);
+  t.deepEqual((await rig.agent.bulk.destroy('all', never)).failed, [], 'none is in the way of another');
   await launch;
   await rig.agent.bulk.destroy('all', never);
   t.deepEqual([rig.agent.fleet.size, rig.agent.fleet.imageInUse(image), (await rig.sim.list()).length], [0, 0, 0]);
+  await rig.close();
+});
+
+test('a launch that fails and a forced destroy take the same VM away once', async (t) => {
+  let destroyed: Promise<unknown> | undefined;
+  const rig = await makeRig({}, {
+    hook: (moment) => {
+      if (moment === 'unpause') destroyed ??= rig.agent.bulk.destroy('all', never);
+    },
+  });
+  const other = await rig.agent.definitions.create({ name: 'other', image, memoryKib: 4096 });
+  rig.sim.failStep('unpause', new ShoalError('HYPERCALL_FAILED', 'as arranged'));
+  await rig.agent.bulk.launch({ name: 'a', image, memoryKib: 4096 }, never).catch(() => undefined);
+  await destroyed;
+  t.deepEqual([rig.agent.fleet.size, rig.agent.fleet.imageInUse(image), rig.agent.fleet.get(other.uuid)], [0, 0, undefined], 'the image is used by nobody');
+  await rig.close();
+});
+
+test('what another toolstack destroyed leaves no devices behind', async (t) => {
+  const rig = await makeRig();
+  const vm = await running(rig);
+  const { domid } = vm;
+  rig.sim.lose(domid!);
+  await until(() => vm.power === 'Halted', 'halted');
+  t.ok(rig.sim.trail.includes(`destroy ${domid}`), 'its devices are cleaned up');
   await rig.close();
 });
 
@@ -166,6 +191,7 @@ test('a new agent finds everything again', async (t) => {
 
   const agent = await rig.crash();
   const states = Object.fromEntries([...agent.fleet.all()].map((each) => [each.name, each.power]));
+  t.equal(agent.fleet.named('lost')!.wanted, 'halted', 'nobody wants a lost domain to run any more');
   t.deepEqual(states, { runs: 'Running', paused: 'Paused', halted: 'Halted', lost: 'Halted', crashed: 'Halted', off: 'Halted' });
   t.deepEqual(new Map([...agent.fleet.all()].map((each) => [each.name, each.vifs.map((vif) => [vif.mac, ...vif.ipv4])])), addresses, 'with their addresses');
   t.equal(agent.uuid, uuid, 'the host is the same');

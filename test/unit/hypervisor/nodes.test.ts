@@ -1,6 +1,6 @@
 /** What is written for a domain: few nodes, the guest's rights, and the order that watches rely on. */
 import test from 'tape';
-import { registerRequests, removeRequests, shutdownRequests } from '../../../src/hypervisor/xen/nodes.ts';
+import { registerRequests, removeErrorRequests, removeRequests, shutdownRequests } from '../../../src/hypervisor/xen/nodes.ts';
 import { messageType, texts, type Request } from '../../../src/hypervisor/xen/xenstore/wire.ts';
 
 const vif = { handle: 0, mac: '00:16:3e:00:00:01', network: 'default', ipv4: ['10.64.1.0'] };
@@ -63,9 +63,9 @@ test('a request to shut down is the guest\'s to answer before the reason stands 
   t.end();
 });
 
-test('backends are removed before the domain\'s own folder', (t) => {
-  t.deepEqual(paths(removeRequests(7), messageType.rm), [
-    '/local/domain/0/backend/vif/7', '/local/domain/0/error/backend/vif/7', '/local/domain/7',
+test('backends are removed before the domain\'s own folder, the kernel\'s complaints last', (t) => {
+  t.deepEqual(paths([...removeRequests(7), ...removeErrorRequests(7)], messageType.rm), [
+    '/local/domain/0/backend/vif/7', '/local/domain/7', '/local/domain/0/error/backend/vif/7',
   ]);
   t.end();
 });
