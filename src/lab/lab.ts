@@ -45,7 +45,7 @@ export interface LabOptions {
   memoryMib?: number;
   /** Told what is being done, one short phrase a stage. */
   onProgress?: (text: string) => void;
-  /** Store daemon of dom0; default "oxenstored". */
+  /** Store daemon of dom0; default Shoal's own (docs/design/0003-store-daemon.md). */
   store?: Store;
   /** False leaves the host agent out even where it is built: plain Xen. */
   agent?: boolean;
@@ -135,7 +135,7 @@ export async function labUp(options: LabOptions = {}): Promise<Lab> {
       }
       const hosts = options.hosts ?? 1;
       hostPlan(hosts - 1);
-      const store = options.store ?? 'oxenstored';
+      const store = options.store ?? 'shoal';
       if (!stores.includes(store))
         throw new ShoalError('USAGE', `"${store}" is no store daemon`, { hint: `Use one of: ${stores.join(', ')}.` });
       await clear(name);
