@@ -10,7 +10,10 @@
 #include <unistd.h>
 #include "store.h"
 
+/* Sockets first, rings after them: who looks at sockets stops at the first ring and never walks over a thousand guests. */
 struct connection *connections;
+static struct connection *connections_last;
+static unsigned closing; /* closed and not yet swept */
 
 #define INPUT_MAX (64u * 1024u) /* bytes of a socket parsed in one turn */
 
@@ -23,10 +26,21 @@ struct connection *connection_new(int fd, unsigned domid, bool privileged)
     c->payload = xalloc(XENSTORE_PAYLOAD_MAX + 1);
     if (fd >= 0)
         c->input = xalloc(INPUT_MAX);
-    c->next = connections;
-    if (connections)
-        connections->prev = c;
-    connections = c;
+    if (fd >= 0) {
+        c->next = connections;
+        if (connections)
+            connections->prev = c;
+        else
+            connections_last = c;
+        connections = c;
+    } else {
+        c->prev = connections_last;
+        if (connections_last)
+            connections_last->next = c;
+        else
+            connections = c;
+        connections_last = c;
+    }
     return c;
 }
 
@@ -35,18 +49,22 @@ void connection_close(struct connection *c)
     if (c->closed)
         return;
     c->closed = true;
+    closing++;
     watches_drop(c);
     transactions_drop(c);
 }
 
 void connections_sweep(void)
 {
+    if (!closing)
+        return;
     for (struct connection *c = connections, *next; c; c = next) {
         next = c->next;
         if (!c->closed || c->ready || c->ring)
             continue;
         if (c->prev) c->prev->next = c->next; else connections = c->next;
-        if (c->next) c->next->prev = c->prev;
+        if (c->next) c->next->prev = c->prev; else connections_last = c->prev;
+        closing--;
         if (c->fd >= 0)
             close(c->fd);
         for (struct chunk *k = c->out_first, *after; k; k = after) {

@@ -81,8 +81,8 @@ static void turn(int listener, bool xen, bool more)
     static struct connection **who;
     static size_t room;
     size_t count = 2;
-    for (struct connection *c = connections; c; c = c->next)
-        count += c->fd >= 0;
+    for (struct connection *c = connections; c && c->fd >= 0; c = c->next)
+        count++;
     if (count > room) {
         room = count * 2;
         p = realloc(p, room * sizeof *p);
@@ -93,11 +93,10 @@ static void turn(int listener, bool xen, bool more)
     p[0] = (struct pollfd){ .fd = listener, .events = POLLIN };
     p[1] = (struct pollfd){ .fd = xen ? domains_fd() : -1, .events = POLLIN };
     count = 2;
-    for (struct connection *c = connections; c; c = c->next)
-        if (c->fd >= 0) {
-            who[count] = c;
-            p[count++] = (struct pollfd){ .fd = c->fd, .events = (short)(POLLIN | (c->out_first ? POLLOUT : 0)) };
-        }
+    for (struct connection *c = connections; c && c->fd >= 0; c = c->next) {
+        who[count] = c;
+        p[count++] = (struct pollfd){ .fd = c->fd, .events = (short)(POLLIN | (c->out_first ? POLLOUT : 0)) };
+    }
     if (poll(p, (nfds_t)count, more ? 0 : xen ? domains_timeout_ms() : -1) < 0)
         return;
     if (p[0].revents) {
@@ -158,8 +157,8 @@ int main(int argc, char **argv)
         turn(listener, xen, more);
         more = xen && domains_work();
         /* What the rings' requests brought for sockets goes out now, not with the next poll. */
-        for (struct connection *c = connections; c; c = c->next)
-            if (c->fd >= 0 && c->out_first)
+        for (struct connection *c = connections; c && c->fd >= 0; c = c->next)
+            if (c->out_first)
                 socket_flush(c);
         connections_sweep();
     }

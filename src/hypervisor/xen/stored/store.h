@@ -61,7 +61,7 @@ struct chunk { struct chunk *next; size_t len, done; char bytes[]; };
 struct ring;
 struct transaction;
 struct connection {
-    struct connection *next, *prev;                   /* all connections */
+    struct connection *next, *prev;                   /* all connections: sockets, then rings */
     struct connection *ready_next;                    /* domains with requests waiting */
     bool ready, closed, privileged;
     int fd;                                           /* socket, or -1 */
