@@ -1,7 +1,7 @@
 /*
- * A network device with a hostile backend, which writes anything anywhere into the rings, answers out of order, twice, or for what it
- * never got. Frames handed up must lie inside their page, buffers must never be given out twice, and afterwards the device must
- * still be able to leave its rings.
+ * A network device with a hostile backend, which writes anything anywhere into the rings, answers out of order, twice, or for
+ * what it never got. Frames handed up must lie inside their page, buffers must never be given out twice, and afterwards the
+ * device must still be able to leave its rings.
  */
 #include "world.h"
 #include <stdlib.h>

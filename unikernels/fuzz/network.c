@@ -1,7 +1,7 @@
 /*
- * Frames from the network into lwIP and the ping application: raw bytes, and, so that the fuzzer gets past handshakes and checksums,
- * ARP, ICMP, UDP and TCP segments built around its bytes with numbers that follow what the guest sent last. Memory runs out now
- * and then. Between runs all connections are aborted and time passes, so that each run starts alike and leaks show.
+ * Frames from the network into lwIP and the ping application: raw bytes, and, so that the fuzzer gets past handshakes and
+ * checksums, ARP, ICMP, UDP and TCP segments built around its bytes with numbers that follow what the guest sent last. Memory
+ * runs out now and then. Between runs all connections are aborted and time passes, so that each run starts alike and leaks show.
  */
 #include "world.h"
 #include <stdlib.h>

@@ -1,7 +1,7 @@
 /*
- * The store client, the network handshake and the control watch on top of it, against a daemon that answers anything: raw bytes, answers
- * to real requests with values of the fuzzer's choice, events, indices out of range. The guest must neither crash nor lose a
- * request's slot, and everything it has under way fails in order when the stream breaks.
+ * The store client, the network handshake and the control watch on top of it, against a daemon that answers anything: raw bytes,
+ * answers to real requests with values of the fuzzer's choice, events, indices out of range. The guest must neither crash nor
+ * lose a request's slot, and everything it has under way fails in order when the stream breaks.
  */
 #include "world.h"
 #include <stdlib.h>
@@ -69,15 +69,18 @@ static bool ends_with(const char *text, const char *end) {
 /* Answers one request as a sound daemon might. */
 static void answer_well(struct input *input) {
   static const char *const states[] = {"1", "2", "3", "4", "5", "6", "", "x"};
+  static const char *const backends[] = {"/local/domain/0/backend/vif/1/0", "/local/domain/7/backend/vif/1/0"};
   static const char *const orders[] = {"", "poweroff", "suspend", "reboot"};
   const struct seen *request = &seen[input_byte(input) % 64];
   unsigned choice = input_byte(input);
   const char *value = "";
-  if (request->type == XS_READ && ends_with(request->path, "/mac")) value = "00:16:3e:00:00:01";
-  else if (request->type == XS_READ && ends_with(request->path, "/backend")) value = choice & 1 ? "/local/domain/7/backend/vif/1/0" : "/local/domain/0/backend/vif/1/0";
-  else if (request->type == XS_READ && ends_with(request->path, "/state")) value = states[choice % 8];
-  else if (request->type == XS_READ && ends_with(request->path, "/online")) value = choice & 1 ? "1" : "0";
-  else if (request->type == XS_READ && ends_with(request->path, "shutdown")) value = orders[choice % 4];
+  if (request->type == XS_READ) {
+    if (ends_with(request->path, "/mac")) value = "00:16:3e:00:00:01";
+    else if (ends_with(request->path, "/backend")) value = backends[choice % 2];
+    else if (ends_with(request->path, "/state")) value = states[choice % 8];
+    else if (ends_with(request->path, "/online")) value = choice & 1 ? "1" : "0";
+    else if (ends_with(request->path, "shutdown")) value = orders[choice % 4];
+  }
   reply(request->type, request->id, value, strlen(value));
 }
 

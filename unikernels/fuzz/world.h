@@ -1,6 +1,7 @@
 /*
- * A world for the kernel to live in while it is tested or fuzzed on Linux: everything the kernel asks of a platform, with the clock,
- * the memory and the other ends of grants and events in the harness's hands. A panic aborts, which is what a fuzzer looks for.
+ * A world for the kernel to live in while it is tested or fuzzed on Linux: everything the kernel asks of a platform, with the
+ * clock, the memory and the other ends of grants and events in the harness's hands. A panic aborts, which is what a fuzzer looks
+ * for.
  */
 #ifndef FUZZ_WORLD_H
 #define FUZZ_WORLD_H

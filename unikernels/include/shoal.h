@@ -2,8 +2,8 @@
  * shoal.h: all that an application of Shoal may know about the machine it runs on.
  *
  * An application is compiled twice against this header: into a Xen guest, and into a Linux process (for sanitizers, fuzzing and
- * comparison). It includes this file, and lwIP's headers where it speaks TCP/IP; nothing else of the kernel. A platform that lacks
- * a feature does not define its functions: what is missing shows when the application is linked, never when it runs.
+ * comparison). It includes this file, and lwIP's headers where it speaks TCP/IP; nothing else of the kernel. A platform that
+ * lacks a feature does not define its functions: what is missing shows when the application is linked, never when it runs.
  *
  * Errors. A broken invariant (a null pointer, a double free, a full stack) stops the guest with a message on the console:
  *   shoal_panic. What can fail in the life of a sound program returns false or NULL and changes nothing. Mistakes of the operator
@@ -111,7 +111,7 @@ bool shoal_misbehave(const char *how);
 
 /* Flags of a frame, in both directions. */
 #define SHOAL_NET_CSUM_VALID 1u /* the TCP or UDP checksum was found right, or there is nothing to check */
-#define SHOAL_NET_CSUM_BLANK 2u /* the TCP or UDP checksum field holds the pseudo header's sum only: for the receiver to fill in */
+#define SHOAL_NET_CSUM_BLANK 2u /* the TCP or UDP checksum field holds the pseudo header's sum only: the receiver fills it in */
 
 struct shoal_net;
 
@@ -126,8 +126,8 @@ struct shoal_net_events {
   void (*writable)(void *context);
 };
 
-/* Opens the index-th device; NULL when the platform cannot have it. Comes up later (`up`, never before this has returned); a device
- * that the host did not give the guest never does. */
+/* Opens the index-th device; NULL when the platform cannot have it. Comes up later (`up`, never before this has returned); a
+ * device that the host did not give the guest never does. */
 struct shoal_net *shoal_net_open(unsigned index, const struct shoal_net_events *events, void *context);
 
 /* Room for one frame of up to SHOAL_NET_FRAME_BYTES, to be filled and committed before the callback returns; NULL when there is

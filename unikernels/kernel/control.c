@@ -1,6 +1,6 @@
 /*
- * Obeys control/shutdown. A word is acknowledged by emptying the node (docs/misc/xenstore-paths of Xen), and obeyed once the store
- * has that. The words are a table: suspension is another row when the kernel can do it.
+ * Obeys control/shutdown. A word is acknowledged by emptying the node (docs/misc/xenstore-paths of Xen), and obeyed once the
+ * store has that. The words are a table: suspension is another row when the kernel can do it.
  */
 #include "control.h"
 #include "store.h"

@@ -31,7 +31,8 @@ static int digits(char *end, unsigned long long value, unsigned base) {
   return count;
 }
 
-static void emit_number(struct sink *sink, unsigned long long value, unsigned base, bool negative, bool left, bool zeros, int width) {
+static void emit_number(struct sink *sink, unsigned long long value, unsigned base, bool negative, bool left, bool zeros,
+                        int width) {
   char buffer[20];
   int count = digits(buffer + sizeof buffer, value, base);
   int fill = width - count - (negative ? 1 : 0);

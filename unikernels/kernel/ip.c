@@ -1,6 +1,6 @@
 /*
- * lwIP on device 0: the address from the command line, frames in and out, checksums. A frame is copied once in each direction: in,
- * because its page goes back to the other end at once and is never judged while that end can still write to it; out, because
+ * lwIP on device 0: the address from the command line, frames in and out, checksums. A frame is copied once in each direction:
+ * in, because its page goes back to the other end at once and is never judged while that end can still write to it; out, because
  * transmit buffers are granted once and for all.
  */
 #include "ip.h"
@@ -60,8 +60,8 @@ static err_t send_frame(struct netif *from, struct pbuf *packet) {
   uint8_t *room = shoal_net_reserve(device);
   if (room == NULL) return ERR_MEM;
   pbuf_copy_partial(packet, room, packet->tot_len, 0);
-  /* An ARP request (operation 1) has lwIP count seconds for its retries, unless it asks for the guest's own address (sender and target
-   * are the same), which only announces it. */
+  /* An ARP request (operation 1) has lwIP count seconds for its retries, unless it asks for the guest's own address (sender and
+   * target are the same), which only announces it. */
   if (packet->tot_len >= 42 && big_endian16(room + 12) == ETHTYPE_ARP && big_endian16(room + 20) == 1 &&
       memcmp(room + 28, room + 38, 4) != 0) {
     ip_timers_need_seconds(ARP_MAXPENDING_SECONDS);

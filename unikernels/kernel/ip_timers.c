@@ -1,8 +1,8 @@
 /*
- * lwIP's clocks, without its habit of waking up each second for ever: ten thousand idle guests that do so keep a machine busy with
- * nothing. TCP's clock runs while there are connections; ARP's and reassembly's run while an answer is awaited, and otherwise the
- * seconds that passed are made up before the next frame is looked at, which ages entries just the same; DHCP's fine clock runs
- * while a request is out, its coarse one (a minute) only in guests that use DHCP.
+ * lwIP's clocks, without its habit of waking up each second for ever: ten thousand idle guests that do so keep a machine busy
+ * with nothing. TCP's clock runs while there are connections; ARP's and reassembly's run while an answer is awaited, and
+ * otherwise the seconds that passed are made up before the next frame is looked at, which ages entries just the same; DHCP's
+ * fine clock runs while a request is out, its coarse one (a minute) only in guests that use DHCP.
  */
 #include "ip.h"
 #include "lwip/dhcp.h"

@@ -1,7 +1,7 @@
 /*
  * One network device on Xen's netif ring protocol (xen/io/netif.h). netfront.c moves frames over rings and knows nothing of how
- * the two ends found each other; netfront_store.c does that by the store. A device whose rings, grants and event channel were laid
- * out by the builder needs a third file beside it that fills struct netfront_link, and nothing else.
+ * the two ends found each other; netfront_store.c does that by the store. A device whose rings, grants and event channel were
+ * laid out by the builder needs a third file beside it that fills struct netfront_link, and nothing else.
  */
 #ifndef KERNEL_NETFRONT_H
 #define KERNEL_NETFRONT_H

@@ -1,8 +1,9 @@
 /*
- * How a network device and its backend find each other by the store. A request costs the daemon about a millisecond on a busy host,
- * so the guest writes its whole half at once, in one batch without a transaction and without waiting for the backend: netback looks
- * at the frontend's keys when it sees state 4, whichever of the two was ready first. Even the backend's domain is guessed first
- * (dom0, as nearly always) and corrected when the answer says otherwise. 6 writes, 2 reads and 1 watch bring a device up.
+ * How a network device and its backend find each other by the store. A request costs the daemon about a millisecond on a busy
+ * host, so the guest writes its whole half at once, in one batch without a transaction and without waiting for the backend:
+ * netback looks at the frontend's keys when it sees state 4, whichever of the two was ready first. Even the backend's domain is
+ * guessed first (dom0, as nearly always) and corrected when the answer says otherwise. 6 writes, 2 reads and 1 watch bring a
+ * device up.
  */
 #include "netfront.h"
 #include "config.h"

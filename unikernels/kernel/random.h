@@ -1,4 +1,4 @@
-/* Randomness from what little a young guest has; the platform stirs in what it knows (clocks, addresses, a hardware generator). */
+/* Randomness from what little a young guest has; the platform stirs in what it knows (clocks, frame numbers, ports). */
 #ifndef KERNEL_RANDOM_H
 #define KERNEL_RANDOM_H
 

@@ -126,7 +126,8 @@ static void handle(const struct store_message *message) {
     const char *path, *token;
     if (!store_parse_event(message, &path, &token)) return;
     size_t i = (size_t)(unsigned char)token[0] - 'a';
-    if (token[0] >= 'a' && token[1] == '\0' && i < STORE_WATCHES && watches[i].changed != NULL) watches[i].changed(watches[i].context);
+    if (token[0] < 'a' || token[1] != '\0' || i >= STORE_WATCHES || watches[i].changed == NULL) return;
+    watches[i].changed(watches[i].context);
     return;
   }
   for (size_t i = 0; i < STORE_PENDING; i++) {
@@ -137,7 +138,9 @@ static void handle(const struct store_message *message) {
     if (message->header.type == XS_ERROR) error = store_parse_error(message);
     else if (message->header.type != done.type) error = STORE_EPROTO;
     else if (message->truncated) error = STORE_EOVERFLOW;
-    if (done.handler != NULL) done.handler(done.context, error, error != 0 ? "" : message->payload, error != 0 ? 0 : message->length);
+    if (done.handler == NULL) return;
+    if (error != 0) done.handler(done.context, error, "", 0);
+    else done.handler(done.context, 0, message->payload, message->length);
     return;
   }
   /* An answer to nothing we asked is dropped: it can do no harm. */

@@ -1,5 +1,6 @@
 /*
- * Timers as a list sorted by due time. Guests have a handful, so a list beats a heap; equal times fire in the order they were set.
+ * Timers as a list sorted by due time. Guests have a handful, so a list beats a heap; equal times fire in the order they were
+ * set.
  */
 #include "loop.h"
 

@@ -1,6 +1,6 @@
 /*
- * A bounded ping for tests, since not every machine has one: sends ICMP echo requests one by one and checks that each answer carries
- * the bytes that were sent.
+ * A bounded ping for tests, since not every machine has one: sends ICMP echo requests one by one and checks that each answer
+ * carries the bytes that were sent.
  *   echo ADDRESS [COUNT [PAYLOAD_BYTES [TIMEOUT_MS]]]     exit code 0 when every request was answered
  */
 #include <arpa/inet.h>

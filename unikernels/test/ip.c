@@ -1,6 +1,7 @@
 /*
- * lwIP on a device that the test plays: the announcement at boot, that an idle guest has no timer running, checksums checked or not as
- * the device says, ARP retries, and an address by DHCP. Static words or DHCP are chosen by the argument, for lwIP starts only once.
+ * lwIP on a device that the test plays: the announcement at boot, that an idle guest has no timer running, checksums checked or
+ * not as the device says, ARP retries, and an address by DHCP. Static words or DHCP are chosen by the argument, for lwIP starts
+ * only once.
  */
 #include "check.h"
 #include "world.h"
@@ -60,7 +61,8 @@ static uint16_t sum_of(const uint8_t *bytes, size_t size, uint32_t sum) {
   return (uint16_t)~sum;
 }
 
-static void deliver_ip(const uint8_t *to_mac, uint8_t protocol, uint32_t from, uint32_t to, const uint8_t *payload, size_t size, uint32_t flags) {
+static void deliver_ip(const uint8_t *to_mac, uint8_t protocol, uint32_t from, uint32_t to, const uint8_t *payload, size_t size,
+                       uint32_t flags) {
   uint8_t frame[SHOAL_NET_FRAME_BYTES];
   memcpy(frame, to_mac, 6);
   memcpy(frame + 6, peer_mac, 6);
@@ -94,8 +96,8 @@ static void wait_seconds(unsigned seconds) {
 }
 
 static bool is_arp_request(uint32_t sender, uint32_t target) {
-  return wire.last_length >= 42 && get16(wire.last + 12) == 0x0806 && get16(wire.last + 20) == 1 && get32(wire.last + 28) == sender &&
-         get32(wire.last + 38) == target;
+  return wire.last_length >= 42 && get16(wire.last + 12) == 0x0806 && get16(wire.last + 20) == 1 &&
+         get32(wire.last + 28) == sender && get32(wire.last + 38) == target;
 }
 
 static bool is_tcp(uint8_t flags) { return get16(wire.last + 12) == 0x0800 && wire.last[23] == 6 && wire.last[47] == flags; }

@@ -51,12 +51,15 @@ static void test_config(void) {
 
   CHECK(config_parse_host("10.64.1.1/16", &address, &mask) && address == 0x0a400101 && mask == 0xffff0000);
   CHECK(config_parse_host("10.0.0.0/31", &address, &mask) && config_parse_host("10.0.0.7/32", &address, &mask));
-  static const char *const wrong[] = {"", "10.0.0.1", "10.0.0.1/", "10.0.0.1/0", "10.0.0.1/33", "10.0.0/8", "10.0.0.256/8", "10.0.0.01/8",
-                                      "10.0.0.0/8", "10.255.255.255/8", "0.0.0.1/8", "127.0.0.1/8", "224.0.0.1/8", "10.0.0.1/8x", "a.b.c.d/8",
-                                      "4294967306.0.0.1/8", "-1.0.0.1/8", "10.0.0.1/08"};
+  static const char *const wrong[] = {
+    "", "10.0.0.1", "10.0.0.1/", "10.0.0.1/0", "10.0.0.1/33", "10.0.0/8", "10.0.0.256/8", "10.0.0.01/8", "10.0.0.0/8",
+    "10.255.255.255/8", "0.0.0.1/8", "127.0.0.1/8", "224.0.0.1/8", "10.0.0.1/8x", "a.b.c.d/8", "4294967306.0.0.1/8", "-1.0.0.1/8",
+    "10.0.0.1/08",
+  };
   for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) CHECK(!config_parse_host(wrong[i], &address, &mask));
   CHECK(config_parse_mac("00:16:3e:aB:00:ff", mac) && mac[3] == 0xab && mac[5] == 0xff);
-  CHECK(!config_parse_mac("00:16:3e:ab:00", mac) && !config_parse_mac("00:16:3e:ab:00:ff ", mac) && !config_parse_mac("01:16:3e:ab:00:ff", mac));
+  CHECK(!config_parse_mac("00:16:3e:ab:00", mac) && !config_parse_mac("00:16:3e:ab:00:ff ", mac));
+  CHECK(!config_parse_mac("01:16:3e:ab:00:ff", mac));
 }
 
 static char order[16];

@@ -1,6 +1,6 @@
 /**
- * The unikernels as a build: they compile, are small, say what the builder needs to know, are the same bytes from the same source, and
- * their C tests pass under the sanitizers. Nothing here needs root or Xen.
+ * The unikernels as a build: they compile, are small, say what the builder needs to know, are the same bytes from the same
+ * source, and their C tests pass under the sanitizers. Nothing here needs root or Xen.
  */
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
@@ -38,7 +38,9 @@ test('every image builds, stays under its size and has the notes of a PV guest',
 test('the C unit tests pass under AddressSanitizer and UndefinedBehaviorSanitizer', (t) => {
   const { code, text } = make(['test'], 300_000);
   t.equal(code, 0, text);
-  for (const name of ['memory plain', 'kernel plain', 'network plain', 'ip plain', 'ip dhcp']) t.match(text, new RegExp(`^${name}: \\d+ checks, 0 failed$`, 'm'), name);
+  for (const name of ['memory plain', 'kernel plain', 'network plain', 'ip plain', 'ip dhcp']) {
+    t.match(text, new RegExp(`^${name}: \\d+ checks, 0 failed$`, 'm'), name);
+  }
   t.end();
 });
 

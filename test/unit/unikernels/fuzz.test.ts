@@ -11,7 +11,8 @@ const root = resolve(dirname(fileURLToPath(import.meta.url)), '../../..');
 const seconds = Number(process.env.SHOAL_FUZZ_SECONDS ?? '5');
 
 test('no fuzzer of the kernel finds anything', (t) => {
-  const { status, stdout, stderr } = spawnSync('make', ['-s', '-j2', '-C', join(root, 'unikernels'), 'fuzz', `FUZZ_SECONDS=${seconds}`], {
+  const command = ['-s', '-j2', '-C', join(root, 'unikernels'), 'fuzz', `FUZZ_SECONDS=${seconds}`];
+  const { status, stdout, stderr } = spawnSync('make', command, {
     encoding: 'utf8',
     timeout: 300_000 + seconds * 10_000,
   });

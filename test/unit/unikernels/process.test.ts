@@ -1,6 +1,6 @@
 /**
- * The ping application as a Linux process with sanitizers, on a TAP device in a network namespace of this test's own: it answers echo
- * requests (fragmented ones too) and HTTP, survives nonsense and many connections at once, and ends without a finding.
+ * The ping application as a Linux process with sanitizers, on a TAP device in a network namespace of this test's own: it answers
+ * echo requests (fragmented ones too) and HTTP, survives nonsense and many connections at once, and ends without a finding.
  * Needs root, for the namespace.
  */
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
@@ -35,7 +35,8 @@ function raw(bytes: string): string {
 }
 
 test('ping-linux answers echo and HTTP, and the sanitizers find nothing', async (t) => {
-  const make = run(['make', '-s', '-j2', '-C', join(root, 'unikernels'), 'all', join(built, 'echo'), 'SANITIZE=1'], 300_000);
+  const targets = ['all', join(built, 'echo'), 'SANITIZE=1'];
+  const make = run(['make', '-s', '-j2', '-C', join(root, 'unikernels'), ...targets], 300_000);
   t.equal(make.code, 0, `make: ${make.text.slice(-2000)}`);
   const echo = (...argv: string[]) => run([...inside, join(built, 'echo'), ...argv]);
   let child: ChildProcess | undefined;
@@ -45,9 +46,8 @@ test('ping-linux answers echo and HTTP, and the sanitizers find nothing', async 
     mustRun([...inside, 'ip', 'tuntap', 'add', 'dev', 'tap0', 'mode', 'tap']);
     mustRun([...inside, 'ip', 'addr', 'add', '10.64.0.1/16', 'dev', 'tap0']);
     mustRun([...inside, 'ip', 'link', 'set', 'tap0', 'up']);
-    child = spawn(inside[0]!, [...inside.slice(1), join(built, 'ping-linux.san'), 'tap0', 'name=vm"1', `ip=${guest}/16`, 'gw=10.64.0.1'], {
-      stdio: ['ignore', 'pipe', 'pipe'],
-    });
+    const command = [join(built, 'ping-linux.san'), 'tap0', 'name=vm"1', `ip=${guest}/16`, 'gw=10.64.0.1'];
+    child = spawn(inside[0]!, [...inside.slice(1), ...command], { stdio: ['ignore', 'pipe', 'pipe'] });
     child.stdout!.on('data', (data: Buffer) => (output += data.toString()));
     child.stderr!.on('data', (data: Buffer) => (output += data.toString()));
     for (let i = 0; i < 100 && !output.includes('net 0: up'); i++) await new Promise((done) => setTimeout(done, 50));
@@ -72,9 +72,11 @@ test('ping-linux answers echo and HTTP, and the sanitizers find nothing', async 
     t.match(raw('\\0\\0\\0\\r\\n\\r\\n'), /^HTTP\/1\.1 400 /, 'no HTTP');
     t.match(raw('GET / HTTP/1.0\\n\\n'), /^HTTP\/1\.1 200 /, 'HTTP/1.0, bare line feeds');
 
-    const many = run([...inside, 'bash', '-c', `for i in $(seq 40); do curl -s --max-time 10 -o /dev/null -w '%{http_code}\\n' http://${guest}/ & done; wait`]);
+    const bash = (script: string) => run([...inside, 'bash', '-c', script]);
+    const many = bash(`for i in $(seq 40); do curl -s --max-time 10 -o /dev/null -w '%{http_code}\\n' http://${guest}/ & done; wait`);
     t.equal(many.text.split('\n').filter((line) => line === '200').length, 40, '40 connections at once');
-    const idle = run([...inside, 'bash', '-c', `for i in $(seq 5 30); do eval "exec $i<>/dev/tcp/${guest}/80"; done; exec curl -s --max-time 10 http://${guest}/`]);
+    const open26 = `for i in $(seq 5 30); do eval "exec $i<>/dev/tcp/${guest}/80"; done`;
+    const idle = bash(`${open26}; exec curl -s --max-time 10 http://${guest}/`);
     t.match(idle.text, /"name":"vm1"/, 'answers beside connections that say nothing');
     t.equal(echo(guest, '3').code, 0, 'echo at the end');
   } finally {

@@ -111,7 +111,8 @@ enum http_result http_feed(struct http_request *request, const char *bytes, size
 /* True for "/" with or without a query. */
 static bool is_root(const char *target) { return target[0] == '/' && (target[1] == '\0' || target[1] == '?'); }
 
-size_t http_respond(const struct http_request *request, enum http_result result, const char *root, char *buffer, size_t size_bytes) {
+size_t http_respond(const struct http_request *request, enum http_result result, const char *root, char *buffer,
+                    size_t size_bytes) {
   const char *status, *body, *type = "text/plain", *extra = "";
   bool is_head = result == HTTP_DONE && strcmp(request->method, "HEAD") == 0;
   if (result == HTTP_TARGET_LONG) {
@@ -130,7 +131,8 @@ size_t http_respond(const struct http_request *request, enum http_result result,
     body = root;
     type = "application/json";
   }
-  size_t length = shoal_format(buffer, size_bytes, "HTTP/1.1 %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\n%sConnection: close\r\n\r\n%s%s",
-                               status, type, strlen(body) + 1, extra, is_head ? "" : body, is_head ? "" : "\n");
+  static const char answer[] = "HTTP/1.1 %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\n%sConnection: close\r\n\r\n%s%s";
+  size_t length = shoal_format(buffer, size_bytes, answer, status, type, strlen(body) + 1, extra, is_head ? "" : body,
+                               is_head ? "" : "\n");
   return length < size_bytes ? length : size_bytes - 1;
 }

@@ -29,6 +29,7 @@ enum http_result http_feed(struct http_request *request, const char *bytes, size
 
 /* Writes a whole response (header and, but for HEAD, body) to the finished request, or to one that ended in `result`. Returns its
  * length, at most size_bytes. `root` is the body of "/". */
-size_t http_respond(const struct http_request *request, enum http_result result, const char *root, char *buffer, size_t size_bytes);
+size_t http_respond(const struct http_request *request, enum http_result result, const char *root, char *buffer,
+                    size_t size_bytes);
 
 #endif

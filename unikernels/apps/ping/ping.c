@@ -1,6 +1,6 @@
 /*
- * The smallest useful guest: answers ICMP echo (lwIP does), and `GET /` on port 80 with what it is. It shows how an application is
- * written, and tests and benchmarks boot it by the thousand.
+ * The smallest useful guest: answers ICMP echo (lwIP does), and `GET /` on port 80 with what it is. It shows how an application
+ * is written, and tests and benchmarks boot it by the thousand.
  *
  * Words on the command line: crash=null|assert|hang|scribble|flood misbehaves on purpose, for tests of the host around it.
  */
@@ -46,8 +46,9 @@ static void describe(char *buffer, size_t size_bytes) {
     if (*given > ' ' && *given < 0x7f && *given != '"' && *given != '\\') name[length++] = *given;
   }
   name[length] = '\0';
-  shoal_format(buffer, size_bytes, "{\"name\":\"%s\",\"image\":\"%s\",\"version\":\"%s\",\"uptimeMs\":%llu}", name, shoal_app.name,
-               shoal_app.version, (unsigned long long)(shoal_now_ns() / 1000000));
+  unsigned long long uptime_ms = shoal_now_ns() / 1000000;
+  shoal_format(buffer, size_bytes, "{\"name\":\"%s\",\"image\":\"%s\",\"version\":\"%s\",\"uptimeMs\":%llu}", name,
+               shoal_app.name, shoal_app.version, uptime_ms);
 }
 
 static err_t answer(struct tcp_pcb *pcb, struct connection *connection, enum http_result result) {

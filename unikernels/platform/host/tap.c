@@ -1,6 +1,6 @@
 /*
- * Network device 0 over a TAP device: the contract of shoal.h by read and write. The MAC address is the word mac=, or made from the
- * name of the guest, so that a process that starts again is the same station.
+ * Network device 0 over a TAP device: the contract of shoal.h by read and write. The MAC address is the word mac=, or made from
+ * the name of the guest, so that a process that starts again is the same station.
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -1,7 +1,7 @@
 /*
- * Time: Xen shows a time stamp counter reading, the nanoseconds that belong to it and how to scale the rest (struct vcpu_time_info
- * in xen.h); version numbers tell when it changes underneath. Sleeping is SCHEDOP_block with a one-shot timer, which is set only
- * when the time to wake differs from the one already set.
+ * Time: Xen shows a time stamp counter reading, the nanoseconds that belong to it and how to scale the rest (struct
+ * vcpu_time_info in xen.h); version numbers tell when it changes underneath. Sleeping is SCHEDOP_block with a one-shot timer,
+ * which is set only when the time to wake differs from the one already set.
  */
 #include "shoal.h"
 #include <xen/event_channel.h>

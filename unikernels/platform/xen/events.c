@@ -1,7 +1,7 @@
 /*
  * Event channels in the two-level form, polled: upcalls are masked but while the guest blocks, so handlers run in the main loop
- * and nothing is ever interrupted. Masking, clearing and scanning are plain memory operations on shared info; only binding, notifying
- * and blocking are hypercalls.
+ * and nothing is ever interrupted. Masking, clearing and scanning are plain memory operations on shared info; only binding,
+ * notifying and blocking are hypercalls.
  */
 #include "events.h"
 #include <xen/event_channel.h>

@@ -16,7 +16,8 @@ void grants_init(void) {
   xen_pfn_t frame = 0;
   struct gnttab_setup_table setup = {.dom = DOMID_SELF, .nr_frames = 1};
   set_xen_guest_handle(setup.frame_list, &frame);
-  if (hypercall3(__HYPERVISOR_grant_table_op, GNTTABOP_setup_table, (unsigned long)&setup, 1) != 0 || setup.status != GNTST_okay) {
+  long result = hypercall3(__HYPERVISOR_grant_table_op, GNTTABOP_setup_table, (unsigned long)&setup, 1);
+  if (result != 0 || setup.status != GNTST_okay) {
     shoal_print("grants: no table (status %d)\n", setup.status);
     return;
   }
