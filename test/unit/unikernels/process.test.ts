@@ -51,7 +51,8 @@ test('ping-linux answers echo and HTTP, and the sanitizers find nothing', async 
     child.stdout!.on('data', (data: Buffer) => (output += data.toString()));
     child.stderr!.on('data', (data: Buffer) => (output += data.toString()));
     for (let i = 0; i < 100 && !output.includes('net 0: up'); i++) await new Promise((done) => setTimeout(done, 50));
-    t.match(output, /net 0: up after \d+ us, ip 10\.64\.1\.1\/16 gw 10\.64\.0\.1 mac [0-9a-f:]{17}/, 'one line when the network is up');
+    const up = /net 0: up after \d+ us, ip 10\.64\.1\.1\/16 gw 10\.64\.0\.1 mac [0-9a-f:]{17}/;
+    t.match(output, up, 'one line when the network is up');
 
     t.equal(echo(guest, '5').code, 0, 'echo');
     t.equal(echo(guest, '3', '4000').code, 0, 'echo in fragments');
@@ -73,7 +74,8 @@ test('ping-linux answers echo and HTTP, and the sanitizers find nothing', async 
     t.match(raw('GET / HTTP/1.0\\n\\n'), /^HTTP\/1\.1 200 /, 'HTTP/1.0, bare line feeds');
 
     const bash = (script: string) => run([...inside, 'bash', '-c', script]);
-    const many = bash(`for i in $(seq 40); do curl -s --max-time 10 -o /dev/null -w '%{http_code}\\n' http://${guest}/ & done; wait`);
+    const one = `curl -s --max-time 10 -o /dev/null -w '%{http_code}\\n' http://${guest}/`;
+    const many = bash(`for i in $(seq 40); do ${one} & done; wait`);
     t.equal(many.text.split('\n').filter((line) => line === '200').length, 40, '40 connections at once');
     const open26 = `for i in $(seq 5 30); do eval "exec $i<>/dev/tcp/${guest}/80"; done`;
     const idle = bash(`${open26}; exec curl -s --max-time 10 http://${guest}/`);
