@@ -1,7 +1,7 @@
 /**
- * The host agent as one object: what it knows (Fleet), how records change (Definitions), how VMs run (Runner), many at once (Bulk).
- * `openAgent` is also how an agent finds its way back after a crash: it reads the journal, asks Xen which domains there are, and lets
- * verdict.ts say what each of them is. Xen is believed about what runs, the journal about what was wanted.
+ * The host agent as one object: what it knows (Fleet), how records change (Definitions), how VMs run (Runner), many at once
+ * (Bulk). `openAgent` is also how an agent finds its way back after a crash: it reads the journal, asks Xen which domains there
+ * are, and lets verdict.ts say what each of them is. Xen is believed about what runs, the journal about what was wanted.
  */
 import { hostname } from 'node:os';
 import { join } from 'node:path';
@@ -86,7 +86,9 @@ export class HostAgent {
     return this.lastFacts;
   }
 
-  /** The guest's console beyond `cursor`; of a VM that crashed, its last words. Throws VM_BAD_POWER_STATE when there is neither. */
+  /**
+   * The guest's console beyond `cursor`; of a VM that crashed, its last words. Throws VM_BAD_POWER_STATE when there is neither.
+   */
   async readConsole(vm: Vm, cursor: number): Promise<Console> {
     if (vm.domid !== undefined) {
       const { text, cursor: next } = await this.#hypervisor.readConsole(vm.domid, cursor);
@@ -210,5 +212,7 @@ async function adopt(agent: HostAgent, domains: DomainFacts[], log: (line: strin
     await fleet.keep(vm);
     fleet.changed(vm, true);
   }
-  log(`agent: ${fleet.size} VMs; ${counts.adopted} domains adopted, ${counts.discarded} destroyed, ${counts.halted} VMs found halted`);
+  log(
+    `agent: ${fleet.size} VMs; ${counts.adopted} domains adopted, ${counts.discarded} destroyed, ${counts.halted} VMs found halted`,
+  );
 }

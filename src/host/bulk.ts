@@ -1,6 +1,6 @@
 /**
- * Many VMs in one call: launched, stopped, destroyed. A bulk launch checks everything that can be known before it takes anything; what
- * it started stays when a later one fails, and the error names those that were not started.
+ * Many VMs in one call: launched, stopped, destroyed. A bulk launch checks everything that can be known before it takes anything;
+ * what it started stays when a later one fails, and the error names those that were not started.
  */
 import { asShoalError, ShoalError } from '../model/errors.ts';
 import type { Domid, Uuid } from '../model/ids.ts';
@@ -66,8 +66,8 @@ export class Bulk {
   }
 
   /**
-   * Throws when nothing could be started, with the reason itself. Otherwise returns what was started, and LAUNCH_INCOMPLETE beside it when
-   * that is not all. `progress` is called with 0..1.
+   * Throws when nothing could be started, with the reason itself. Otherwise returns what was started, and LAUNCH_INCOMPLETE
+   * beside it when that is not all. `progress` is called with 0..1.
    */
   async launch(spec: LaunchSpec, signal: AbortSignal, progress: (part: number) => void = () => {}): Promise<BulkLaunch> {
     const names = namesOf(spec);
@@ -126,7 +126,14 @@ export class Bulk {
     try {
       const launched = await this.#runner.start(vm, false, signal);
       const vif = vm.vifs[0];
-      return { ...launched, uuid: vm.uuid, name: vm.name, ip: vif?.ipv4[0] ?? '', mac: vif?.mac ?? '', startMs: Math.round(startMs) };
+      return {
+        ...launched,
+        uuid: vm.uuid,
+        name: vm.name,
+        ip: vif?.ipv4[0] ?? '',
+        mac: vif?.mac ?? '',
+        startMs: Math.round(startMs),
+      };
     } catch (error) {
       await this.#fleet.drop(vm);
       throw error;

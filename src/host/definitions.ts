@@ -1,11 +1,22 @@
-/** What a VM is to be: creating, cloning and changing records. Checks first, changes after; a change that throws changed nothing. */
+/**
+ * What a VM is to be: creating, cloning and changing records. Checks first, changes after; a change that throws changed nothing.
+ */
 import { ShoalError } from '../model/errors.ts';
 import { isDigest, type Digest } from '../model/ids.ts';
 import { newVmUuid } from '../model/uuid.ts';
 import type { Fleet } from './fleet.ts';
 import { refOf } from './refs.ts';
 import {
-  checkArgs, checkMemory, checkName, checkOtherConfig, checkText, cmdlineOf, limits, sealOf, type Vif, type Vm,
+  checkArgs,
+  checkMemory,
+  checkName,
+  checkOtherConfig,
+  checkText,
+  cmdlineOf,
+  limits,
+  sealOf,
+  type Vif,
+  type Vm,
 } from './vm.ts';
 
 export interface VmDefinition {
@@ -58,10 +69,14 @@ export class Definitions {
   /** A halted copy under another name, with addresses of its own. Throws NAME_IN_USE, VM_BAD_POWER_STATE. */
   async clone(source: Vm, name: string): Promise<Vm> {
     if (source.power !== 'Halted') {
-      throw new ShoalError('VM_BAD_POWER_STATE', `VM "${source.name}" is ${source.power.toLowerCase()}; only a halted VM can be cloned.`, {
-        params: [refOf(source.uuid), 'halted', source.power.toLowerCase()],
-        data: { vm: source.uuid },
-      });
+      throw new ShoalError(
+        'VM_BAD_POWER_STATE',
+        `VM "${source.name}" is ${source.power.toLowerCase()}; only a halted VM can be cloned.`,
+        {
+          params: [refOf(source.uuid), 'halted', source.power.toLowerCase()],
+          data: { vm: source.uuid },
+        },
+      );
     }
     const { description, image, memoryKib, args } = source;
     const { last_crash: _words, last_crash_at: _at, ...otherConfig } = source.otherConfig;
@@ -118,7 +133,8 @@ export class Definitions {
     let free = 0;
     while (used.has(free)) free++;
     const chosen = handle ?? free;
-    if (used.has(chosen)) throw new ShoalError('DEVICE_ALREADY_EXISTS', `The VM has a vif ${chosen} already.`, { params: [String(chosen)] });
+    if (used.has(chosen))
+      throw new ShoalError('DEVICE_ALREADY_EXISTS', `The VM has a vif ${chosen} already.`, { params: [String(chosen)] });
     if (!Number.isInteger(chosen) || chosen < 0 || chosen >= limits.vifs) {
       throw new ShoalError('VALUE_NOT_SUPPORTED', `A VM has vifs 0 to ${limits.vifs - 1}.`, {
         params: ['device', String(chosen), `0 to ${limits.vifs - 1}`],
@@ -196,4 +212,3 @@ export class Definitions {
     });
   }
 }
-

@@ -1,7 +1,7 @@
 /**
- * The VMs of this host and everything that finds one: by uuid, name, domain, address. Holds the invariants between them (a name, an
- * address, a MAC belongs to one VM; an image in use is known to be), writes what must outlive the agent to the journal, and tells
- * listeners what to look at again. Nothing here walks over all VMs but the journal's rewriting and the listings asked for.
+ * The VMs of this host and everything that finds one: by uuid, name, domain, address. Holds the invariants between them (a name,
+ * an address, a MAC belongs to one VM; an image in use is known to be), writes what must outlive the agent to the journal, and
+ * tells listeners what to look at again. Nothing here walks over all VMs but the journal's rewriting and the listings asked for.
  */
 import { ShoalError } from '../model/errors.ts';
 import type { Digest, Domid, Uuid } from '../model/ids.ts';
@@ -110,7 +110,8 @@ export class Fleet {
 
   /** Takes in a VM without vifs. `promised`: its name was promised to the caller. Throws NAME_IN_USE. */
   add(vm: Vm, promised = false): void {
-    if (this.#names.has(vm.name) || (!promised && this.#promisedNames.has(vm.name))) throw nameInUse(vm.name, this.#names.get(vm.name));
+    if (this.#names.has(vm.name) || (!promised && this.#promisedNames.has(vm.name)))
+      throw nameInUse(vm.name, this.#names.get(vm.name));
     this.#vms.set(vm.uuid, vm);
     this.#names.set(vm.name, vm.uuid);
     this.#useImage(vm.image, 1);
@@ -182,7 +183,10 @@ export class Fleet {
     }
   }
 
-  /** Takes in a vif as a record from before has it. What it holds that is held by another now stays with the other, and is reported. */
+  /**
+   * Takes in a vif as a record from before has it. What it holds that is held by another now stays with the other, and is
+   * reported.
+   */
   restoreVif(vm: Vm, vif: Vif): string[] {
     const conflicts: string[] = [];
     const tryTo = (claim: () => unknown) => {

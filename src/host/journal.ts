@@ -2,8 +2,8 @@
  * An append-only file of JSON entries that survives a kill at any instant (docs/formats/agent-journal.md). Entries that arrive
  * together are written and synced together; when more than half of the file is history, it is rewritten with what still counts.
  *
- * What a kill can leave is one entry cut short at the end: it is cut off on open, and its writer was never told it was kept. Damage
- * before the end is no crash's work: the file is put aside under another name before the good part is used.
+ * What a kill can leave is one entry cut short at the end: it is cut off on open, and its writer was never told it was kept.
+ * Damage before the end is no crash's work: the file is put aside under another name before the good part is used.
  */
 import { open, readFile, rename, copyFile, unlink, type FileHandle } from 'node:fs/promises';
 import { dirname } from 'node:path';

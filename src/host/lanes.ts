@@ -1,7 +1,7 @@
 /**
  * One lane a VM: what is done to a VM is done in order, one thing at a time. An operation of a user does not queue behind another
- * user's (he gets OTHER_OPERATION_IN_PROGRESS at once, as XenAPI has it), unless it is one that ends a VM: that one stops what is under
- * way first. The agent's own looking-again always waits its turn. A lane exists only while it is in use.
+ * user's (he gets OTHER_OPERATION_IN_PROGRESS at once, as XenAPI has it), unless it is one that ends a VM: that one stops what is
+ * under way first. The agent's own looking-again always waits its turn. A lane exists only while it is in use.
  */
 import { setMaxListeners } from 'node:events';
 import { ShoalError } from '../model/errors.ts';
@@ -48,7 +48,13 @@ export class Lanes {
     return this.#lanes.size;
   }
 
-  run<T>(vm: Uuid, name: string, manner: Manner, signal: AbortSignal | undefined, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  run<T>(
+    vm: Uuid,
+    name: string,
+    manner: Manner,
+    signal: AbortSignal | undefined,
+    work: (signal: AbortSignal) => Promise<T>,
+  ): Promise<T> {
     const lane = this.#lanes.get(vm) ?? { turns: [], tail: Promise.resolve() };
     const others = lane.turns.filter((turn) => turn.manner !== 'wait');
     if (manner === 'refuse' && others.length > 0) {

@@ -1,6 +1,7 @@
 /**
- * One start of one domain: the port's fixed steps, timed, each of which may be the last. Whatever ends it early (an error, a cancel) takes
- * the domain away again, so that a launch is whole or was never there. A crash of the agent is handled by the next agent: see verdict.ts.
+ * One start of one domain: the port's fixed steps, timed, each of which may be the last. Whatever ends it early (an error, a
+ * cancel) takes the domain away again, so that a launch is whole or was never there. A crash of the agent is handled by the next
+ * agent: see verdict.ts.
  */
 import type { DomainConfig, Hypervisor } from '../hypervisor/port.ts';
 import { ShoalError } from '../model/errors.ts';
@@ -91,7 +92,8 @@ export class RollbackFailed extends Error {
 const round = (ms: number): number => Math.round(ms * 1000) / 1000;
 
 /**
- * Memory that was promised to launches under way but not taken from Xen yet: two launches at once must not both count on the last MiB.
+ * Memory that was promised to launches under way but not taken from Xen yet: two launches at once must not both count on the last
+ * MiB.
  */
 export class MemoryGate {
   readonly #hypervisor: Hypervisor;
@@ -110,10 +112,14 @@ export class MemoryGate {
     const { freeKib } = await this.#hypervisor.facts();
     const availableKib = Math.max(0, freeKib - this.#reserveKib - this.#promisedKib);
     if (needKib > availableKib) {
-      throw new ShoalError('HOST_NOT_ENOUGH_FREE_MEMORY', `The VM needs ${needKib} KiB, the host has ${availableKib} KiB to give.`, {
-        params: [String(needKib * 1024), String(availableKib * 1024)],
-        data: { needKib, availableKib },
-      });
+      throw new ShoalError(
+        'HOST_NOT_ENOUGH_FREE_MEMORY',
+        `The VM needs ${needKib} KiB, the host has ${availableKib} KiB to give.`,
+        {
+          params: [String(needKib * 1024), String(availableKib * 1024)],
+          data: { needKib, availableKib },
+        },
+      );
     }
     this.#promisedKib += needKib;
     let ended = false;
@@ -125,5 +131,7 @@ export class MemoryGate {
   }
 }
 
-/** What Xen takes for a small domain beside its memory (struct, vCPU, shared info, page-table and grant pages): 70 KiB measured. */
+/**
+ * What Xen takes for a small domain beside its memory (struct, vCPU, shared info, page-table and grant pages): 70 KiB measured.
+ */
 export const domainOverheadKib = 72;

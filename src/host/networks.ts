@@ -1,7 +1,7 @@
 /**
- * The networks a host gives to its VMs, and who holds which IPv4 and which MAC address on them. Addresses are handed out in a ring,
- * so that one that was just given back is the last to be used again (neighbours may still have its old owner in their ARP caches).
- * One map an address space answers both "is it free?" and "whose is it?".
+ * The networks a host gives to its VMs, and who holds which IPv4 and which MAC address on them. Addresses are handed out in a
+ * ring, so that one that was just given back is the last to be used again (neighbours may still have its old owner in their ARP
+ * caches). One map an address space answers both "is it free?" and "whose is it?".
  */
 import { ShoalError } from '../model/errors.ts';
 import type { Uuid } from '../model/ids.ts';

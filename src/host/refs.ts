@@ -1,7 +1,7 @@
 /**
- * XenAPI references and the uuids of a VM's parts. Nothing of this is stored: a VM's uuid begins with a fixed prefix (model/uuid.ts), its
- * metrics, console and vifs have the same uuid with another prefix, and a reference is the uuid behind "OpaqueRef:". So every handle leads
- * to its object by text alone.
+ * XenAPI references and the uuids of a VM's parts. Nothing of this is stored: a VM's uuid begins with a fixed prefix
+ * (model/uuid.ts), its metrics, console and vifs have the same uuid with another prefix, and a reference is the uuid behind
+ * "OpaqueRef:". So every handle leads to its object by text alone.
  */
 import { createHash } from 'node:crypto';
 import type { Uuid } from '../model/ids.ts';
@@ -13,7 +13,8 @@ const refPrefix = 'OpaqueRef:';
 export const refOf = (uuid: string): string => refPrefix + uuid;
 
 /** The uuid behind a reference; undefined when the text is not a reference. */
-export const uuidOfRef = (ref: string): string | undefined => (ref.startsWith(refPrefix) ? ref.slice(refPrefix.length) : undefined);
+export const uuidOfRef = (ref: string): string | undefined =>
+  ref.startsWith(refPrefix) ? ref.slice(refPrefix.length) : undefined;
 
 const partPrefixes = { VM_metrics: '5a0a15e5', VM_guest_metrics: '5a0a15e6', console: '5a0a15e7' } as const;
 export type Part = keyof typeof partPrefixes;

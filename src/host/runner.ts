@@ -1,7 +1,7 @@
 /**
- * Starts, stops and settles single VMs. Each method is one turn in the VM's lane; `settle` brings a VM's record and its domain together
- * again (verdict.ts says how) and is what every path ends in: a guest that powered off, one that crashed, a domain that vanished, a
- * shutdown that was waited for, an agent that starts.
+ * Starts, stops and settles single VMs. Each method is one turn in the VM's lane; `settle` brings a VM's record and its domain
+ * together again (verdict.ts says how) and is what every path ends in: a guest that powered off, one that crashed, a domain that
+ * vanished, a shutdown that was waited for, an agent that starts.
  */
 import type { DomainFacts, Hypervisor } from '../hypervisor/port.ts';
 import type { KernelImage } from '../model/kernel.ts';
@@ -230,9 +230,13 @@ export class Runner {
     const { fleet, hypervisor } = this.#o;
     const image = await this.#o.kernel(vm.image);
     if (image.memoryBytes > vm.memoryKib * 1024) {
-      throw new ShoalError('IMAGE_TOO_LARGE', `The image needs ${image.memoryBytes / 1024} KiB, the VM has ${vm.memoryKib} KiB.`, {
-        data: { imageKib: image.memoryBytes / 1024, memoryKib: vm.memoryKib },
-      });
+      throw new ShoalError(
+        'IMAGE_TOO_LARGE',
+        `The image needs ${image.memoryBytes / 1024} KiB, the VM has ${vm.memoryKib} KiB.`,
+        {
+          data: { imageKib: image.memoryBytes / 1024, memoryKib: vm.memoryKib },
+        },
+      );
     }
     for (const vif of vm.vifs) this.#checkNetwork(vif.network);
     const cmdline = cmdlineOf(vm, (name) => fleet.network(name));
@@ -280,7 +284,9 @@ export class Runner {
     this.#o.fleet.needNetwork(name);
     const known = this.#o.hypervisor.networks();
     if (known.includes(name)) return;
-    throw new ShoalError('NETWORK_UNKNOWN', `The hypervisor cannot attach to network "${name}".`, { data: { network: name, known } });
+    throw new ShoalError('NETWORK_UNKNOWN', `The hypervisor cannot attach to network "${name}".`, {
+      data: { network: name, known },
+    });
   }
 
   /** Sends a request to the guest, then settles the VM at each piece of news until `done`. */
@@ -309,10 +315,14 @@ export class Runner {
         if (done()) return;
         throwIfAborted(signal);
         if (performance.now() >= deadline) {
-          throw new ShoalError('TIMEOUT', `The guest did not ${what === 'reboot' ? 'reboot' : 'power off'} within ${timeoutMs} ms.`, {
-            hint: 'Shut it down hard, or give it more time.',
-            data: { vm: vm.uuid, timeoutMs },
-          });
+          throw new ShoalError(
+            'TIMEOUT',
+            `The guest did not ${what === 'reboot' ? 'reboot' : 'power off'} within ${timeoutMs} ms.`,
+            {
+              hint: 'Shut it down hard, or give it more time.',
+              data: { vm: vm.uuid, timeoutMs },
+            },
+          );
         }
       }
     } finally {
@@ -387,4 +397,3 @@ export class Runner {
 
 /** Console output as text that every protocol can carry: control characters but tab and newline become spaces. */
 export const printable = (text: string): string => text.replace(/\r\n?/g, '\n').replace(/[^\n\t\x20-\x7e]/g, ' ');
-

@@ -1,6 +1,7 @@
 /**
- * "What makes this VM valid now?": one pure function, asked at adoption after a start of the agent, when Xen says that a domain changed,
- * and when an operation finds another world than it expected. It gets what was wanted and what Xen says, never what happened.
+ * "What makes this VM valid now?": one pure function, asked at adoption after a start of the agent, when Xen says that a domain
+ * changed, and when an operation finds another world than it expected. It gets what was wanted and what Xen says, never what
+ * happened.
  */
 import type { DomainFacts } from '../hypervisor/port.ts';
 import type { Vm } from './vm.ts';
@@ -17,8 +18,8 @@ export type Action =
   | 'restart'; // the guest made room for the fresh domain that was asked for
 
 /**
- * `vm` is the record with the domain's uuid, if there is one; `domain` what Xen has, if anything; `sealedPaused` whether the sealed record
- * says that the start was to stay paused. Not to be asked while a launch of this VM is under way.
+ * `vm` is the record with the domain's uuid, if there is one; `domain` what Xen has, if anything; `sealedPaused` whether the
+ * sealed record says that the start was to stay paused. Not to be asked while a launch of this VM is under way.
  */
 export function verdict(
   vm: Pick<Vm, 'wanted' | 'power' | 'domid'> | undefined,

@@ -1,6 +1,6 @@
 /**
- * What a host knows of one VM, the limits of each of its properties, and the three texts made from it: the guest's command line, the
- * record that is sealed into a running domain, and the entry in the journal. All pure.
+ * What a host knows of one VM, the limits of each of its properties, and the three texts made from it: the guest's command line,
+ * the record that is sealed into a running domain, and the entry in the journal. All pure.
  *
  * A VM is kept small (about 1 KiB): what can be derived, such as XenAPI's records and references, is made when it is asked for.
  */
@@ -73,9 +73,13 @@ export function checkText(field: string, text: string, maxBytes: number): string
 export function checkMemory(memoryKib: number): number {
   const { memoryMinKib: min, memoryMaxKib: max } = limits;
   if (!Number.isInteger(memoryKib) || memoryKib % 4 !== 0 || memoryKib < min || memoryKib > max) {
-    throw new ShoalError('MEMORY_INVALID', `The memory must be ${min} to ${max} KiB, in pages of 4 KiB; it is ${memoryKib} KiB.`, {
-      data: { memoryKib, minKib: min, maxKib: max },
-    });
+    throw new ShoalError(
+      'MEMORY_INVALID',
+      `The memory must be ${min} to ${max} KiB, in pages of 4 KiB; it is ${memoryKib} KiB.`,
+      {
+        data: { memoryKib, minKib: min, maxKib: max },
+      },
+    );
   }
   return memoryKib;
 }
@@ -117,8 +121,8 @@ export function cmdlineOf(vm: Vm, networkNamed: (name: string) => Network | unde
 }
 
 /**
- * What stays with the domain for as long as it lives (docs/formats/sealed-record.md): enough to know the VM again without a journal.
- * `paused` tells a start that was meant to stay paused from one that the agent did not live to finish.
+ * What stays with the domain for as long as it lives (docs/formats/sealed-record.md): enough to know the VM again without a
+ * journal. `paused` tells a start that was meant to stay paused from one that the agent did not live to finish.
  */
 export function sealOf(vm: Vm, paused: boolean): string {
   const record = JSON.stringify({
@@ -203,5 +207,10 @@ export function fromJournal(r: Record<string, unknown>): Vm | undefined {
   const otherConfig = r['otherConfig'];
   if (vm === undefined || typeof r['description'] !== 'string' || !wantedValues.includes(r['wanted'] as string)) return undefined;
   if (typeof otherConfig !== 'object' || otherConfig === null || !isStrings(Object.values(otherConfig))) return undefined;
-  return { ...vm, description: r['description'], otherConfig: { ...otherConfig } as Record<string, string>, wanted: r['wanted'] as Wanted };
+  return {
+    ...vm,
+    description: r['description'],
+    otherConfig: { ...otherConfig } as Record<string, string>,
+    wanted: r['wanted'] as Wanted,
+  };
 }

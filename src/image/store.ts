@@ -1,7 +1,7 @@
 /**
- * Images on disk, named by their content: `<folder>/<64 hex digits>.elf`. Bytes arrive in `incoming/`, and only when their digest and their
- * ELF structure are right does a rename make them visible, so that a kill at any instant leaves either the whole image or none.
- * Parsed kernels are kept in memory for the images last used; the parser is given, the store does not know ELF.
+ * Images on disk, named by their content: `<folder>/<64 hex digits>.elf`. Bytes arrive in `incoming/`, and only when their digest
+ * and their ELF structure are right does a rename make them visible, so that a kill at any instant leaves either the whole image
+ * or none. Parsed kernels are kept in memory for the images last used; the parser is given, the store does not know ELF.
  */
 import { createHash, randomBytes } from 'node:crypto';
 import { mkdir, open, readdir, readFile, rename, rm, stat, unlink } from 'node:fs/promises';
@@ -67,7 +67,9 @@ export class ImageStore {
     return [...this.#images.values()];
   }
 
-  /** The kernel, ready to be laid into memory. Throws IMAGE_UNKNOWN, IMAGE_DIGEST_MISMATCH (the file changed on disk), IMAGE_*. */
+  /**
+   * The kernel, ready to be laid into memory. Throws IMAGE_UNKNOWN, IMAGE_DIGEST_MISMATCH (the file changed on disk), IMAGE_*.
+   */
   kernel(digest: Digest): Promise<KernelImage> {
     const cached = this.#kernels.get(digest);
     if (cached !== undefined) {
@@ -83,8 +85,8 @@ export class ImageStore {
   }
 
   /**
-   * Takes in an image whose bytes must have this digest; resolves when it is on disk. An image that is there already is read and dropped.
-   * Throws REQUEST_TOO_LARGE, IMAGE_DIGEST_MISMATCH, IMAGE_NOT_ELF, IMAGE_NO_XEN_NOTES, IMAGE_UNSUPPORTED.
+   * Takes in an image whose bytes must have this digest; resolves when it is on disk. An image that is there already is read and
+   * dropped. Throws REQUEST_TOO_LARGE, IMAGE_DIGEST_MISMATCH, IMAGE_NOT_ELF, IMAGE_NO_XEN_NOTES, IMAGE_UNSUPPORTED.
    */
   async put(digest: Digest, chunks: AsyncIterable<Uint8Array>): Promise<StoredImage> {
     const incoming = join(this.#folder, 'incoming', randomBytes(8).toString('hex'));
@@ -105,7 +107,9 @@ export class ImageStore {
       }
       const found = `sha256:${hash.digest('hex')}`;
       if (found !== digest) {
-        throw new ShoalError('IMAGE_DIGEST_MISMATCH', `The ${fileBytes} bytes have the digest ${found}.`, { data: { expected: digest, found } });
+        throw new ShoalError('IMAGE_DIGEST_MISMATCH', `The ${fileBytes} bytes have the digest ${found}.`, {
+          data: { expected: digest, found },
+        });
       }
       const kernel = this.#parse(await readFile(incoming));
       await rename(incoming, this.#path(digest));

@@ -1,6 +1,6 @@
 /**
- * The host agent's configuration file: JSON, read once at the start. A field that is not known is refused, for it is a spelling mistake or meant
- * for another version, and either way not what the operator thinks it is.
+ * The host agent's configuration file: JSON, read once at the start. A field that is not known is refused, for it is a spelling
+ * mistake or meant for another version, and either way not what the operator thinks it is.
  */
 import { formatIpv4, parseIpv4, type Network, type Subnet } from '../host/networks.ts';
 import { ShoalError } from '../model/errors.ts';
@@ -31,7 +31,8 @@ class Fields {
   readonly #left: Map<string, unknown>;
 
   constructor(value: unknown, path: string) {
-    if (typeof value !== 'object' || value === null || Array.isArray(value)) throw invalid(path || 'the file', 'must be a JSON object');
+    if (typeof value !== 'object' || value === null || Array.isArray(value))
+      throw invalid(path || 'the file', 'must be a JSON object');
     this.#path = path === '' ? '' : `${path}.`;
     this.#left = new Map(Object.entries(value));
   }
@@ -109,7 +110,8 @@ function networksOf(value: unknown): Network[] {
   if (!Array.isArray(value)) throw invalid('networks', 'must be a list');
   const networks = value.map((each, i) => networkOf(new Fields(each, `networks[${i}]`), `networks[${i}]`));
   networks.forEach(({ name }, i) => {
-    if (networks.findIndex((other) => other.name === name) !== i) throw invalid(`networks[${i}].name`, `"${name}" is given twice`);
+    if (networks.findIndex((other) => other.name === name) !== i)
+      throw invalid(`networks[${i}].name`, `"${name}" is given twice`);
   });
   return networks;
 }
@@ -117,7 +119,12 @@ function networksOf(value: unknown): Network[] {
 function networkOf(fields: Fields, path: string): Network {
   const name = fields.need('name');
   const bridge = fields.need('bridge');
-  const texts = { cidr: fields.string('cidr'), gateway: fields.string('gateway'), first: fields.string('first'), last: fields.string('last') };
+  const texts = {
+    cidr: fields.string('cidr'),
+    gateway: fields.string('gateway'),
+    first: fields.string('first'),
+    last: fields.string('last'),
+  };
   fields.end();
   const given = Object.values(texts).filter((text) => text !== undefined).length;
   if (given === 0) return { name, bridge, subnet: undefined };
@@ -134,7 +141,8 @@ function subnetOf(texts: { cidr: string; gateway: string; first: string; last: s
   if (base % size !== 0) throw invalid(`${path}.cidr`, `must begin at ${formatIpv4(base - (base % size))}`);
   const inside = (field: 'gateway' | 'first' | 'last'): number => {
     const address = parseIpv4(texts[field]);
-    if (address === undefined || address < base || address >= base + size) throw invalid(`${path}.${field}`, `must be an address of ${texts.cidr}`);
+    if (address === undefined || address < base || address >= base + size)
+      throw invalid(`${path}.${field}`, `must be an address of ${texts.cidr}`);
     return address;
   };
   const subnet = { prefix, gateway: inside('gateway'), first: inside('first'), last: inside('last') };

@@ -1,6 +1,7 @@
 /**
- * The host agent's composition root: configuration, hypervisor, image store, host logic and XenAPI server put together. It listens first, so that
- * a second agent on the same host ends before it touches a domain; calls that come meanwhile wait until what runs was adopted.
+ * The host agent's composition root: configuration, hypervisor, image store, host logic and XenAPI server put together. It
+ * listens first, so that a second agent on the same host ends before it touches a domain; calls that come meanwhile wait until
+ * what runs was adopted.
  *
  * `node agent.cjs CONFIG` ends with 1 and one line on stderr when it cannot start. SIGTERM and SIGINT end the agent, never a VM.
  */
@@ -53,7 +54,8 @@ async function hypervisorOf(config: AgentConfig): Promise<Hypervisor> {
 function crashHook(moment: string | undefined): StepHook | undefined {
   if (moment === undefined || moment === '') return undefined;
   const step = moment.replace(/^after:/, '');
-  if (!(launchSteps as readonly string[]).includes(step)) throw new ShoalError('CONFIG_INVALID', `SHOAL_CRASH_AT: there is no step "${step}".`);
+  if (!(launchSteps as readonly string[]).includes(step))
+    throw new ShoalError('CONFIG_INVALID', `SHOAL_CRASH_AT: there is no step "${step}".`);
   return (now) => {
     if (now !== moment) return undefined;
     process.kill(process.pid, 'SIGKILL');
@@ -68,14 +70,18 @@ function firstAddress(): string {
 
 async function main(): Promise<void> {
   const path = process.argv[2];
-  if (path === undefined) throw new ShoalError('USAGE', 'usage: agent CONFIG', { hint: 'Give the path of the configuration file.' });
+  if (path === undefined)
+    throw new ShoalError('USAGE', 'usage: agent CONFIG', { hint: 'Give the path of the configuration file.' });
   const config = parseAgentConfig(readNeeded(path, 'configuration'));
   const password = readNeeded(config.passwordFile, 'password file').replace(/\r?\n$/, '');
   const hook = crashHook(process.env['SHOAL_CRASH_AT']);
-  const tls = config.tls === undefined ? undefined : {
-    cert: readNeeded(config.tls.certFile, 'certificate'),
-    key: readNeeded(config.tls.keyFile, 'key'),
-  };
+  const tls =
+    config.tls === undefined
+      ? undefined
+      : {
+          cert: readNeeded(config.tls.certFile, 'certificate'),
+          key: readNeeded(config.tls.keyFile, 'key'),
+        };
 
   let ready: (api: Api) => void = () => {};
   const api = new Promise<Api>((done) => (ready = done));
@@ -84,19 +90,30 @@ async function main(): Promise<void> {
   const hypervisor = await hypervisorOf(config);
   const images = await ImageStore.open(join(config.stateDir, 'images'), { parse: parseKernel });
   const agent: HostAgent = await openAgent({
-    hypervisor, images, stateDir: config.stateDir, networks: config.networks, hook, log,
+    hypervisor,
+    images,
+    stateDir: config.stateDir,
+    networks: config.networks,
+    hook,
+    log,
     ...(config.launches === undefined ? {} : { launches: config.launches }),
     ...(config.memoryReserveKib === undefined ? {} : { memoryReserveKib: config.memoryReserveKib }),
   });
   ready(new Api({ agent, version, address: config.address ?? firstAddress(), password }));
-  log(`agent: ready on ${config.listen.host}:${server.port}${tls === undefined ? ' (no TLS)' : ''}, ${Math.round(process.uptime() * 1000)} ms after its start`);
+  log(
+    `agent: ready on ${config.listen.host}:${server.port}${tls === undefined ? ' (no TLS)' : ''}, ${Math.round(process.uptime() * 1000)} ms after its start`,
+  );
 
   let ending = false;
   const end = (): void => {
     if (ending) return;
     ending = true;
     // What is under way may take longer than whoever sent the signal waits: the next agent finds its way back all the same.
-    void server.close().then(() => agent.close()).then(() => hypervisor.close()).finally(() => process.exit(0));
+    void server
+      .close()
+      .then(() => agent.close())
+      .then(() => hypervisor.close())
+      .finally(() => process.exit(0));
   };
   process.on('SIGTERM', end);
   process.on('SIGINT', end);

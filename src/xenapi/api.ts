@@ -109,6 +109,8 @@ export class Api {
     this.note('VM_metrics', refOf(partUuid(change.vm, 'VM_metrics')), change.kind);
     this.note('VM_guest_metrics', refOf(partUuid(change.vm, 'VM_guest_metrics')), change.kind);
     if (change.kind !== 'mod') this.note('console', refOf(partUuid(change.vm, 'console')), change.kind);
-    else for (const { handle } of this.agent.fleet.get(change.vm)?.vifs ?? []) this.note('VIF', refOf(vifUuid(change.vm, handle)), 'mod');
+    else
+      for (const { handle } of this.agent.fleet.get(change.vm)?.vifs ?? [])
+        this.note('VIF', refOf(vifUuid(change.vm, handle)), 'mod');
   }
 }

@@ -1,6 +1,6 @@
 /**
- * Reading request bodies without letting anyone fill the memory: a bound on one body, and one on all that are being read. What is too large is
- * refused by its announced length, before a byte of it is read, or as soon as it goes over.
+ * Reading request bodies without letting anyone fill the memory: a bound on one body, and one on all that are being read. What is
+ * too large is refused by its announced length, before a byte of it is read, or as soon as it goes over.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { ShoalError } from '../model/errors.ts';
@@ -35,7 +35,8 @@ export class Bodies {
         bytes += chunk.length;
         this.#allBytes += chunk.length;
         if (bytes > this.maxBytes) end(() => reject(tooLarge(this.maxBytes)));
-        else if (this.#allBytes > this.#maxAllBytes) end(() => reject(new ShoalError('HOST_LIMIT', 'The host is reading too many requests at once.')));
+        else if (this.#allBytes > this.#maxAllBytes)
+          end(() => reject(new ShoalError('HOST_LIMIT', 'The host is reading too many requests at once.')));
         else chunks.push(chunk);
       };
       const onEnd = () => end(() => resolve(Buffer.concat(chunks).toString('utf8')));
@@ -53,7 +54,13 @@ const dropBytes = 4 << 20;
 const dropMs = 2000;
 
 /** Answers a request whose body was not read to its end, and closes the connection. */
-export function answerUnread(request: IncomingMessage, response: ServerResponse, status: number, type: string, text: string): void {
+export function answerUnread(
+  request: IncomingMessage,
+  response: ServerResponse,
+  status: number,
+  type: string,
+  text: string,
+): void {
   const bytes = Buffer.from(text);
   response.writeHead(status, { 'content-type': type, 'content-length': bytes.length, connection: 'close' });
   if (request.complete) {

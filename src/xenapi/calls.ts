@@ -21,7 +21,8 @@ const shutdownTimeoutMs = 60_000;
 const shutdownPatienceMs = 10_000;
 
 /** A call on a VM whose only other parameters are simple. */
-const onVm = (work: (api: Api, vm: ReturnType<typeof needVm>, caller: Caller, args: unknown[]) => unknown): Handler =>
+const onVm =
+  (work: (api: Api, vm: ReturnType<typeof needVm>, caller: Caller, args: unknown[]) => unknown): Handler =>
   async (api, caller, [ref, ...args]) => {
     await work(api, needVm(api, ref as string), caller, args);
   };
@@ -34,15 +35,20 @@ export const calls: Record<string, Handler> = {
     const session = caller.session!;
     if (ref !== session.ref) throw handleInvalid('session', 'of another');
     return recordOf('session', {
-      uuid: session.uuid, this_host: api.refs.host, last_active: new WireTime(session.lastActiveMs), pool: api.refs.pool,
-      auth_user_name: session.userName, originator: session.originator,
+      uuid: session.uuid,
+      this_host: api.refs.host,
+      last_active: new WireTime(session.lastActiveMs),
+      pool: api.refs.pool,
+      auth_user_name: session.userName,
+      originator: session.originator,
     });
   },
   'system.listMethods': () => methodNames(),
   'event.from': eventFrom,
   'event.inject': eventInject,
 
-  'task.create': (api, _, [label, description]) => api.tasks.create((label as string).slice(0, 256), (description as string).slice(0, 1024)).ref,
+  'task.create': (api, _, [label, description]) =>
+    api.tasks.create((label as string).slice(0, 256), (description as string).slice(0, 1024)).ref,
   'task.cancel': (api, _, [ref]) => api.tasks.cancel(needTask(api, ref as string)),
   'task.destroy': (api, _, [ref]) => api.tasks.destroy(needTask(api, ref as string)),
 
@@ -59,8 +65,10 @@ export const calls: Record<string, Handler> = {
     return (await api.agent.facts()).freeKib * 1024;
   },
 
-  'VM.create': async (api, _, [args]) => refOf((await api.agent.definitions.create(definitionOf(args as Record<string, unknown>))).uuid),
-  'VM.clone': async (api, _, [ref, name]) => refOf((await api.agent.definitions.clone(needVm(api, ref as string), name as string)).uuid),
+  'VM.create': async (api, _, [args]) =>
+    refOf((await api.agent.definitions.create(definitionOf(args as Record<string, unknown>))).uuid),
+  'VM.clone': async (api, _, [ref, name]) =>
+    refOf((await api.agent.definitions.clone(needVm(api, ref as string), name as string)).uuid),
   'VM.start': onVm((api, vm, caller, [paused]) => api.agent.runner.start(vm, paused as boolean, caller.signal)),
   'VM.start_on': onVm((api, vm, caller, [host, paused]) => {
     needHost(api, host as string);
@@ -166,7 +174,11 @@ function creation(className: 'VM' | 'VIF', record: Record<string, unknown>): Rec
 
 /** Clients that build whole records leave what they do not mean empty. */
 const isNothing = (value: unknown): boolean =>
-  value === '' || value === nullRef || value === 0 || value === false || (typeof value === 'object' && value !== null && Object.keys(value).length === 0);
+  value === '' ||
+  value === nullRef ||
+  value === 0 ||
+  value === false ||
+  (typeof value === 'object' && value !== null && Object.keys(value).length === 0);
 
 function definitionOf(record: Record<string, unknown>): VmDefinition {
   const given = creation('VM', record);

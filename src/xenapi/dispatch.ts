@@ -1,6 +1,7 @@
 /**
- * From a method's name and its parameters to the answer. The calls every class has (get_record, get_all_records, get_FIELD, set_FIELD, …)
- * follow from the data model; the others are in calls.ts. No table of methods is built at the start: a name is taken apart when it comes.
+ * From a method's name and its parameters to the answer. The calls every class has (get_record, get_all_records, get_FIELD,
+ * set_FIELD, …) follow from the data model; the others are in calls.ts. No table of methods is built at the start: a name is
+ * taken apart when it comes.
  */
 import { ShoalError } from '../model/errors.ts';
 import { refOf } from '../host/refs.ts';
@@ -72,7 +73,10 @@ const reading = (params: Call['params'], run: Method['run']): Method => ({ call:
 function ownGetter(className: string, model: ClassModel, word: string): Method | undefined {
   const field = word.startsWith('get_') ? word.slice(4) : '';
   if (!Object.hasOwn(model.fields, field)) return undefined;
-  return reading([self], (api, caller, args) => (calls[`${className}.get_record`]!(api, caller, args) as Record<string, unknown>)[field]);
+  return reading(
+    [self],
+    (api, caller, args) => (calls[`${className}.get_record`]!(api, caller, args) as Record<string, unknown>)[field],
+  );
 }
 
 function generic(name: ListedClass, model: ClassModel, word: string): Method | undefined {
@@ -90,7 +94,9 @@ function generic(name: ListedClass, model: ClassModel, word: string): Method | u
       return reading([{ name: 'uuid', type: 'string' }], (api, _, [uuid]) => {
         const ref = refOf(uuid as string);
         if (recordFor(api, name, ref) !== undefined) return ref;
-        throw new ShoalError('UUID_INVALID', `There is no ${name} with this uuid.`, { params: [name, (uuid as string).slice(0, 64)] });
+        throw new ShoalError('UUID_INVALID', `There is no ${name} with this uuid.`, {
+          params: [name, (uuid as string).slice(0, 64)],
+        });
       });
     case 'get_by_name_label':
       if (!Object.hasOwn(model.fields, 'name_label')) return undefined;
@@ -114,14 +120,20 @@ function generic(name: ListedClass, model: ClassModel, word: string): Method | u
   if (type !== 'map') return undefined;
   const map = (record: Record<string, unknown>) => record[field] as Record<string, string>;
   if (verb === 'add_to') {
-    return writing([{ name: 'key', type: 'string' }, { name: 'value', type: 'string' }], (record, [key, value]) => {
-      if (Object.hasOwn(map(record), key as string)) {
-        throw new ShoalError('MAP_DUPLICATE_KEY', `${field} has the key "${key as string}" already.`, {
-          params: [name, field, record['uuid'] as string, key as string],
-        });
-      }
-      return { ...map(record), [key as string]: value };
-    });
+    return writing(
+      [
+        { name: 'key', type: 'string' },
+        { name: 'value', type: 'string' },
+      ],
+      (record, [key, value]) => {
+        if (Object.hasOwn(map(record), key as string)) {
+          throw new ShoalError('MAP_DUPLICATE_KEY', `${field} has the key "${key as string}" already.`, {
+            params: [name, field, record['uuid'] as string, key as string],
+          });
+        }
+        return { ...map(record), [key as string]: value };
+      },
+    );
   }
   if (verb === 'remove_from') {
     return writing([{ name: 'key', type: 'string' }], (record, [key]) => {

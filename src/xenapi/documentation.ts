@@ -63,14 +63,17 @@ export function documentation(): string {
     const calls = Object.entries(model.calls);
     if (calls.length > 0) parts.push(['| call | result | |', '| --- | --- | --- |', ...calls.map(callRow)].join('\n') + '\n');
     const fields = Object.entries(model.fields);
-    if (fields.length > 0) parts.push(['| field | type | | |', '| --- | --- | --- | --- |', ...fields.map(fieldRow)].join('\n') + '\n');
+    if (fields.length > 0)
+      parts.push(['| field | type | | |', '| --- | --- | --- | --- |', ...fields.map(fieldRow)].join('\n') + '\n');
   }
   parts.push(plugin);
   return parts.join('\n');
 }
 
 function callRow([name, { params, result, doc, async, open }]: [string, Call]): string {
-  const list = params.map((p) => `${p.name}: ${p.type}${p.otherwise === undefined ? '' : ` = ${JSON.stringify(p.otherwise)}`}`).join(', ');
+  const list = params
+    .map((p) => `${p.name}: ${p.type}${p.otherwise === undefined ? '' : ` = ${JSON.stringify(p.otherwise)}`}`)
+    .join(', ');
   const notes = [...(async === true ? ['Async.'] : []), ...(open === true ? ['Needs no session.'] : [])];
   return `| \`${name}(${list})\` | ${result} | ${[doc, ...notes].join(' ')} |`;
 }

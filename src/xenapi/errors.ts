@@ -1,12 +1,15 @@
 /**
- * Errors across the wire, both ways, in one place. XenAPI's failure is a list of strings, the code first. Codes that XenAPI has carry XenAPI's
- * parameters, so that any client understands them; ours carry message, hint and JSON data, so that nothing is lost on the way to our own.
+ * Errors across the wire, both ways, in one place. XenAPI's failure is a list of strings, the code first. Codes that XenAPI has
+ * carry XenAPI's parameters, so that any client understands them; ours carry message, hint and JSON data, so that nothing is lost
+ * on the way to our own.
  */
 import { asShoalError, errorHints, isErrorCode, ShoalError, type ErrorCode } from '../model/errors.ts';
 
 type Describe = (params: readonly string[]) => string;
 
-/** XenAPI's codes: how many parameters a person needs to read, and how he reads them. A failure with fewer is shown as it came. */
+/**
+ * XenAPI's codes: how many parameters a person needs to read, and how he reads them. A failure with fewer is shown as it came.
+ */
 const xenApiCodes: Partial<Record<ErrorCode, [least: number, describe: Describe]>> = {
   INTERNAL_ERROR: [1, ([what]) => `The host failed: ${what}`],
   MESSAGE_METHOD_UNKNOWN: [1, ([method]) => `The host has no call "${method}".`],
@@ -42,12 +45,14 @@ export function toFailure(thrown: unknown): string[] {
 /** A failure as a client got it: the list itself, or the error of the package xen-api, which has it taken apart. */
 export type Failure = readonly string[] | { code: string; params: readonly string[] };
 
-/** The error that `toFailure` was given, as far as the wire carries it. A code of another XenAPI server becomes INTERNAL_ERROR. */
+/**
+ * The error that `toFailure` was given, as far as the wire carries it. A code of another XenAPI server becomes INTERNAL_ERROR.
+ */
 export function toShoalError(failure: Failure): ShoalError {
   const [code, params] = 'code' in failure ? [failure.code, failure.params] : [failure[0] ?? '', failure.slice(1)];
   if (!isErrorCode(code)) {
     return new ShoalError('INTERNAL_ERROR', [code, ...params].join(' '), {
-      hint: 'The error is the host\'s own; see its documentation.',
+      hint: "The error is the host's own; see its documentation.",
       data: { code, params: [...params] },
     });
   }

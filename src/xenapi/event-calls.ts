@@ -32,7 +32,14 @@ export async function eventFrom(api: Api, caller: Caller, [words, token, timeout
   return {
     events: batch.happenings.map(({ id, class: name, ref, operation }) => {
       const snapshot = operation === 'del' ? undefined : recordFor(api, name as ListedClass, ref);
-      return { id: String(id), timestamp, class: name.toLowerCase(), operation, ref, ...(snapshot === undefined ? {} : { snapshot }) };
+      return {
+        id: String(id),
+        timestamp,
+        class: name.toLowerCase(),
+        operation,
+        ref,
+        ...(snapshot === undefined ? {} : { snapshot }),
+      };
     }),
     token: batch.token,
     valid_ref_counts: Object.fromEntries(
@@ -46,7 +53,9 @@ export function eventInject(api: Api, _caller: Caller, [className, ref]: unknown
   const lower = (className as string).toLowerCase();
   const name = listedClasses.find((listed) => listed.toLowerCase() === lower);
   if (name === undefined || !Object.hasOwn(classes, name)) {
-    throw new ShoalError('VALUE_NOT_SUPPORTED', 'No such class has events.', { params: ['class', (className as string).slice(0, 64), 'has no events'] });
+    throw new ShoalError('VALUE_NOT_SUPPORTED', 'No such class has events.', {
+      params: ['class', (className as string).slice(0, 64), 'has no events'],
+    });
   }
   needRecord(api, name, ref as string);
   return api.events.tokenAt(api.note(name, ref as string, 'mod'));

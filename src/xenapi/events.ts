@@ -1,10 +1,11 @@
 /**
- * What changed since when. Not a log of changes but, for each class, its objects in the order of their last change: event.from walks back
- * from the newest to the client's token, so it costs what changed and gives each object once, however often it changed.
- * Objects that are gone stay as gravestones, a bounded number of them; a client older than the first forgotten gravestone has lost events.
+ * What changed since when. Not a log of changes but, for each class, its objects in the order of their last change: event.from
+ * walks back from the newest to the client's token, so it costs what changed and gives each object once, however often it
+ * changed. Objects that are gone stay as gravestones, a bounded number of them; a client older than the first forgotten
+ * gravestone has lost events.
  *
- * A token is the number of the last change, 20 digits wide so that tokens compare as text (XenAPI's clients do that), and the agent's
- * life it belongs to.
+ * A token is the number of the last change, 20 digits wide so that tokens compare as text (XenAPI's clients do that), and the
+ * agent's life it belongs to.
  */
 import { randomBytes } from 'node:crypto';
 import { ShoalError } from '../model/errors.ts';
@@ -67,7 +68,15 @@ export class EventLog {
     const known = this.#marks.get(ref);
     if (kind === 'del' && (known === undefined || known.gone)) return this.#count;
     const number = ++this.#count;
-    const mark = known ?? { class: className, ref, created: number, modified: number, gone: true, older: undefined, newer: undefined };
+    const mark = known ?? {
+      class: className,
+      ref,
+      created: number,
+      modified: number,
+      gone: true,
+      older: undefined,
+      newer: undefined,
+    };
     if (known === undefined) this.#marks.set(ref, mark);
     else unlink(chain, mark);
     if (kind === 'del') {
@@ -102,11 +111,16 @@ export class EventLog {
     return `${String(number).padStart(20, '0')},${this.#life}`;
   }
 
-  /** The number in a token; -1 for the empty one, which is before everything. Throws EVENT_FROM_TOKEN_PARSE_FAILURE, EVENTS_LOST. */
+  /**
+   * The number in a token; -1 for the empty one, which is before everything. Throws EVENT_FROM_TOKEN_PARSE_FAILURE, EVENTS_LOST.
+   */
   parseToken(token: string): number {
     if (token === '') return -1;
     const m = /^(\d{20}),([0-9a-f]{8})$/.exec(token);
-    if (m === null) throw new ShoalError('EVENT_FROM_TOKEN_PARSE_FAILURE', 'The token is not one of this call.', { params: [token.slice(0, 64)] });
+    if (m === null)
+      throw new ShoalError('EVENT_FROM_TOKEN_PARSE_FAILURE', 'The token is not one of this call.', {
+        params: [token.slice(0, 64)],
+      });
     const number = Number(m[1]);
     if (m[2] !== this.#life || number < this.#lostUpTo || number > this.#count) {
       throw new ShoalError('EVENTS_LOST', 'Changes after this token are no longer known.');

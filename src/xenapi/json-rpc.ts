@@ -1,6 +1,6 @@
 /**
- * JSON-RPC 2.0 as XenAPI speaks it: a failure is an error object with code 1, XenAPI's code as its message, and the parameters as its data.
- * Pure: text in, text out.
+ * JSON-RPC 2.0 as XenAPI speaks it: a failure is an error object with code 1, XenAPI's code as its message, and the parameters as
+ * its data. Pure: text in, text out.
  */
 import { ShoalError } from '../model/errors.ts';
 
@@ -25,7 +25,9 @@ export const isBad = (request: JsonRequest): request is BadCall => 'error' in re
 const maxBatch = 100;
 
 const bad = (id: string | number | null, code: BadCall['code'], message: string): BadCall => ({
-  id, code, error: new ShoalError('REQUEST_MALFORMED', message),
+  id,
+  code,
+  error: new ShoalError('REQUEST_MALFORMED', message),
 });
 
 /** One request, or several when the text is a batch. */

@@ -1,6 +1,6 @@
 /**
- * The plugin "shoal": what XenAPI has no call for. Arguments are a map of strings; where one holds structure it is JSON, and so is every result
- * (docs/xenapi.md has the shapes).
+ * The plugin "shoal": what XenAPI has no call for. Arguments are a map of strings; where one holds structure it is JSON, and so
+ * is every result (docs/xenapi.md has the shapes).
  */
 import { refOf } from '../host/refs.ts';
 import { bulkMax, type BulkResult, type LaunchSpec } from '../host/bulk.ts';
@@ -27,7 +27,8 @@ const functions: Record<string, { takes: readonly string[]; run: PluginFunction 
   stop: {
     takes: ['vms', 'force', 'timeoutMs'],
     run: async (api, caller, args) => {
-      const timeoutMs = args['timeoutMs'] === undefined ? stopTimeoutMs : integer('timeoutMs', Number(args['timeoutMs']), 0, 600_000);
+      const timeoutMs =
+        args['timeoutMs'] === undefined ? stopTimeoutMs : integer('timeoutMs', Number(args['timeoutMs']), 0, 600_000);
       return resultOf(await api.agent.bulk.stop(vmsOf(args['vms']), args['force'] === 'true', timeoutMs, caller.signal));
     },
   },
@@ -38,11 +39,16 @@ const functions: Record<string, { takes: readonly string[]; run: PluginFunction 
   console: {
     takes: ['vm', 'cursor'],
     run: (api, _, args) =>
-      api.agent.readConsole(api.agent.fleet.need(args['vm'] ?? ''), integer('cursor', Number(args['cursor'] ?? '0'), 0, Number.MAX_SAFE_INTEGER)),
+      api.agent.readConsole(
+        api.agent.fleet.need(args['vm'] ?? ''),
+        integer('cursor', Number(args['cursor'] ?? '0'), 0, Number.MAX_SAFE_INTEGER),
+      ),
   },
   'console-write': {
     takes: ['vm', 'text'],
-    run: async (api, _, args) => ({ bytes: await api.agent.writeConsole(api.agent.fleet.need(args['vm'] ?? ''), args['text'] ?? '') }),
+    run: async (api, _, args) => ({
+      bytes: await api.agent.writeConsole(api.agent.fleet.need(args['vm'] ?? ''), args['text'] ?? ''),
+    }),
   },
   images: {
     takes: [],
@@ -53,7 +59,12 @@ const functions: Record<string, { takes: readonly string[]; run: PluginFunction 
     run: async (api) => {
       const { version, freeKib, totalKib, cpuCount, domainCount } = await api.agent.facts();
       return {
-        xen: version, freeKib, totalKib, cpuCount, domains: domainCount, vms: api.agent.fleet.size,
+        xen: version,
+        freeKib,
+        totalKib,
+        cpuCount,
+        domains: domainCount,
+        vms: api.agent.fleet.size,
         agent: {
           version: api.version,
           rssKib: Math.round(process.memoryUsage.rss() / 1024),
@@ -67,11 +78,13 @@ const functions: Record<string, { takes: readonly string[]; run: PluginFunction 
 
 /** Throws XENAPI_MISSING_PLUGIN, XENAPI_PLUGIN_FAILURE (no such function or argument), and what the function throws. */
 export async function callPlugin(api: Api, caller: Caller, plugin: string, name: string, args: Args): Promise<string> {
-  if (plugin !== 'shoal') throw new ShoalError('XENAPI_MISSING_PLUGIN', 'There is no such plugin.', { params: [plugin.slice(0, 64)] });
+  if (plugin !== 'shoal')
+    throw new ShoalError('XENAPI_MISSING_PLUGIN', 'There is no such plugin.', { params: [plugin.slice(0, 64)] });
   const fn = Object.hasOwn(functions, name) ? functions[name]! : undefined;
   if (fn === undefined) throw failure(name, `there is no such function; there are ${Object.keys(functions).join(', ')}`);
   const unknown = Object.keys(args).find((key) => !fn.takes.includes(key));
-  if (unknown !== undefined) throw failure(name, `there is no argument "${unknown.slice(0, 64)}"; there are ${fn.takes.join(', ') || 'none'}`);
+  if (unknown !== undefined)
+    throw failure(name, `there is no argument "${unknown.slice(0, 64)}"; there are ${fn.takes.join(', ') || 'none'}`);
   return JSON.stringify(await fn.run(api, caller, args));
 }
 
@@ -115,7 +128,8 @@ function launchSpecOf(text: string | undefined): LaunchSpec {
   const value = json('spec', text);
   if (typeof value !== 'object' || value === null || Array.isArray(value)) throw wrong('spec', 'a JSON object');
   const spec = value as Record<string, unknown>;
-  for (const key of Object.keys(spec)) if (!specFields.includes(key)) throw wrong(`spec.${key.slice(0, 64)}`, `one of ${specFields.join(', ')}`);
+  for (const key of Object.keys(spec))
+    if (!specFields.includes(key)) throw wrong(`spec.${key.slice(0, 64)}`, `one of ${specFields.join(', ')}`);
   const string = (name: string): string | undefined => {
     const v = spec[name];
     if (v === undefined || typeof v === 'string') return v;
@@ -124,12 +138,16 @@ function launchSpecOf(text: string | undefined): LaunchSpec {
   const number = (name: string, min: number, max: number): number | undefined =>
     spec[name] === undefined ? undefined : integer(`spec.${name}`, spec[name], min, max);
   const [name, prefix, ip] = [string('name'), string('prefix'), string('ip')];
-  if ((name === undefined) === (prefix === undefined)) throw wrong('spec', 'of one VM ("name") or several ("prefix" and "count")');
+  if ((name === undefined) === (prefix === undefined))
+    throw wrong('spec', 'of one VM ("name") or several ("prefix" and "count")');
   if (ip !== undefined && name === undefined) throw wrong('spec.ip', 'given with "name" only');
   const memoryKib = spec['memoryKib'];
   if (typeof memoryKib !== 'number') throw wrong('spec.memoryKib', `a number, at least ${limits.memoryMinKib}`);
   const given: { [K in keyof LaunchSpec]: LaunchSpec[K] | undefined } = {
-    name, prefix, ip, memoryKib,
+    name,
+    prefix,
+    ip,
+    memoryKib,
     count: number('count', 1, bulkMax),
     first: number('first', 0, 1_000_000),
     image: string('image') ?? '',

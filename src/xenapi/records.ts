@@ -1,6 +1,6 @@
 /**
- * XenAPI's records, made from what the host knows when they are asked for. Each class has two functions: the record of a reference, and the
- * references there are.
+ * XenAPI's records, made from what the host knows when they are asked for. Each class has two functions: the record of a
+ * reference, and the references there are.
  */
 import { partUuid, refOf, uuidOfRef, vifUuid, vmOfPart, vmOfVif, nullRef, type Part } from '../host/refs.ts';
 import { formatIpv4 } from '../host/networks.ts';
@@ -19,32 +19,47 @@ interface Source<C extends ListedClass> {
 
 const sources: { [C in ListedClass]: Source<C> } = {
   pool: {
-    record: (api, ref) => (ref !== api.refs.pool ? undefined : recordOf('pool', {
-      uuid: uuidOfRef(ref)!, name_label: api.agent.hostname, master: api.refs.host, other_config: api.poolOtherConfig,
-    })),
+    record: (api, ref) =>
+      ref !== api.refs.pool
+        ? undefined
+        : recordOf('pool', {
+            uuid: uuidOfRef(ref)!,
+            name_label: api.agent.hostname,
+            master: api.refs.host,
+            other_config: api.poolOtherConfig,
+          }),
     refs: (api) => [api.refs.pool],
   },
   host: {
-    record: (api, ref) => (ref !== api.refs.host ? undefined : recordOf('host', {
-      uuid: api.agent.uuid,
-      name_label: api.agent.hostname,
-      hostname: api.agent.hostname,
-      address: api.address,
-      software_version: {
-        product_brand: 'Shoal', product_version: api.version, product_version_text: api.version, xen: api.agent.lastFacts.version,
-      },
-      cpu_info: { cpu_count: String(api.agent.lastFacts.cpuCount) },
-      metrics: api.refs.hostMetrics,
-    })),
+    record: (api, ref) =>
+      ref !== api.refs.host
+        ? undefined
+        : recordOf('host', {
+            uuid: api.agent.uuid,
+            name_label: api.agent.hostname,
+            hostname: api.agent.hostname,
+            address: api.address,
+            software_version: {
+              product_brand: 'Shoal',
+              product_version: api.version,
+              product_version_text: api.version,
+              xen: api.agent.lastFacts.version,
+            },
+            cpu_info: { cpu_count: String(api.agent.lastFacts.cpuCount) },
+            metrics: api.refs.hostMetrics,
+          }),
     refs: (api) => [api.refs.host],
   },
   host_metrics: {
-    record: (api, ref) => (ref !== api.refs.hostMetrics ? undefined : recordOf('host_metrics', {
-      uuid: uuidOfRef(ref)!,
-      memory_total: api.agent.lastFacts.totalKib * 1024,
-      memory_free: api.agent.lastFacts.freeKib * 1024,
-      last_updated: new WireTime(Date.now()),
-    })),
+    record: (api, ref) =>
+      ref !== api.refs.hostMetrics
+        ? undefined
+        : recordOf('host_metrics', {
+            uuid: uuidOfRef(ref)!,
+            memory_total: api.agent.lastFacts.totalKib * 1024,
+            memory_free: api.agent.lastFacts.freeKib * 1024,
+            last_updated: new WireTime(Date.now()),
+          }),
     refs: (api) => [api.refs.hostMetrics],
   },
   network: {
@@ -57,12 +72,15 @@ const sources: { [C in ListedClass]: Source<C> } = {
         uuid: uuidOfRef(ref)!,
         name_label: network.name,
         bridge: network.bridge,
-        other_config: subnet === undefined ? {} : {
-          cidr: `${formatIpv4((subnet.gateway & -(2 ** (32 - subnet.prefix))) >>> 0)}/${subnet.prefix}`,
-          gateway: formatIpv4(subnet.gateway),
-          first: formatIpv4(subnet.first),
-          last: formatIpv4(subnet.last),
-        },
+        other_config:
+          subnet === undefined
+            ? {}
+            : {
+                cidr: `${formatIpv4((subnet.gateway & -(2 ** (32 - subnet.prefix))) >>> 0)}/${subnet.prefix}`,
+                gateway: formatIpv4(subnet.gateway),
+                first: formatIpv4(subnet.first),
+                last: formatIpv4(subnet.last),
+              },
       });
     },
     refs: (api) => api.networkRefs(),
@@ -72,30 +90,44 @@ const sources: { [C in ListedClass]: Source<C> } = {
     refs: (api) => refsOfVms(api, (vm) => refOf(vm.uuid)),
   },
   VM_metrics: {
-    record: (api, ref) => mapVm(vmOfPartRef(api, ref, 'VM_metrics'), (vm) => {
-      const runs = vm.power !== 'Halted';
-      return recordOf('VM_metrics', {
-        uuid: partUuid(vm.uuid, 'VM_metrics'),
-        memory_actual: runs ? vm.memoryKib * 1024 : 0,
-        VCPUs_number: runs ? 1 : 0,
-        state: runs ? [vm.power.toLowerCase()] : [],
-        start_time: new WireTime(vm.startedMs),
-        install_time: new WireTime(vm.startedMs),
-        last_updated: new WireTime(vm.startedMs),
-        current_domain_type: runs ? 'pv' : 'unspecified',
-      });
-    }),
+    record: (api, ref) =>
+      mapVm(vmOfPartRef(api, ref, 'VM_metrics'), (vm) => {
+        const runs = vm.power !== 'Halted';
+        return recordOf('VM_metrics', {
+          uuid: partUuid(vm.uuid, 'VM_metrics'),
+          memory_actual: runs ? vm.memoryKib * 1024 : 0,
+          VCPUs_number: runs ? 1 : 0,
+          state: runs ? [vm.power.toLowerCase()] : [],
+          start_time: new WireTime(vm.startedMs),
+          install_time: new WireTime(vm.startedMs),
+          last_updated: new WireTime(vm.startedMs),
+          current_domain_type: runs ? 'pv' : 'unspecified',
+        });
+      }),
     refs: (api) => refsOfVms(api, (vm) => refOf(partUuid(vm.uuid, 'VM_metrics'))),
   },
   VM_guest_metrics: {
-    record: (api, ref) => mapVm(vmOfPartRef(api, ref, 'VM_guest_metrics'), (vm) => recordOf('VM_guest_metrics', {
-      uuid: partUuid(vm.uuid, 'VM_guest_metrics'),
-      networks: vm.power === 'Halted' ? {} : Object.fromEntries(vm.vifs.flatMap(({ handle, ipv4 }) => (ipv4[0] === undefined ? [] : [
-        [`${handle}/ip`, ipv4[0]], [`${handle}/ipv4/0`, ipv4[0]],
-      ]))),
-      last_updated: new WireTime(vm.startedMs),
-      live: vm.power !== 'Halted',
-    })),
+    record: (api, ref) =>
+      mapVm(vmOfPartRef(api, ref, 'VM_guest_metrics'), (vm) =>
+        recordOf('VM_guest_metrics', {
+          uuid: partUuid(vm.uuid, 'VM_guest_metrics'),
+          networks:
+            vm.power === 'Halted'
+              ? {}
+              : Object.fromEntries(
+                  vm.vifs.flatMap(({ handle, ipv4 }) =>
+                    ipv4[0] === undefined
+                      ? []
+                      : [
+                          [`${handle}/ip`, ipv4[0]],
+                          [`${handle}/ipv4/0`, ipv4[0]],
+                        ],
+                  ),
+                ),
+          last_updated: new WireTime(vm.startedMs),
+          live: vm.power !== 'Halted',
+        }),
+      ),
     refs: (api) => refsOfVms(api, (vm) => refOf(partUuid(vm.uuid, 'VM_guest_metrics'))),
   },
   VIF: {
@@ -108,28 +140,35 @@ const sources: { [C in ListedClass]: Source<C> } = {
     },
   },
   console: {
-    record: (api, ref) => mapVm(vmOfPartRef(api, ref, 'console'), (vm) => recordOf('console', {
-      uuid: partUuid(vm.uuid, 'console'), location: `https://${api.address}/console?uuid=${partUuid(vm.uuid, 'console')}`, VM: refOf(vm.uuid),
-    })),
+    record: (api, ref) =>
+      mapVm(vmOfPartRef(api, ref, 'console'), (vm) =>
+        recordOf('console', {
+          uuid: partUuid(vm.uuid, 'console'),
+          location: `https://${api.address}/console?uuid=${partUuid(vm.uuid, 'console')}`,
+          VM: refOf(vm.uuid),
+        }),
+      ),
     refs: (api) => refsOfVms(api, (vm) => refOf(partUuid(vm.uuid, 'console'))),
   },
   task: {
     record: (api, ref) => {
       const task = api.tasks.get(ref);
-      return task === undefined ? undefined : recordOf('task', {
-        uuid: task.uuid,
-        name_label: task.label,
-        name_description: task.description,
-        allowed_operations: hasEnded(task) ? ['destroy'] : ['cancel'],
-        created: new WireTime(task.createdMs),
-        finished: new WireTime(task.finishedMs),
-        status: task.status,
-        resident_on: api.refs.host,
-        progress: new WireDouble(task.progress),
-        result: task.result,
-        error_info: task.errorInfo,
-        other_config: task.otherConfig,
-      });
+      return task === undefined
+        ? undefined
+        : recordOf('task', {
+            uuid: task.uuid,
+            name_label: task.label,
+            name_description: task.description,
+            allowed_operations: hasEnded(task) ? ['destroy'] : ['cancel'],
+            created: new WireTime(task.createdMs),
+            finished: new WireTime(task.finishedMs),
+            status: task.status,
+            resident_on: api.refs.host,
+            progress: new WireDouble(task.progress),
+            result: task.result,
+            error_info: task.errorInfo,
+            other_config: task.otherConfig,
+          });
     },
     refs: function* (api) {
       for (const task of api.tasks.all()) yield task.ref;

@@ -1,6 +1,7 @@
 /**
- * What is not a call but bytes: images are put and deleted, consoles are read. The session comes as the query parameter session_id, as for all
- * of XenAPI's HTTP handlers; an upload may name a task of its caller (task_id), which then says how it ended.
+ * What is not a call but bytes: images are put and deleted, consoles are read. The session comes as the query parameter
+ * session_id, as for all of XenAPI's HTTP handlers; an upload may name a task of its caller (task_id), which then says how it
+ * ended.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { uuidOfRef } from '../host/refs.ts';
@@ -12,12 +13,25 @@ import { vmOfPartRef } from './records.ts';
 import { refOf } from '../host/refs.ts';
 
 const statuses: Partial<Record<ErrorCode, number>> = {
-  SESSION_INVALID: 401, IMAGE_UNKNOWN: 404, HANDLE_INVALID: 404, REQUEST_MALFORMED: 400, REQUEST_TOO_LARGE: 413, OPERATION_NOT_ALLOWED: 409,
-  VM_BAD_POWER_STATE: 409, INTERNAL_ERROR: 500, HOST_LIMIT: 503,
+  SESSION_INVALID: 401,
+  IMAGE_UNKNOWN: 404,
+  HANDLE_INVALID: 404,
+  REQUEST_MALFORMED: 400,
+  REQUEST_TOO_LARGE: 413,
+  OPERATION_NOT_ALLOWED: 409,
+  VM_BAD_POWER_STATE: 409,
+  INTERNAL_ERROR: 500,
+  HOST_LIMIT: 503,
 };
 
 /** Answers when the path is one of a resource; false when it is not. */
-export function serveResource(api: Api, request: IncomingMessage, response: ServerResponse, path: string, query: URLSearchParams): boolean {
+export function serveResource(
+  api: Api,
+  request: IncomingMessage,
+  response: ServerResponse,
+  path: string,
+  query: URLSearchParams,
+): boolean {
   const image = /^\/image\/([^/]+)$/.exec(path)?.[1];
   if (image === undefined && path !== '/console') return false;
   const work = async (): Promise<void> => {
@@ -44,12 +58,20 @@ function answer(response: ServerResponse, value: unknown): void {
   response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(value));
 }
 
-async function putImage(api: Api, request: IncomingMessage, response: ServerResponse, digest: Digest, taskRef: string | undefined): Promise<void> {
+async function putImage(
+  api: Api,
+  request: IncomingMessage,
+  response: ServerResponse,
+  digest: Digest,
+  taskRef: string | undefined,
+): Promise<void> {
   const task = taskRef === undefined ? undefined : api.tasks.get(taskRef);
   const { images } = api.agent;
   try {
     if (Number(request.headers['content-length'] ?? 0) > images.maxBytes) {
-      throw new ShoalError('REQUEST_TOO_LARGE', `An image may have at most ${images.maxBytes} bytes.`, { data: { maxBytes: images.maxBytes } });
+      throw new ShoalError('REQUEST_TOO_LARGE', `An image may have at most ${images.maxBytes} bytes.`, {
+        data: { maxBytes: images.maxBytes },
+      });
     }
     // Left undestroyed when the store refuses, so that the answer still finds its way out.
     const image = await images.put(digest, request.iterator({ destroyOnReturn: false }) as AsyncIterable<Uint8Array>);
@@ -78,9 +100,11 @@ async function readConsole(api: Api, request: IncomingMessage, response: ServerR
   if (request.method !== 'GET') throw new ShoalError('REQUEST_MALFORMED', 'A console can be read (GET) only.');
   const uuid = query.get('uuid') ?? uuidOfRef(query.get('ref') ?? '') ?? '';
   const vm = vmOfPartRef(api, refOf(uuid), 'console');
-  if (vm === undefined) throw new ShoalError('HANDLE_INVALID', 'There is no such console.', { params: ['console', uuid.slice(0, 64)] });
+  if (vm === undefined)
+    throw new ShoalError('HANDLE_INVALID', 'There is no such console.', { params: ['console', uuid.slice(0, 64)] });
   const cursor = Number(query.get('cursor') ?? '0');
-  if (!Number.isSafeInteger(cursor) || cursor < 0) throw new ShoalError('REQUEST_MALFORMED', 'The cursor is a number given by an answer before.');
+  if (!Number.isSafeInteger(cursor) || cursor < 0)
+    throw new ShoalError('REQUEST_MALFORMED', 'The cursor is a number given by an answer before.');
   const console = await api.agent.readConsole(vm, cursor);
   response.writeHead(200, { 'content-type': 'text/plain', 'x-console-cursor': String(console.cursor) }).end(console.text);
 }

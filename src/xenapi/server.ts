@@ -1,6 +1,7 @@
 /**
- * The XenAPI server: JSON-RPC at /jsonrpc, XML-RPC at /, /RPC2 and /xmlrpc, images and consoles as resources, all over TLS. A failed call is
- * HTTP 200 with the failure in the body, as XenAPI's clients expect. Node's own https and nothing else: in dom0 the start counts.
+ * The XenAPI server: JSON-RPC at /jsonrpc, XML-RPC at /, /RPC2 and /xmlrpc, images and consoles as resources, all over TLS. A
+ * failed call is HTTP 200 with the failure in the body, as XenAPI's clients expect. Node's own https and nothing else: in dom0
+ * the start counts.
  */
 import { createServer as createPlainServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { createServer } from 'node:https';
@@ -42,7 +43,9 @@ interface Protocol {
   failure: (thrown: unknown) => string;
 }
 
-/** Listens, so that a second agent on this host fails before it touches anything. Throws HOST_LIMIT when the address is in use. */
+/**
+ * Listens, so that a second agent on this host fails before it touches anything. Throws HOST_LIMIT when the address is in use.
+ */
 export async function listen(options: ServerOptions): Promise<XenApiServer> {
   const log = options.log ?? (() => {});
   const bodies = new Bodies(options.maxBodyBytes);
@@ -53,14 +56,17 @@ export async function listen(options: ServerOptions): Promise<XenApiServer> {
     });
   };
   const settings = { keepAliveTimeout: keepAliveMs, headersTimeout: 20_000, requestTimeout: 300_000 };
-  const server: Server = options.tls === undefined ? createPlainServer(settings, onRequest) : createServer({ ...settings, ...options.tls }, onRequest);
+  const server: Server =
+    options.tls === undefined ? createPlainServer(settings, onRequest) : createServer({ ...settings, ...options.tls }, onRequest);
   server.maxConnections = maxConnections;
   await new Promise<void>((resolve, reject) => {
     server.once('error', (error: NodeJS.ErrnoException) => {
-      reject(new ShoalError('HOST_LIMIT', `Cannot listen on ${options.host}:${options.port}: ${error.message}`, {
-        hint: 'Another agent may be running; or choose another address in the configuration.',
-        cause: error,
-      }));
+      reject(
+        new ShoalError('HOST_LIMIT', `Cannot listen on ${options.host}:${options.port}: ${error.message}`, {
+          hint: 'Another agent may be running; or choose another address in the configuration.',
+          cause: error,
+        }),
+      );
     });
     server.listen({ host: options.host, port: options.port, exclusive: true }, resolve);
   });
@@ -74,7 +80,13 @@ export async function listen(options: ServerOptions): Promise<XenApiServer> {
   };
 }
 
-async function serve(ready: Promise<Api>, bodies: Bodies, log: (line: string) => void, request: IncomingMessage, response: ServerResponse): Promise<void> {
+async function serve(
+  ready: Promise<Api>,
+  bodies: Bodies,
+  log: (line: string) => void,
+  request: IncomingMessage,
+  response: ServerResponse,
+): Promise<void> {
   const url = new URL(request.url ?? '/', 'http://agent');
   const protocol = protocolAt(url.pathname, log);
   if (protocol === undefined) {
@@ -97,7 +109,11 @@ async function serve(ready: Promise<Api>, bodies: Bodies, log: (line: string) =>
   const gone = new AbortController();
   response.once('close', () => gone.abort());
   const caller: Caller = {
-    session: undefined, address: request.socket.remoteAddress ?? '', signal: never, gone: gone.signal, progress: () => {},
+    session: undefined,
+    address: request.socket.remoteAddress ?? '',
+    signal: never,
+    gone: gone.signal,
+    progress: () => {},
   };
   const body = await protocol.answer(text, await ready, caller);
   if (response.destroyed) return;
@@ -116,7 +132,11 @@ function protocolAt(path: string, log: (line: string) => void): Protocol | undef
     case '/':
     case '/RPC2':
     case '/xmlrpc':
-      return { type: 'text/xml', answer: (text, api, caller) => answerXml(text, api, caller, log), failure: (thrown) => formatXmlFailure(toFailure(thrown)) };
+      return {
+        type: 'text/xml',
+        answer: (text, api, caller) => answerXml(text, api, caller, log),
+        failure: (thrown) => formatXmlFailure(toFailure(thrown)),
+      };
     default:
       return undefined;
   }

@@ -1,7 +1,7 @@
 /**
- * Who may call. One user, root, whose password is in a file on the host. A guesser is slowed down, not locked out, for whoever shares his
- * address would be locked out with him: after a failure every further attempt from there waits, twice as long each time, and only a few may
- * wait at once. Sessions are unguessable references; idle and surplus ones end.
+ * Who may call. One user, root, whose password is in a file on the host. A guesser is slowed down, not locked out, for whoever
+ * shares his address would be locked out with him: after a failure every further attempt from there waits, twice as long each
+ * time, and only a few may wait at once. Sessions are unguessable references; idle and surplus ones end.
  */
 import { createHash, randomUUID, timingSafeEqual } from 'node:crypto';
 import { ShoalError } from '../model/errors.ts';
@@ -64,11 +64,17 @@ export class Sessions {
     const right = timingSafeEqual(hashOf(`${userName}\0${password}`), this.#passwordHash);
     if (!right) {
       this.#note(address);
-      throw new ShoalError('SESSION_AUTHENTICATION_FAILED', 'User or password is wrong.', { params: [userName.slice(0, 64), 'User or password is wrong.'] });
+      throw new ShoalError('SESSION_AUTHENTICATION_FAILED', 'User or password is wrong.', {
+        params: [userName.slice(0, 64), 'User or password is wrong.'],
+      });
     }
     this.#offenders.delete(address);
     const session: Session = {
-      ref: refOf(randomUUID()), uuid: randomUUID(), userName, originator: originator.slice(0, 128), lastActiveMs: this.#options.now(),
+      ref: refOf(randomUUID()),
+      uuid: randomUUID(),
+      userName,
+      originator: originator.slice(0, 128),
+      lastActiveMs: this.#options.now(),
     };
     this.#sessions.set(session.ref, session);
     if (this.#sessions.size > this.#options.maxSessions) this.#sessions.delete(this.#sessions.keys().next().value!);
@@ -98,7 +104,9 @@ export class Sessions {
   /** Attempts from one address pass one at a time, each after its penalty. */
   async #wait(offender: Offender, userName: string): Promise<void> {
     if (offender.waiting >= maxWaitingPerAddress) {
-      throw new ShoalError('SESSION_AUTHENTICATION_FAILED', 'Too many attempts.', { params: [userName.slice(0, 64), 'Too many attempts; wait a little.'] });
+      throw new ShoalError('SESSION_AUTHENTICATION_FAILED', 'Too many attempts.', {
+        params: [userName.slice(0, 64), 'Too many attempts; wait a little.'],
+      });
     }
     offender.waiting++;
     const turn = offender.tail.then(() => {

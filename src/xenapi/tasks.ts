@@ -1,6 +1,7 @@
 /**
- * Operations under way, as XenAPI shows them. Every Async. call makes a task; a client watches it, reads its result and destroys it. Tasks of
- * clients that never came back are dropped oldest first once there are many; none outlives the agent, so no ghosts are left by a restart.
+ * Operations under way, as XenAPI shows them. Every Async. call makes a task; a client watches it, reads its result and destroys
+ * it. Tasks of clients that never came back are dropped oldest first once there are many; none outlives the agent, so no ghosts
+ * are left by a restart.
  */
 import { randomUUID } from 'node:crypto';
 import { asShoalError, ShoalError } from '../model/errors.ts';
@@ -124,7 +125,9 @@ export class Tasks {
       task.status = status ?? task.status;
       this.#note(task, 'mod');
     } else {
-      throw new ShoalError('VALUE_NOT_SUPPORTED', `"${status}" is not a status of a task.`, { params: ['status', status, 'unknown'] });
+      throw new ShoalError('VALUE_NOT_SUPPORTED', `"${status}" is not a status of a task.`, {
+        params: ['status', status, 'unknown'],
+      });
     }
   }
 
@@ -138,8 +141,18 @@ export class Tasks {
     }
     const uuid = randomUUID();
     const task: Task = {
-      uuid, ref: refOf(uuid), label, description, createdMs: Date.now(), finishedMs: 0, status: 'pending', progress: 0, result: '',
-      errorInfo: [], otherConfig: {}, abort,
+      uuid,
+      ref: refOf(uuid),
+      label,
+      description,
+      createdMs: Date.now(),
+      finishedMs: 0,
+      status: 'pending',
+      progress: 0,
+      result: '',
+      errorInfo: [],
+      otherConfig: {},
+      abort,
     };
     this.#tasks.set(task.ref, task);
     this.#note(task, 'add');
@@ -153,7 +166,8 @@ export class Tasks {
     if (!this.#ended.has(task)) this.#results += task.result.length;
     this.#ended.add(task);
     this.#note(task, 'mod');
-    while (this.#ended.size > maxEnded || (this.#results > maxResults && this.#ended.size > 1)) this.#remove(this.#ended.values().next().value!);
+    while (this.#ended.size > maxEnded || (this.#results > maxResults && this.#ended.size > 1))
+      this.#remove(this.#ended.values().next().value!);
   }
 
   #remove(task: Task): void {

@@ -1,6 +1,6 @@
 /**
- * Values whose kind JSON or JavaScript does not show but XML-RPC must: a time is not a string there, 1.0 is not an integer. In JSON a time is
- * XenAPI's text form and a double a number.
+ * Values whose kind JSON or JavaScript does not show but XML-RPC must: a time is not a string there, 1.0 is not an integer. In
+ * JSON a time is XenAPI's text form and a double a number.
  */
 
 export class WireTime {

@@ -1,9 +1,9 @@
 /**
- * XML-RPC as XenAPI speaks it: every answer is a struct {Status: "Success", Value} or {Status: "Failure", ErrorDescription: [code, …]}, and
- * integers are decimal strings, because XML-RPC's own have 32 bits only. Pure: text in, text out.
+ * XML-RPC as XenAPI speaks it: every answer is a struct {Status: "Success", Value} or {Status: "Failure", ErrorDescription:
+ * [code, …]}, and integers are decimal strings, because XML-RPC's own have 32 bits only. Pure: text in, text out.
  *
- * The reader knows the elements of XML-RPC and nothing else of XML: no attributes, no document types, no entities but XML's five and
- * numbered characters.
+ * The reader knows the elements of XML-RPC and nothing else of XML: no attributes, no document types, no entities but XML's five
+ * and numbered characters.
  */
 import { ShoalError } from '../model/errors.ts';
 import { WireDouble, WireInt32, WireTime } from './wire.ts';
@@ -71,7 +71,9 @@ class Reader {
     return raw.includes('&') ? raw.replace(/&([^;]{0,10});?/g, (whole, name: string) => entity(whole, name)) : raw;
   }
 
-  /** Whether the element that is open ends here with nothing but text before: returns that text, and leaves it unread otherwise. */
+  /**
+   * Whether the element that is open ends here with nothing but text before: returns that text, and leaves it unread otherwise.
+   */
   textToEnd(): string | undefined {
     const before = this.#at;
     const text = this.text();
@@ -132,7 +134,15 @@ function readTyped(r: Reader, depth: number): unknown {
       r.close('struct');
       return Object.fromEntries(members);
     }
-    case 'string': case 'int': case 'i4': case 'i8': case 'boolean': case 'double': case 'dateTime.iso8601': case 'base64': case 'nil': {
+    case 'string':
+    case 'int':
+    case 'i4':
+    case 'i8':
+    case 'boolean':
+    case 'double':
+    case 'dateTime.iso8601':
+    case 'base64':
+    case 'nil': {
       r.open(kind);
       const text = r.text();
       r.close(kind);
@@ -145,7 +155,9 @@ function readTyped(r: Reader, depth: number): unknown {
 
 function scalar(kind: string, text: string): unknown {
   switch (kind) {
-    case 'int': case 'i4': case 'i8':
+    case 'int':
+    case 'i4':
+    case 'i8':
       if (!/^\s*[+-]?\d{1,19}\s*$/.test(text)) throw malformed(`"${text.slice(0, 40)}" is not an integer.`);
       return Number(text);
     case 'double':
@@ -209,7 +221,9 @@ function content(value: unknown): string {
   if (value instanceof WireInt32) return `<i4>${value.value}</i4>`;
   if (Array.isArray(value)) return `<array><data>${value.map(formatXmlValue).join('')}</data></array>`;
   if (typeof value === 'object' && value !== null) {
-    const members = Object.entries(value).map(([name, v]) => `<member><name>${escapeXml(name)}</name>${formatXmlValue(v)}</member>`);
+    const members = Object.entries(value).map(
+      ([name, v]) => `<member><name>${escapeXml(name)}</name>${formatXmlValue(v)}</member>`,
+    );
     return `<struct>${members.join('')}</struct>`;
   }
   // Nothing: XenAPI's void.
@@ -221,4 +235,5 @@ const response = (struct: object): string =>
 
 export const formatXmlResult = (value: unknown): string => response({ Status: 'Success', Value: value ?? '' });
 
-export const formatXmlFailure = (failure: readonly string[]): string => response({ Status: 'Failure', ErrorDescription: failure });
+export const formatXmlFailure = (failure: readonly string[]): string =>
+  response({ Status: 'Failure', ErrorDescription: failure });

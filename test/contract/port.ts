@@ -1,6 +1,7 @@
 /**
- * What every adapter of hypervisor/port.ts promises, as tests: over the simulator on any machine (sim.test.ts), over Xen inside dom0 (xen.ts, run by
- * test/e2e/agent.test.ts). Domains made here have uuids of ours, so whatever a failing case leaves is cleared by the next agent.
+ * What every adapter of hypervisor/port.ts promises, as tests: over the simulator on any machine (sim.test.ts), over Xen inside
+ * dom0 (xen.ts, run by test/e2e/agent.test.ts). Domains made here have uuids of ours, so whatever a failing case leaves is
+ * cleared by the next agent.
  */
 import test from 'tape';
 import type { DomainConfig, DomainFacts, Hypervisor } from '../../src/hypervisor/port.ts';
@@ -46,7 +47,9 @@ async function until(condition: () => Promise<boolean> | boolean, timeoutMs = 30
 /** What one sees who looks at a domain whenever, and only when, onChange says so: "7 running", "7 gone". */
 function lookingAgain(hypervisor: Hypervisor): { seen: string[]; stop: () => void } {
   const seen: string[] = [];
-  const stop = hypervisor.onChange((domid) => void hypervisor.get(domid).then((domain) => seen.push(`${domid} ${domain?.state ?? 'gone'}`)));
+  const stop = hypervisor.onChange(
+    (domid) => void hypervisor.get(domid).then((domain) => seen.push(`${domid} ${domain?.state ?? 'gone'}`)),
+  );
   return { seen, stop };
 }
 
@@ -60,7 +63,9 @@ export function contract(name: string, open: () => Promise<ContractWorld>): void
       memoryKib: world.memoryKib,
       image: world.image,
       cmdline: `name=contract-${n} ip=${world.address}/16 gw=10.64.0.1`,
-      vifs: [{ handle: 0, mac: `00:16:3e:ff:00:${n.toString(16).padStart(2, '0')}`, network: world.network, ipv4: [world.address] }],
+      vifs: [
+        { handle: 0, mac: `00:16:3e:ff:00:${n.toString(16).padStart(2, '0')}`, network: world.network, ipv4: [world.address] },
+      ],
       ...more,
     };
   };
@@ -101,7 +106,10 @@ export function contract(name: string, open: () => Promise<ContractWorld>): void
 
   it('the facts of the host make sense', async (t, { hypervisor, network }) => {
     const facts = await hypervisor.facts();
-    t.ok(facts.version.length > 0 && facts.cpuCount >= 1 && facts.totalKib >= facts.freeKib && facts.freeKib > 0, JSON.stringify(facts));
+    t.ok(
+      facts.version.length > 0 && facts.cpuCount >= 1 && facts.totalKib >= facts.freeKib && facts.freeKib > 0,
+      JSON.stringify(facts),
+    );
     t.equal(facts.domainCount, (await hypervisor.list()).length + 1, 'dom0 is counted, and not listed');
     t.ok(hypervisor.networks().includes(network), 'the network is known');
   });
@@ -112,11 +120,19 @@ export function contract(name: string, open: () => Promise<ContractWorld>): void
     const domid = await upTo(world, 'attachVif', config);
     const seen = async (): Promise<DomainFacts | undefined> => {
       const [one, listed] = [await hypervisor.get(domid), (await hypervisor.list()).find((d) => d.domid === domid)];
-      t.deepEqual([one?.state, one?.sealed, one?.record, one?.uuid], [listed?.state, listed?.sealed, listed?.record, listed?.uuid], 'get and list agree');
+      t.deepEqual(
+        [one?.state, one?.sealed, one?.record, one?.uuid],
+        [listed?.state, listed?.sealed, listed?.record, listed?.uuid],
+        'get and list agree',
+      );
       return one;
     };
     const half = await seen();
-    t.deepEqual([half?.uuid, half?.ours, half?.sealed, half?.record, half?.state], [config.uuid, true, false, '', 'paused'], 'half built');
+    t.deepEqual(
+      [half?.uuid, half?.ours, half?.sealed, half?.record, half?.state],
+      [config.uuid, true, false, '', 'paused'],
+      'half built',
+    );
     t.ok(half!.memoryKib >= world.memoryKib, 'it has its memory');
     t.notEqual(await codeOf(hypervisor.seal(domid, '')), 'none', 'an empty record is refused');
     t.notEqual(await codeOf(hypervisor.seal(domid, 'x'.repeat(2049))), 'none', 'a record that is too long is refused');
@@ -196,7 +212,12 @@ export function contract(name: string, open: () => Promise<ContractWorld>): void
       return more.text.length === 0;
     });
     t.equal((await hypervisor.readConsole(domid, cursor)).text.length, 0, 'nothing beyond the end');
-    t.ok(Buffer.from((await hypervisor.readConsole(domid, 0)).text).toString().includes(world.greeting), 'the ring can be read again from the beginning');
+    t.ok(
+      Buffer.from((await hypervisor.readConsole(domid, 0)).text)
+        .toString()
+        .includes(world.greeting),
+      'the ring can be read again from the beginning',
+    );
     t.equal(await hypervisor.writeConsole(domid, Buffer.from('hello')), 5, 'typing');
     await hypervisor.destroy(domid);
   });
@@ -207,23 +228,32 @@ export function contract(name: string, open: () => Promise<ContractWorld>): void
     const vif = configOf(world).vifs[0]!;
     const attempt = async (config: DomainConfig): Promise<string> => {
       let domid: Domid | undefined;
-      const code = await codeOf((async () => {
-        domid = await hypervisor.create(config);
-        await hypervisor.build(domid, config);
-        await hypervisor.register(domid, config);
-        for (const each of config.vifs) await hypervisor.attachVif(domid, each);
-      })());
+      const code = await codeOf(
+        (async () => {
+          domid = await hypervisor.create(config);
+          await hypervisor.build(domid, config);
+          await hypervisor.register(domid, config);
+          for (const each of config.vifs) await hypervisor.attachVif(domid, each);
+        })(),
+      );
       if (domid !== undefined) await hypervisor.destroy(domid);
       return code;
     };
     t.equal(await attempt(configOf(world, { vifs: [{ ...vif, network: 'nowhere' }] })), 'NETWORK_UNKNOWN');
-    t.equal(await attempt(configOf(world, { image: { ...world.image, memoryBytes: world.memoryKib * 1024 + 4096 } })), 'IMAGE_TOO_LARGE');
+    t.equal(
+      await attempt(configOf(world, { image: { ...world.image, memoryBytes: world.memoryKib * 1024 + 4096 } })),
+      'IMAGE_TOO_LARGE',
+    );
     t.equal(await attempt(configOf(world, { memoryKib: before.freeKib + 65_536 })), 'HOST_NOT_ENOUGH_FREE_MEMORY');
     const nobody = asDomid(32_000);
     t.equal(await hypervisor.get(nobody), undefined);
     t.equal(await codeOf(hypervisor.pause(nobody)), 'HYPERCALL_FAILED');
     t.equal(await codeOf(hypervisor.destroy(nobody)), 'none');
     const after = await hypervisor.facts();
-    t.deepEqual([after.domainCount, before.freeKib - after.freeKib < 512], [before.domainCount, true], 'domains and memory as before');
+    t.deepEqual(
+      [after.domainCount, before.freeKib - after.freeKib < 512],
+      [before.domainCount, true],
+      'domains and memory as before',
+    );
   });
 }

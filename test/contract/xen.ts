@@ -1,6 +1,6 @@
 /**
- * The port's contract over Xen: bundled to one file and run in dom0, beside an agent that may run there. Arguments: the addon, an image (ping), the
- * bridge. Writes TAP.
+ * The port's contract over Xen: bundled to one file and run in dom0, beside an agent that may run there. Arguments: the addon, an
+ * image (ping), the bridge. Writes TAP.
  */
 import { execFile } from 'node:child_process';
 import { readFileSync } from 'node:fs';

@@ -1,6 +1,6 @@
 /**
- * The host agent on a real Xen host: the port's contract in dom0, kill -9 and cancel at each step of a launch, a guest that crashes at boot, bad
- * images, and 200 VMs made and destroyed that leave the host as it was.
+ * The host agent on a real Xen host: the port's contract in dom0, kill -9 and cancel at each step of a launch, a guest that
+ * crashes at boot, bad images, and 200 VMs made and destroyed that leave the host as it was.
  */
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
@@ -32,9 +32,11 @@ interface Launched {
   error?: { code: string };
 }
 
-const launch = (spec: object) => client.plugin<Launched>('launch', { spec: { image, memoryKib: 4096, ...spec } }, { timeoutMs: 5 * minutes });
+const launch = (spec: object) =>
+  client.plugin<Launched>('launch', { spec: { image, memoryKib: 4096, ...spec } }, { timeoutMs: 5 * minutes });
 const destroyAll = () => client.plugin('destroy', { vms: 'all' }, { timeoutMs: 5 * minutes });
-const connect = () => new Client({ url: host.url, ca: readFileSync(host.caFile, 'utf8'), password: readFileSync(host.passwordFile, 'utf8').trim() });
+const connect = () =>
+  new Client({ url: host.url, ca: readFileSync(host.caFile, 'utf8'), password: readFileSync(host.passwordFile, 'utf8').trim() });
 
 async function codeOf(promise: Promise<unknown>): Promise<string> {
   try {
@@ -66,29 +68,37 @@ async function untilHalted(ref: string): Promise<boolean> {
 
 /** Everything a VM takes of the host, counted from outside of the agent. */
 async function taken(): Promise<Record<string, number>> {
-  const text = await shell([
-    'echo domains $(xl list | tail -n +2 | wc -l)',
-    'echo vifs $(ls /sys/class/net | grep -c ^vif)',
-    'echo store $(xenstore-ls / | grep -v "^ *\\(memory\\|meminfo\\)" | wc -l)',
-    'echo files $(ls -l /proc/$(cat /run/shoal-agent.pid)/fd | grep -vc socket:)',
-    'echo channels $(grep -c xen-dyn /proc/interrupts)',
-  ].join('; '));
+  const text = await shell(
+    [
+      'echo domains $(xl list | tail -n +2 | wc -l)',
+      'echo vifs $(ls /sys/class/net | grep -c ^vif)',
+      'echo store $(xenstore-ls / | grep -v "^ *\\(memory\\|meminfo\\)" | wc -l)',
+      'echo files $(ls -l /proc/$(cat /run/shoal-agent.pid)/fd | grep -vc socket:)',
+      'echo channels $(grep -c xen-dyn /proc/interrupts)',
+    ].join('; '),
+  );
   return Object.fromEntries(text.split('\n').map((line) => [line.split(' ')[0]!, Number(line.split(' ')[1])]));
 }
 
 /** Ends the agent and starts it again with other variables in its environment; resolves when it answers. */
 async function restartAgent(environment: string): Promise<void> {
-  await shell([
-    `printf '%s\\n' '${environment}' > /etc/shoal/agent.env`,
-    'touch /run/shoal-agent.stop; kill -9 $(cat /run/shoal-agent.pid) || true',
-    'while kill -0 $(cat /run/shoal-supervise.pid) 2>/dev/null; do sleep 0.1; done',
-    'rm -f /run/shoal-agent.stop; setsid -f /usr/lib/shoal/supervise </dev/null >/dev/null 2>&1',
-  ].join('; '));
+  await shell(
+    [
+      `printf '%s\\n' '${environment}' > /etc/shoal/agent.env`,
+      'touch /run/shoal-agent.stop; kill -9 $(cat /run/shoal-agent.pid) || true',
+      'while kill -0 $(cat /run/shoal-supervise.pid) 2>/dev/null; do sleep 0.1; done',
+      'rm -f /run/shoal-agent.stop; setsid -f /usr/lib/shoal/supervise </dev/null >/dev/null 2>&1',
+    ].join('; '),
+  );
   await untilAnswers();
 }
 
 async function untilAnswers(): Promise<void> {
-  for (const deadline = Date.now() + 2 * minutes; Date.now() < deadline; await new Promise((resolve) => setTimeout(resolve, 200))) {
+  for (
+    const deadline = Date.now() + 2 * minutes;
+    Date.now() < deadline;
+    await new Promise((resolve) => setTimeout(resolve, 200))
+  ) {
     await client.close();
     client = connect();
     if ((await codeOf(client.plugin('facts'))) === 'none') return;
@@ -107,12 +117,21 @@ test('agent: a lab with an agent', { timeout: 20 * minutes }, async (t) => {
   image = await put(kernel);
 });
 
-test('agent: the adapter keeps the port\'s contract on Xen', { timeout: 10 * minutes }, async (t) => {
+test("agent: the adapter keeps the port's contract on Xen", { timeout: 10 * minutes }, async (t) => {
   const bundle = join(tmpdir(), `shoal-contract-${process.pid}.cjs`);
-  await build({ entryPoints: [inRoot('test/contract/xen.ts')], bundle: true, platform: 'node', format: 'cjs', outfile: bundle, logLevel: 'silent' });
+  await build({
+    entryPoints: [inRoot('test/contract/xen.ts')],
+    bundle: true,
+    platform: 'node',
+    format: 'cjs',
+    outfile: bundle,
+    logLevel: 'silent',
+  });
   await host.put(bundle, '/tmp/contract.cjs');
   await host.put(inRoot('build/unikernels/ping.elf'), '/tmp/ping.elf');
-  const { stdout } = await host.exec('node /tmp/contract.cjs /usr/lib/shoal/shoal_xen.node /tmp/ping.elf xenbr0', { timeoutMs: 8 * minutes });
+  const { stdout } = await host.exec('node /tmp/contract.cjs /usr/lib/shoal/shoal_xen.node /tmp/ping.elf xenbr0', {
+    timeoutMs: 8 * minutes,
+  });
   const lines = stdout.split('\n').filter((line) => /^(not )?ok \d/.test(line));
   t.ok(lines.length > 40, `${lines.length} assertions in dom0`);
   for (const line of lines) t.ok(line.startsWith('ok'), line);
@@ -148,13 +167,17 @@ test('agent: bad images get a typed error and change nothing', { timeout: 5 * mi
 });
 
 test('agent: a guest that crashes at boot is reported, and harms no other', { timeout: 5 * minutes }, async (t) => {
-  const { vms: [other] } = await launch({ name: 'other' });
+  const {
+    vms: [other],
+  } = await launch({ name: 'other' });
   const { pages, entry, virtBase } = parseKernel(kernel);
   const start = Number(entry - virtBase);
   const broken = Buffer.from(kernel);
   // ud2 as the first instruction.
   broken.writeUInt16LE(0x0b0f, kernel.indexOf(pages.subarray(start, start + 64)));
-  const { vms: [vm] } = await launch({ name: 'crashes', image: await put(broken) });
+  const {
+    vms: [vm],
+  } = await launch({ name: 'crashes', image: await put(broken) });
   t.ok(await untilHalted(vm!.ref), 'it is halted');
   const { last_crash: words } = await client.call<Record<string, string>>('VM.get_other_config', [vm!.ref]);
   t.ok(words?.startsWith('The guest crashed'), words);
@@ -166,7 +189,9 @@ test('agent: a guest that crashes at boot is reported, and harms no other', { ti
 
 test('agent: kill -9 at each step of a launch, and the next agent adopts or clears', { timeout: 20 * minutes }, async (t) => {
   await restartAgent('');
-  const { vms: [witness] } = await launch({ name: 'witness' });
+  const {
+    vms: [witness],
+  } = await launch({ name: 'witness' });
   const before = await taken();
   for (const moment of launchSteps.flatMap((step) => [step, `after:${step}`])) {
     await restartAgent(`SHOAL_CRASH_AT=${moment}`);
@@ -199,7 +224,12 @@ test('agent: cancelled in the middle of a launch, at many moments', { timeout: 1
   const before = await taken();
   let cancelled = 0;
   for (let delayMs = 0; delayMs < 600; delayMs += 40) {
-    const task = await client.call<string>('Async.host.call_plugin', [hostRef, 'shoal', 'launch', { spec: JSON.stringify({ name: 'c', image, memoryKib: 4096 }) }]);
+    const task = await client.call<string>('Async.host.call_plugin', [
+      hostRef,
+      'shoal',
+      'launch',
+      { spec: JSON.stringify({ name: 'c', image, memoryKib: 4096 }) },
+    ]);
     await new Promise((resolve) => setTimeout(resolve, delayMs));
     await client.call('task.cancel', [task]);
     let status = 'pending';

@@ -1,6 +1,7 @@
 /**
- * A hypervisor in memory that keeps the port's promises, with faults to inject. It outlives the agent that uses it, as Xen does: a test
- * drops one agent and gives the same simulator to the next. Deterministic: nothing is random, delays are settable and 0 by default.
+ * A hypervisor in memory that keeps the port's promises, with faults to inject. It outlives the agent that uses it, as Xen does:
+ * a test drops one agent and gives the same simulator to the next. Deterministic: nothing is random, delays are settable and 0 by
+ * default.
  */
 import type { DomainConfig, DomainFacts, DomainState, HostFacts, Hypervisor, VifConfig } from '../port.ts';
 import { ShoalError } from '../../model/errors.ts';
@@ -163,7 +164,8 @@ export class SimHypervisor implements Hypervisor {
   async seal(domid: Domid, record: string): Promise<void> {
     await this.#step('seal', domid);
     const domain = this.#need(domid);
-    if (record === '' || Buffer.byteLength(record) > 2048) throw new ShoalError('INTERNAL_ERROR', 'A sealed record has 1 to 2,048 bytes.');
+    if (record === '' || Buffer.byteLength(record) > 2048)
+      throw new ShoalError('INTERNAL_ERROR', 'A sealed record has 1 to 2,048 bytes.');
     domain.record = record;
     domain.sealed = true;
   }

@@ -20,8 +20,17 @@ export const session = {
   },
   calls: {
     login_with_password: open(
-      quick([param('uname', 'string'), param('pwd', 'string'), optional('version', 'string', ''), optional('originator', 'string', '')],
-        'ref session', 'The user is root, the password that of the password file. After failures from one address the answer takes longer.')),
+      quick(
+        [
+          param('uname', 'string'),
+          param('pwd', 'string'),
+          optional('version', 'string', ''),
+          optional('originator', 'string', ''),
+        ],
+        'ref session',
+        'The user is root, the password that of the password file. After failures from one address the answer takes longer.',
+      ),
+    ),
     logout: quick([], 'void', 'Ends the session.'),
     get_record: quick([self], 'any', 'Of the own session only, as are the getters of its fields.'),
   },
@@ -29,7 +38,7 @@ export const session = {
 
 const task_ = param('self', 'ref task');
 export const task = {
-  doc: 'An operation under way or ended: every Async. call makes one, and its caller destroys it. Tasks do not outlive the agent.',
+  doc: 'An operation under way or ended. Every Async. call makes one, its caller destroys it. Tasks do not outlive the agent.',
   listed: true,
   fields: {
     uuid: ro('string', ''),
@@ -43,7 +52,7 @@ export const task = {
     resident_on: ro('ref host', ''),
     progress: rw('float', '0 to 1. Can be set on tasks made with task.create.'),
     type: fixed('string', '<none/>', ''),
-    result: ro('string', 'XML-RPC value of the call\'s result.'),
+    result: ro('string', "XML-RPC value of the call's result."),
     error_info: ro('strings', 'Code and parameters of a failure.'),
     other_config: rw('map', 'Anything, up to 8 KiB.'),
     subtask_of: fixed('ref task', 'OpaqueRef:NULL', ''),
@@ -51,7 +60,11 @@ export const task = {
     backtrace: fixed('string', '', ''),
   },
   calls: {
-    create: quick([param('label', 'string'), optional('description', 'string', '')], 'ref task', 'A task that the caller steers.'),
+    create: quick(
+      [param('label', 'string'), optional('description', 'string', '')],
+      'ref task',
+      'A task that the caller steers.',
+    ),
     cancel: quick([param('task', 'ref task')], 'void', 'Asks the operation to stop at its next step and leave nothing behind.'),
     destroy: quick([task_], 'void', 'Takes out a task that ended, or one made with task.create.'),
   },
@@ -62,10 +75,17 @@ export const event = {
   listed: false,
   fields: {},
   calls: {
-    from: quick([param('classes', 'strings'), param('token', 'string'), param('timeout', 'float')], 'any',
+    from: quick(
+      [param('classes', 'strings'), param('token', 'string'), param('timeout', 'float')],
+      'any',
       'Waits up to `timeout` seconds for changes after `token` ("" gives every object) of the classes ("VM", "VM/REF", "*"). ' +
-      'Result: {events: [{id, timestamp, class, operation, ref, snapshot}], token, valid_ref_counts}.'),
-    inject: quick([param('class', 'string'), param('ref', 'string')], 'string', 'A change of the object that changes nothing; returns the token at it.'),
+        'Result: {events: [{id, timestamp, class, operation, ref, snapshot}], token, valid_ref_counts}.',
+    ),
+    inject: quick(
+      [param('class', 'string'), param('ref', 'string')],
+      'string',
+      'A change of the object that changes nothing; returns the token at it.',
+    ),
   },
 } as const satisfies ClassModel;
 

@@ -6,7 +6,7 @@ export const pool = {
   listed: true,
   fields: {
     uuid: ro('string', ''),
-    name_label: ro('string', 'The host\'s name.'),
+    name_label: ro('string', "The host's name."),
     name_description: fixed('string', '', ''),
     master: ro('ref host', 'The host.'),
     default_SR: fixed('ref SR', 'OpaqueRef:NULL', ''),
@@ -23,7 +23,7 @@ export const pool = {
 } as const satisfies ClassModel;
 
 export const host = {
-  doc: 'The Xen host this agent runs on. Lists that grow with the fleet (resident_VMs) are left out: VM.resident_on says the same.',
+  doc: 'The Xen host of this agent. Lists that grow with the fleet (resident_VMs) are left out: VM.resident_on says the same.',
   listed: true,
   fields: {
     uuid: ro('string', ''),
@@ -52,9 +52,12 @@ export const host = {
     tags: fixed('strings', [], ''),
   },
   calls: {
-    call_plugin: call([param('host', 'ref host'), param('plugin', 'string'), param('fn', 'string'), param('args', 'map')], 'string',
-      'Calls a function of the plugin "shoal"; arguments and result are JSON texts. See below.'),
-    get_servertime: quick([param('host', 'ref host')], 'datetime', 'The host\'s clock.'),
+    call_plugin: call(
+      [param('host', 'ref host'), param('plugin', 'string'), param('fn', 'string'), param('args', 'map')],
+      'string',
+      'Calls a function of the plugin "shoal"; arguments and result are JSON texts. See below.',
+    ),
+    get_servertime: quick([param('host', 'ref host')], 'datetime', "The host's clock."),
     compute_free_memory: call([param('host', 'ref host')], 'int', 'Bytes Xen has free now.'),
   },
 } as const satisfies ClassModel;
@@ -74,7 +77,7 @@ export const host_metrics = {
 } as const satisfies ClassModel;
 
 export const network = {
-  doc: 'A network that VIFs can be on, out of the agent\'s configuration. The list of VIFs is left out: VIF.network says the same.',
+  doc: "A network for VIFs, out of the agent's configuration. The list of VIFs is left out: VIF.network says the same.",
   listed: true,
   fields: {
     uuid: ro('string', ''),

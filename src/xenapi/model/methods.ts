@@ -10,7 +10,8 @@ export function methodNames(): string[] {
       names.push(`${className}.${word}`);
       if (call.async === true) names.push(`Async.${className}.${word}`);
     }
-    if (model.listed) for (const word of ['get_all', 'get_all_records', 'get_record', 'get_by_uuid']) names.push(`${className}.${word}`);
+    if (model.listed)
+      for (const word of ['get_all', 'get_all_records', 'get_record', 'get_by_uuid']) names.push(`${className}.${word}`);
     if (model.listed && Object.hasOwn(model.fields, 'name_label')) names.push(`${className}.get_by_name_label`);
     for (const [field, { type, access }] of Object.entries(model.fields)) {
       names.push(`${className}.get_${field}`);

@@ -5,7 +5,19 @@ import { host, host_metrics, network, pool } from './host.ts';
 import { consoleClass, VIF, VM, VM_guest_metrics, VM_metrics } from './vm.ts';
 
 export const classes = {
-  session, pool, host, host_metrics, VM, VM_metrics, VM_guest_metrics, VIF, network, console: consoleClass, task, event, system,
+  session,
+  pool,
+  host,
+  host_metrics,
+  VM,
+  VM_metrics,
+  VM_guest_metrics,
+  VIF,
+  network,
+  console: consoleClass,
+  task,
+  event,
+  system,
 } as const satisfies Record<string, ClassModel>;
 
 export type ClassName = keyof typeof classes;
@@ -31,7 +43,9 @@ export const modelOf = (name: string): ClassModel | undefined =>
 
 const fixedValues = new Map<ClassName, Record<string, unknown>>();
 
-/** A whole record: the model's fixed values with what changes, in the model's order, so that all records of a class look the same. */
+/**
+ * A whole record: the model's fixed values with what changes, in the model's order, so that all records of a class look the same.
+ */
 export function recordOf<C extends ClassName>(name: C, changing: ChangingOf<C>): RecordOf<C> {
   let values = fixedValues.get(name);
   if (values === undefined) {

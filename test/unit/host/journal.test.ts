@@ -18,7 +18,12 @@ async function inFolder(work: (path: string) => Promise<void>): Promise<void> {
 /** Opens, reads, and leaves the journal open. */
 async function reopen(path: string, log: string[] = []): Promise<{ journal: Journal; entries: Entry[] }> {
   const entries: Entry[] = [];
-  const journal = await Journal.open(path, (entry) => entries.push(entry), () => entries, (line) => log.push(line));
+  const journal = await Journal.open(
+    path,
+    (entry) => entries.push(entry),
+    () => entries,
+    (line) => log.push(line),
+  );
   return { journal, entries };
 }
 
@@ -72,7 +77,11 @@ test('a flipped bit in the middle is no torn end: the file is kept aside', async
 });
 
 test('zeroes at the end, as after a power cut, are a torn end', (t) => {
-  const bytes = Buffer.concat([Buffer.from('53484f414c4a4e4c0100000010000000', 'hex'), encodeEntry({ del: 'x' }), Buffer.alloc(100)]);
+  const bytes = Buffer.concat([
+    Buffer.from('53484f414c4a4e4c0100000010000000', 'hex'),
+    encodeEntry({ del: 'x' }),
+    Buffer.alloc(100),
+  ]);
   t.deepEqual(decodeJournal(bytes), { entries: [{ del: 'x' }], goodBytes: headerBytes + 19, end: 'torn' });
   t.end();
 });
@@ -90,7 +99,11 @@ test('another file or another version is refused and left alone', async (t) => {
 test('history is compacted away while entries arrive, and nothing that counts goes with it', async (t) => {
   await inFolder(async (path) => {
     let last: Entry = {};
-    const journal = await Journal.open(path, () => {}, () => [last]);
+    const journal = await Journal.open(
+      path,
+      () => {},
+      () => [last],
+    );
     const filler = 'x'.repeat(2000);
     for (let n = 0; n < 1000; n++) {
       last = { put: { n, filler } };

@@ -11,7 +11,14 @@ const spec = (more: object = {}) => ({ name: 'a', image, memoryKib: 4096, ...mor
 /** What a VM and its domain take, to compare before and after. */
 async function taken(rig: Awaited<ReturnType<typeof makeRig>>) {
   const { freeKib, domainCount } = await rig.sim.facts();
-  return { freeKib, domainCount, vms: rig.agent.fleet.size, uses: rig.agent.fleet.imageInUse(image), held: rig.agent.fleet.withAddress('default', '10.64.1.0')?.name, lanes: rig.agent.runner.lanes.busy };
+  return {
+    freeKib,
+    domainCount,
+    vms: rig.agent.fleet.size,
+    uses: rig.agent.fleet.imageInUse(image),
+    held: rig.agent.fleet.withAddress('default', '10.64.1.0')?.name,
+    lanes: rig.agent.runner.lanes.busy,
+  };
 }
 
 test('a launch goes through the steps in order and says how long each took', async (t) => {
@@ -21,7 +28,7 @@ test('a launch goes through the steps in order and says how long each took', asy
   t.deepEqual(rig.sim.trail, ['create 1', 'build 1', 'register 1', 'attachVif 1', 'seal 1', 'unpause 1']);
   t.deepEqual(Object.keys(vm.steps), [...launchSteps], 'a time for each step');
   t.ok(vm.ms >= 0 && /^00:16:3e:/.test(vm.mac), 'and the whole, and a MAC');
-  t.equal(rig.sim.cmdline(vm.domid), 'name=a ip=10.64.3.4/16 gw=10.64.0.1 port=80', 'the guest\'s command line');
+  t.equal(rig.sim.cmdline(vm.domid), 'name=a ip=10.64.3.4/16 gw=10.64.0.1 port=80', "the guest's command line");
   t.deepEqual(rig.sim.vifs(vm.domid), [{ handle: 0, mac: vm.mac, network: 'default', ipv4: ['10.64.3.4'] }]);
   await rig.close();
 });
@@ -31,7 +38,7 @@ for (const step of launchSteps) {
     const rig = await makeRig();
     const before = await taken(rig);
     rig.sim.failStep(step as SimStep, new ShoalError('VIF_FAILED', 'as arranged'));
-    t.equal(await codeOf(rig.agent.bulk.launch(spec(), never)), 'VIF_FAILED', 'the error is the step\'s own');
+    t.equal(await codeOf(rig.agent.bulk.launch(spec(), never)), 'VIF_FAILED', "the error is the step's own");
     t.deepEqual(await taken(rig), before, 'memory, domains, names, addresses as before');
     t.equal(await codeOf(rig.agent.bulk.launch(spec(), never)), 'none', 'the same name starts afterwards');
     await rig.close();
@@ -66,9 +73,17 @@ for (const step of launchSteps) {
       const whole = ['after:seal', 'unpause', 'after:unpause'].includes(moment);
       const vm = agent.fleet.named('a');
       if (whole) {
-        t.deepEqual([vm?.power, vm?.args, vm?.memoryKib, vm?.vifs[0]?.ipv4], ['Running', 'x', 4096, ['10.64.1.0']], 'adopted from Xen');
+        t.deepEqual(
+          [vm?.power, vm?.args, vm?.memoryKib, vm?.vifs[0]?.ipv4],
+          ['Running', 'x', 4096, ['10.64.1.0']],
+          'adopted from Xen',
+        );
         t.equal((await rig.sim.get(vm!.domid!))?.state, 'running', 'the missing last step was done');
-        t.equal(await codeOf(agent.bulk.launch(spec({ name: 'b', ip: '10.64.1.0' }), never)), 'ADDRESS_IN_USE', 'its address is known to be in use');
+        t.equal(
+          await codeOf(agent.bulk.launch(spec({ name: 'b', ip: '10.64.1.0' }), never)),
+          'ADDRESS_IN_USE',
+          'its address is known to be in use',
+        );
         await agent.bulk.destroy('all', never);
       } else t.equal(vm, undefined, 'no VM');
       t.deepEqual({ ...(await taken(rig)), lanes: 0 }, before, 'nothing half built is left');
@@ -95,7 +110,11 @@ test('a rollback that fails is tried again until the domain is gone', async (t) 
   const rig = await makeRig();
   rig.sim.failStep('seal', new ShoalError('XENSTORE_FAILED', 'as arranged'));
   rig.sim.failStep('destroy', new ShoalError('XENSTORE_FAILED', 'as arranged'));
-  t.equal(await codeOf(rig.agent.bulk.launch(spec(), never)), 'XENSTORE_FAILED', 'the reason of the failure, not of the rollback');
+  t.equal(
+    await codeOf(rig.agent.bulk.launch(spec(), never)),
+    'XENSTORE_FAILED',
+    'the reason of the failure, not of the rollback',
+  );
   t.equal((await rig.sim.list()).length, 1, 'the domain is still there');
   const keepAlive = setInterval(() => {}, 100);
   let gone = false;
@@ -140,7 +159,11 @@ test('memory that runs out at VM 700 of 1,000', async (t) => {
   t.equal(vms.length, 699, '699 were started');
   t.equal(error?.code, 'LAUNCH_INCOMPLETE');
   const { started, notStarted, reason } = error!.data as { started: number; notStarted: string[]; reason: { code: string } };
-  t.deepEqual([started, notStarted.length, reason.code], [699, 301, 'HOST_NOT_ENOUGH_FREE_MEMORY'], 'the error says what was not');
+  t.deepEqual(
+    [started, notStarted.length, reason.code],
+    [699, 301, 'HOST_NOT_ENOUGH_FREE_MEMORY'],
+    'the error says what was not',
+  );
   t.equal(new Set([...notStarted, ...vms.map((vm) => vm.name)]).size, 1000, 'each name is in one of the two lists');
   t.equal(rig.agent.fleet.size, 699, 'what was started stays');
   t.equal((await rig.sim.list()).filter((d) => d.state === 'running').length, 699, 'and runs');
@@ -151,7 +174,13 @@ test('a bulk launch stops at the first failure', async (t) => {
   const rig = await makeRig({}, { launches: 1 });
   rig.sim.failStep('create', new ShoalError('HOST_LIMIT', 'as arranged'), { skip: 3 });
   const { vms, error } = await rig.agent.bulk.launch({ prefix: 'w', count: 10, image, memoryKib: 4096 }, never);
-  t.deepEqual([vms.map((vm) => vm.name), error?.data['notStarted']], [['w-1', 'w-2', 'w-3'], ['w-4', 'w-5', 'w-6', 'w-7', 'w-8', 'w-9', 'w-10']]);
+  t.deepEqual(
+    [vms.map((vm) => vm.name), error?.data['notStarted']],
+    [
+      ['w-1', 'w-2', 'w-3'],
+      ['w-4', 'w-5', 'w-6', 'w-7', 'w-8', 'w-9', 'w-10'],
+    ],
+  );
   await rig.close();
 });
 
@@ -163,14 +192,17 @@ test('bad input changes nothing', async (t) => {
   t.equal(await other({ name: 'a' }), 'NAME_IN_USE', 'duplicate name');
   t.equal(await other({ network: 'nowhere' }), 'NETWORK_UNKNOWN', 'unknown network');
   t.equal(await other({ ip: '10.64.2.2' }), 'ADDRESS_IN_USE', 'address in use');
-  for (const ip of ['10.64.0.1', '10.65.1.1', '10.64.1', '10.64.01.1', '10.64.255.255', '']) t.equal(await other({ ip }), 'ADDRESS_INVALID', `address "${ip}"`);
+  for (const ip of ['10.64.0.1', '10.65.1.1', '10.64.1', '10.64.01.1', '10.64.255.255', ''])
+    t.equal(await other({ ip }), 'ADDRESS_INVALID', `address "${ip}"`);
   t.equal(await other({ image: 'sha256:' + '0'.repeat(64) }), 'IMAGE_UNKNOWN', 'unknown image');
   t.equal(await other({ image: '../../etc/passwd' }), 'IMAGE_UNKNOWN', 'no digest');
-  for (const memoryKib of [0, 512, 4095, 4097, -4, 1.5, 2 ** 40]) t.equal(await other({ memoryKib }), 'MEMORY_INVALID', `memory ${memoryKib}`);
+  for (const memoryKib of [0, 512, 4095, 4097, -4, 1.5, 2 ** 40])
+    t.equal(await other({ memoryKib }), 'MEMORY_INVALID', `memory ${memoryKib}`);
   t.equal(await other({ memoryKib: 2 ** 29 }), 'HOST_NOT_ENOUGH_FREE_MEMORY', 'more than the host has');
   t.equal(await other({ args: 'x'.repeat(1000) }), 'COMMAND_LINE_TOO_LONG', 'arguments too long');
   t.equal(await other({ args: 'a\nb' }), 'VALUE_NOT_SUPPORTED', 'control characters');
-  for (const name of ['', 'a b', '-a', 'ä', 'x'.repeat(65), 'a/b']) t.equal(await other({ name }), 'VALUE_NOT_SUPPORTED', `name "${name.slice(0, 9)}"`);
+  for (const name of ['', 'a b', '-a', 'ä', 'x'.repeat(65), 'a/b'])
+    t.equal(await other({ name }), 'VALUE_NOT_SUPPORTED', `name "${name.slice(0, 9)}"`);
   t.deepEqual(await taken(rig), before, 'nothing changed');
   t.deepEqual(await rig.sim.list().then((l) => l.length), 1, 'one domain');
   await rig.close();

@@ -5,7 +5,11 @@ import type { Uuid } from '../../../src/model/ids.ts';
 import { AddressBook, formatIpv4, MacBook, parseIpv4 } from '../../../src/host/networks.ts';
 
 const book = (first: string, last: string, gateway = '10.0.0.1') =>
-  new AddressBook({ name: 'n', bridge: 'b', subnet: { prefix: 24, gateway: parseIpv4(gateway)!, first: parseIpv4(first)!, last: parseIpv4(last)! } });
+  new AddressBook({
+    name: 'n',
+    bridge: 'b',
+    subnet: { prefix: 24, gateway: parseIpv4(gateway)!, first: parseIpv4(first)!, last: parseIpv4(last)! },
+  });
 const [a, b] = ['5a0a15e4-0000-8000-8000-0000000000ff', '5a0a15e4-0000-8000-8000-0000000000fe'] as Uuid[];
 
 function code(work: () => unknown): string {
@@ -19,7 +23,8 @@ function code(work: () => unknown): string {
 
 test('addresses as text', (t) => {
   for (const text of ['0.0.0.0', '10.64.1.2', '255.255.255.255', '192.168.0.1']) t.equal(formatIpv4(parseIpv4(text)!), text);
-  for (const text of ['', '1.2.3', '1.2.3.4.5', '256.1.1.1', '01.2.3.4', '1.2.3.-4', 'a.b.c.d', '1.2.3.4 ', '1..2.3']) t.equal(parseIpv4(text), undefined, `"${text}"`);
+  for (const text of ['', '1.2.3', '1.2.3.4.5', '256.1.1.1', '01.2.3.4', '1.2.3.-4', 'a.b.c.d', '1.2.3.4 ', '1..2.3'])
+    t.equal(parseIpv4(text), undefined, `"${text}"`);
   t.end();
 });
 
@@ -27,8 +32,14 @@ test('the whole range is given out once, without what is reserved', (t) => {
   const all = book('10.0.0.0', '10.0.0.255');
   const given = Array.from({ length: 253 }, () => all.take(a!));
   t.equal(new Set(given).size, 253, 'each once');
-  t.notOk(given.some((address) => ['10.0.0.0', '10.0.0.1', '10.0.0.255'].includes(address)), 'not the network, the gateway, the broadcast address');
-  t.equal(code(() => all.take(a!)), 'ADDRESSES_EXHAUSTED');
+  t.notOk(
+    given.some((address) => ['10.0.0.0', '10.0.0.1', '10.0.0.255'].includes(address)),
+    'not the network, the gateway, the broadcast address',
+  );
+  t.equal(
+    code(() => all.take(a!)),
+    'ADDRESSES_EXHAUSTED',
+  );
   all.release('10.0.0.77', a!);
   t.equal(all.take(b!), '10.0.0.77', 'one that came back is found');
   t.equal(all.holder('10.0.0.77'), b);
@@ -47,7 +58,10 @@ test('only its holder gives an address back', (t) => {
   const one = book('10.0.0.10', '10.0.0.12');
   one.claim('10.0.0.11', a!);
   one.release('10.0.0.11', b!);
-  t.equal(code(() => one.claim('10.0.0.11', b!)), 'ADDRESS_IN_USE');
+  t.equal(
+    code(() => one.claim('10.0.0.11', b!)),
+    'ADDRESS_IN_USE',
+  );
   t.end();
 });
 

@@ -1,4 +1,7 @@
-/** A host agent over the simulator in a folder of its own; `crash` drops the agent as a kill would and opens the next over the same simulator. */
+/**
+ * A host agent over the simulator in a folder of its own; `crash` drops the agent as a kill would and opens the next over the
+ * same simulator.
+ */
 import { createHash } from 'node:crypto';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -23,7 +26,15 @@ export const image = digestOf(imageBytes);
 
 export function parseFake(bytes: Uint8Array): KernelImage {
   if (bytes[0] !== 0x7f) throw new ShoalError('IMAGE_NOT_ELF', 'not an ELF file');
-  return { digest: digestOf(bytes), fileBytes: bytes.length, pages: bytes, memoryBytes: 512 * 1024, virtBase: 0x400000n, entry: 0x400000n, hypercallPage: undefined };
+  return {
+    digest: digestOf(bytes),
+    fileBytes: bytes.length,
+    pages: bytes,
+    memoryBytes: 512 * 1024,
+    virtBase: 0x400000n,
+    entry: 0x400000n,
+    hypercallPage: undefined,
+  };
 }
 
 async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array> {

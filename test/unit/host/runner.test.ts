@@ -1,4 +1,6 @@
-/** What becomes of VMs: power states, guests that end by themselves, one thing at a time, and finding the way back after a crash. */
+/**
+ * What becomes of VMs: power states, guests that end by themselves, one thing at a time, and finding the way back after a crash.
+ */
 import test from 'tape';
 import { ShoalError } from '../../../src/model/errors.ts';
 import { newVmUuid } from '../../../src/model/uuid.ts';
@@ -87,7 +89,10 @@ test('a crash at boot, before the launch has returned', async (t) => {
   await rig.agent.bulk.launch({ prefix: 'c', count: 20, image, memoryKib: 4096 }, never);
   const vms = [...rig.agent.fleet.all()];
   await until(() => vms.every((vm) => vm.power === 'Halted'), 'all halted');
-  t.ok(vms.every((vm) => vm.otherConfig['last_crash']?.includes('Page fault')), 'each with its last words');
+  t.ok(
+    vms.every((vm) => vm.otherConfig['last_crash']?.includes('Page fault')),
+    'each with its last words',
+  );
   t.equal((await rig.sim.list()).length, 0, 'no domain is left');
   await rig.close();
 });
@@ -131,16 +136,23 @@ test('a bulk launch and a bulk destroy at once end with nothing', async (t) => {
 
 test('a launch that fails and a forced destroy take the same VM away once', async (t) => {
   let destroyed: Promise<unknown> | undefined;
-  const rig = await makeRig({}, {
-    hook: (moment) => {
-      if (moment === 'unpause') destroyed ??= rig.agent.bulk.destroy('all', never);
+  const rig = await makeRig(
+    {},
+    {
+      hook: (moment) => {
+        if (moment === 'unpause') destroyed ??= rig.agent.bulk.destroy('all', never);
+      },
     },
-  });
+  );
   const other = await rig.agent.definitions.create({ name: 'other', image, memoryKib: 4096 });
   rig.sim.failStep('unpause', new ShoalError('HYPERCALL_FAILED', 'as arranged'));
   await rig.agent.bulk.launch({ name: 'a', image, memoryKib: 4096 }, never).catch(() => undefined);
   await destroyed;
-  t.deepEqual([rig.agent.fleet.size, rig.agent.fleet.imageInUse(image), rig.agent.fleet.get(other.uuid)], [0, 0, undefined], 'the image is used by nobody');
+  t.deepEqual(
+    [rig.agent.fleet.size, rig.agent.fleet.imageInUse(image), rig.agent.fleet.get(other.uuid)],
+    [0, 0, undefined],
+    'the image is used by nobody',
+  );
   await rig.close();
 });
 
@@ -161,7 +173,16 @@ test('bulk stop names those that did not stop', async (t) => {
   const deaf = await running(rig, 'deaf');
   const gone = newVmUuid();
   const result = await rig.agent.bulk.stop([...[...rig.agent.fleet.all()].map((vm) => vm.uuid), gone], false, 30, never);
-  t.deepEqual([result.done, result.failed.map(({ uuid, error }) => [uuid, error.code])], [1, [[gone, 'UUID_INVALID'], [deaf.uuid, 'TIMEOUT']]]);
+  t.deepEqual(
+    [result.done, result.failed.map(({ uuid, error }) => [uuid, error.code])],
+    [
+      1,
+      [
+        [gone, 'UUID_INVALID'],
+        [deaf.uuid, 'TIMEOUT'],
+      ],
+    ],
+  );
   t.equal((await rig.agent.bulk.stop('all', true, 0, never)).done, 2, 'with force they do');
   t.equal((await rig.sim.list()).length, 0);
   await rig.close();
@@ -180,7 +201,9 @@ test('a new agent finds everything again', async (t) => {
   const { domid: lost } = rig.agent.fleet.named('lost')!;
   const { domid: crashed } = rig.agent.fleet.named('crashed')!;
   const { domid: off } = rig.agent.fleet.named('off')!;
-  const addresses = new Map([...rig.agent.fleet.all()].map((each) => [each.name, each.vifs.map((vif) => [vif.mac, ...vif.ipv4])]));
+  const addresses = new Map(
+    [...rig.agent.fleet.all()].map((each) => [each.name, each.vifs.map((vif) => [vif.mac, ...vif.ipv4])]),
+  );
   rig.agent.runner.close();
   rig.sim.lose(lost!);
   rig.sim.crash(crashed!, 'oh no');
@@ -193,15 +216,27 @@ test('a new agent finds everything again', async (t) => {
   const states = Object.fromEntries([...agent.fleet.all()].map((each) => [each.name, each.power]));
   t.equal(agent.fleet.named('lost')!.wanted, 'halted', 'nobody wants a lost domain to run any more');
   t.deepEqual(states, { runs: 'Running', paused: 'Paused', halted: 'Halted', lost: 'Halted', crashed: 'Halted', off: 'Halted' });
-  t.deepEqual(new Map([...agent.fleet.all()].map((each) => [each.name, each.vifs.map((vif) => [vif.mac, ...vif.ipv4])])), addresses, 'with their addresses');
+  t.deepEqual(
+    new Map([...agent.fleet.all()].map((each) => [each.name, each.vifs.map((vif) => [vif.mac, ...vif.ipv4])])),
+    addresses,
+    'with their addresses',
+  );
   t.equal(agent.uuid, uuid, 'the host is the same');
   t.equal(agent.fleet.named('runs')!.otherConfig['owner'], 'me', 'what was set is kept');
   t.ok(agent.fleet.named('crashed')!.otherConfig['last_crash']?.includes('oh no'), 'a crash meanwhile is reported');
-  t.deepEqual((await rig.sim.list()).map((d) => d.domid).filter((d) => d === foreign || d === foreignSealed), [foreign, foreignSealed], 'domains of others are left alone');
+  t.deepEqual(
+    (await rig.sim.list()).map((d) => d.domid).filter((d) => d === foreign || d === foreignSealed),
+    [foreign, foreignSealed],
+    'domains of others are left alone',
+  );
   t.equal((await rig.sim.list()).length, 4, 'runs, paused and two of others');
   await agent.runner.unpause(agent.fleet.named('paused')!);
   await agent.runner.cleanShutdown(agent.fleet.named('runs')!, 1000);
-  t.equal(await codeOf(agent.bulk.launch({ name: 'new', image, memoryKib: 4096, ip: addresses.get('halted')![0]![1]! }, never)), 'ADDRESS_IN_USE', 'a halted VM keeps its address');
+  t.equal(
+    await codeOf(agent.bulk.launch({ name: 'new', image, memoryKib: 4096, ip: addresses.get('halted')![0]![1]! }, never)),
+    'ADDRESS_IN_USE',
+    'a halted VM keeps its address',
+  );
   await rig.close();
 });
 
@@ -213,7 +248,10 @@ test('without its journal, the agent adopts running VMs from Xen', async (t) => 
   await rm(`${rig.stateDir}/agent.journal`);
   const agent = await rig.crash();
   const found = agent.fleet.get(vm.uuid)!;
-  t.deepEqual([found.name, found.power, found.memoryKib, found.vifs, found.startedMs], ['a', 'Running', 4096, vm.vifs, vm.startedMs]);
+  t.deepEqual(
+    [found.name, found.power, found.memoryKib, found.vifs, found.startedMs],
+    ['a', 'Running', 4096, vm.vifs, vm.startedMs],
+  );
   t.equal(agent.fleet.named('p')!.power, 'Paused', 'a start that was to stay paused stays paused');
   await agent.bulk.destroy('all', never);
   t.equal((await rig.sim.list()).length, 0, 'and can end them');
@@ -228,7 +266,10 @@ test('a sealed record of another version is left alone', async (t) => {
   await rig.sim.seal(domid, '{"v":7}');
   const agent = await rig.crash();
   t.deepEqual([agent.fleet.size, (await rig.sim.list()).length], [0, 1]);
-  t.ok(rig.log.some((line) => line.includes('another version')), 'and it is said');
+  t.ok(
+    rig.log.some((line) => line.includes('another version')),
+    'and it is said',
+  );
   await rig.close();
 });
 
@@ -250,6 +291,9 @@ test('200 create/destroy cycles leave the agent as it was', async (t) => {
   }
   t.deepEqual(await rig.sim.facts(), before);
   t.deepEqual([rig.agent.fleet.size, rig.agent.runner.lanes.busy, rig.agent.fleet.imageInUse(image)], [0, 0, 0]);
-  t.ok((await import('node:fs')).statSync(`${rig.stateDir}/agent.journal`).size < 300_000, 'the journal does not grow without end');
+  t.ok(
+    (await import('node:fs')).statSync(`${rig.stateDir}/agent.journal`).size < 300_000,
+    'the journal does not grow without end',
+  );
   await rig.close();
 });

@@ -4,14 +4,24 @@ import { asDomid } from '../../../src/model/ids.ts';
 import { verdict } from '../../../src/host/verdict.ts';
 import type { Power, Wanted } from '../../../src/host/vm.ts';
 
-const vm = (wanted: Wanted, power: Power = 'Halted', domid?: number) => ({ wanted, power, domid: domid === undefined ? undefined : asDomid(domid) });
-const domain = (state: 'running' | 'paused' | 'shutdown' | 'crashed' | 'dying', more: object = {}) => ({ domid: asDomid(5), ours: true, sealed: true, state, ...more });
+const vm = (wanted: Wanted, power: Power = 'Halted', domid?: number) => ({
+  wanted,
+  power,
+  domid: domid === undefined ? undefined : asDomid(domid),
+});
+const domain = (state: 'running' | 'paused' | 'shutdown' | 'crashed' | 'dying', more: object = {}) => ({
+  domid: asDomid(5),
+  ours: true,
+  sealed: true,
+  state,
+  ...more,
+});
 
 test('verdicts', (t) => {
   const rows: [string, ReturnType<typeof verdict>, string][] = [
     ['no domain, halted', verdict(vm('halted'), undefined), 'nothing'],
     ['no domain, but it ran', verdict(vm('running', 'Running', 5), undefined), 'mark-halted'],
-    ['nobody\'s domain', verdict(undefined, domain('running', { ours: false })), 'nothing'],
+    ["nobody's domain", verdict(undefined, domain('running', { ours: false })), 'nothing'],
     ['ours, half built', verdict(undefined, domain('paused', { sealed: false })), 'discard'],
     ['ours, half built, of a known VM', verdict(vm('running'), domain('paused', { sealed: false })), 'discard'],
     ['ours, whole, unknown', verdict(undefined, domain('running')), 'adopt'],

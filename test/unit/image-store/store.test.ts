@@ -22,7 +22,11 @@ test('put, list, load, remove, across a restart', async (t) => {
     await store.put(image, chunks(imageBytes));
     t.equal((await store.kernel(image)).digest, image);
     const again = await ImageStore.open(folder, { parse: parseFake });
-    t.deepEqual(again.list().map(({ digest, fileBytes }) => [digest, fileBytes]), [[image, imageBytes.length]], 'the folder is the list');
+    t.deepEqual(
+      again.list().map(({ digest, fileBytes }) => [digest, fileBytes]),
+      [[image, imageBytes.length]],
+      'the folder is the list',
+    );
     t.equal(Buffer.compare((await again.kernel(image)).pages, imageBytes), 0, 'the same bytes');
     await again.remove(image);
     t.equal(await codeOf(again.kernel(image)), 'IMAGE_UNKNOWN');

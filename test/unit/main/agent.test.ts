@@ -13,23 +13,47 @@ import { cert, key } from '../xenapi/certificate.ts';
 const root = resolve(dirname(fileURLToPath(import.meta.url)), '../../..');
 
 const good = {
-  listen: { host: '127.0.0.1', port: 0 }, passwordFile: 'p', certFile: 'c', keyFile: 'k', stateDir: 's', hypervisor: 'sim',
-  networks: [{ name: 'default', bridge: 'xenbr0', cidr: '10.64.0.0/16', gateway: '10.64.0.1', first: '10.64.1.0', last: '10.64.250.255' }],
+  listen: { host: '127.0.0.1', port: 0 },
+  passwordFile: 'p',
+  certFile: 'c',
+  keyFile: 'k',
+  stateDir: 's',
+  hypervisor: 'sim',
+  networks: [
+    { name: 'default', bridge: 'xenbr0', cidr: '10.64.0.0/16', gateway: '10.64.0.1', first: '10.64.1.0', last: '10.64.250.255' },
+  ],
 };
 
-test('the configuration is read, and what it cannot mean is refused with the field\'s name', (t) => {
+test("the configuration is read, and what it cannot mean is refused with the field's name", (t) => {
   const config = parseAgentConfig(JSON.stringify(good));
-  t.deepEqual(config.networks[0], { name: 'default', bridge: 'xenbr0', subnet: { prefix: 16, gateway: 0x0a400001, first: 0x0a400100, last: 0x0a40faff } });
-  t.deepEqual(parseAgentConfig(JSON.stringify({ ...good, networks: [{ name: 'd', bridge: 'b' }] })).networks[0]!.subnet, undefined, 'a network with DHCP');
+  t.deepEqual(config.networks[0], {
+    name: 'default',
+    bridge: 'xenbr0',
+    subnet: { prefix: 16, gateway: 0x0a400001, first: 0x0a400100, last: 0x0a40faff },
+  });
+  t.deepEqual(
+    parseAgentConfig(JSON.stringify({ ...good, networks: [{ name: 'd', bridge: 'b' }] })).networks[0]!.subnet,
+    undefined,
+    'a network with DHCP',
+  );
   const net = good.networks[0]!;
   const wrong: [object, string][] = [
-    [{ ...good, colour: 1 }, 'colour'], [{ ...good, listen: { ...good.listen, colour: 1 } }, 'listen.colour'],
-    [{ ...good, listen: { port: 70_000 } }, 'listen.port'], [{ ...good, passwordFile: undefined }, 'passwordFile'],
-    [{ ...good, certFile: undefined }, 'certFile'], [{ ...good, tls: 'no' }, 'tls'], [{ ...good, hypervisor: 'kvm' }, 'hypervisor'],
-    [{ ...good, launches: 0 }, 'launches'], [{ ...good, networks: {} }, 'networks'], [{ ...good, networks: [net, net] }, 'networks[1].name'],
-    [{ ...good, networks: [{ ...net, mtu: 9000 }] }, 'networks[0].mtu'], [{ ...good, networks: [{ ...net, last: undefined }] }, 'networks[0]'],
-    [{ ...good, networks: [{ ...net, cidr: '10.64.0.1/16' }] }, 'networks[0].cidr'], [{ ...good, networks: [{ ...net, cidr: '10.64.0.0/33' }] }, 'networks[0].cidr'],
-    [{ ...good, networks: [{ ...net, gateway: '10.65.0.1' }] }, 'networks[0].gateway'], [{ ...good, networks: [{ ...net, first: '10.64.251.0' }] }, 'networks[0].first'],
+    [{ ...good, colour: 1 }, 'colour'],
+    [{ ...good, listen: { ...good.listen, colour: 1 } }, 'listen.colour'],
+    [{ ...good, listen: { port: 70_000 } }, 'listen.port'],
+    [{ ...good, passwordFile: undefined }, 'passwordFile'],
+    [{ ...good, certFile: undefined }, 'certFile'],
+    [{ ...good, tls: 'no' }, 'tls'],
+    [{ ...good, hypervisor: 'kvm' }, 'hypervisor'],
+    [{ ...good, launches: 0 }, 'launches'],
+    [{ ...good, networks: {} }, 'networks'],
+    [{ ...good, networks: [net, net] }, 'networks[1].name'],
+    [{ ...good, networks: [{ ...net, mtu: 9000 }] }, 'networks[0].mtu'],
+    [{ ...good, networks: [{ ...net, last: undefined }] }, 'networks[0]'],
+    [{ ...good, networks: [{ ...net, cidr: '10.64.0.1/16' }] }, 'networks[0].cidr'],
+    [{ ...good, networks: [{ ...net, cidr: '10.64.0.0/33' }] }, 'networks[0].cidr'],
+    [{ ...good, networks: [{ ...net, gateway: '10.65.0.1' }] }, 'networks[0].gateway'],
+    [{ ...good, networks: [{ ...net, first: '10.64.251.0' }] }, 'networks[0].first'],
   ];
   for (const [value, field] of wrong) {
     try {
@@ -55,15 +79,27 @@ async function start(folder: string, port: number, env: Record<string, string> =
   await writeFile(file('cert.pem'), cert);
   await writeFile(file('key.pem'), key);
   await writeFile(file('password'), 'pw\n');
-  await writeFile(file('agent.json'), JSON.stringify({
-    ...good, listen: { host: '127.0.0.1', port }, passwordFile: file('password'), certFile: file('cert.pem'), keyFile: file('key.pem'), stateDir: file('state'),
-  }));
+  await writeFile(
+    file('agent.json'),
+    JSON.stringify({
+      ...good,
+      listen: { host: '127.0.0.1', port },
+      passwordFile: file('password'),
+      certFile: file('cert.pem'),
+      keyFile: file('key.pem'),
+      stateDir: file('state'),
+    }),
+  );
   const child = spawn(process.execPath, ['--import', 'tsx', 'src/main/agent.ts', file('agent.json')], {
-    cwd: root, env: { ...process.env, ...env }, stdio: ['ignore', 'ignore', 'pipe'],
+    cwd: root,
+    env: { ...process.env, ...env },
+    stdio: ['ignore', 'ignore', 'pipe'],
   });
   let log = '';
   child.stderr!.on('data', (data: Buffer) => (log += data.toString()));
-  const exit = new Promise<{ code: number | null; signal: string | null }>((done) => child.once('exit', (code, signal) => done({ code, signal })));
+  const exit = new Promise<{ code: number | null; signal: string | null }>((done) =>
+    child.once('exit', (code, signal) => done({ code, signal })),
+  );
   const ready = new Promise<number>((done) => {
     child.stderr!.on('data', () => {
       const found = /ready on 127\.0\.0\.1:(\d+)/.exec(log);
@@ -76,11 +112,14 @@ async function start(folder: string, port: number, env: Record<string, string> =
 
 function call(port: number, method: string, params: unknown[]): Promise<any> {
   return new Promise((done, fail) => {
-    const outgoing = request({ host: '127.0.0.1', port, ca: cert, method: 'POST', path: '/jsonrpc', agent: false, timeout: 10_000 }, (response) => {
-      let text = '';
-      response.on('data', (data: Buffer) => (text += data.toString()));
-      response.on('end', () => done(JSON.parse(text)));
-    });
+    const outgoing = request(
+      { host: '127.0.0.1', port, ca: cert, method: 'POST', path: '/jsonrpc', agent: false, timeout: 10_000 },
+      (response) => {
+        let text = '';
+        response.on('data', (data: Buffer) => (text += data.toString()));
+        response.on('end', () => done(JSON.parse(text)));
+      },
+    );
     outgoing.on('error', fail);
     outgoing.end(JSON.stringify({ jsonrpc: '2.0', id: 1, method, params }));
   });

@@ -54,8 +54,22 @@ test('xen-api: calls, asynchronous calls with tasks, barriers, setters, uploads'
   await xapi.objectsFetched;
   const network = Object.values(xapi.objects.all).find((object: any) => object.$type === 'network') as any;
 
-  const vm = await xapi.call('VM.create', { name_label: 'one', memory_static_max: 4 << 20, PV_kernel: image, VCPUs_max: 1, other_config: { a: 'b' } });
-  const vif = await xapi.call('VIF.create', { VM: vm, network: network.$ref, device: '0', MAC: '', ipv4_allowed: ['10.64.7.7'], MTU: 1500, other_config: {} });
+  const vm = await xapi.call('VM.create', {
+    name_label: 'one',
+    memory_static_max: 4 << 20,
+    PV_kernel: image,
+    VCPUs_max: 1,
+    other_config: { a: 'b' },
+  });
+  const vif = await xapi.call('VIF.create', {
+    VM: vm,
+    network: network.$ref,
+    device: '0',
+    MAC: '',
+    ipv4_allowed: ['10.64.7.7'],
+    MTU: 1500,
+    other_config: {},
+  });
   t.equal(await xapi.callAsync('VM.start', vm, false, false), '', 'a void call gives nothing');
   t.equal((await xapi.barrier(vm)).power_state, 'Running', 'after a barrier the object is up to date');
   t.equal(xapi.getObjectByRef(vif).ipv4_allowed[0], '10.64.7.7', 'the address asked for');
@@ -67,7 +81,10 @@ test('xen-api: calls, asynchronous calls with tasks, barriers, setters, uploads'
   const fresh = await xapi.barrier(vm);
   t.deepEqual([fresh.name_label, fresh.other_config], ['two', { a: 'b', c: '<&>' }], 'fields are set');
 
-  const copied = xapi.callAsync('VM.clone', vm, 'three').then(() => 'none', (error: any) => error.code);
+  const copied = xapi.callAsync('VM.clone', vm, 'three').then(
+    () => 'none',
+    (error: any) => error.code,
+  );
   t.equal(await copied, 'VM_BAD_POWER_STATE', 'a failing asynchronous call gives its code');
   await xapi.callAsync('VM.clean_shutdown', vm);
   const clone = await xapi.callAsync('VM.clone', vm, 'three');
@@ -76,7 +93,10 @@ test('xen-api: calls, asynchronous calls with tasks, barriers, setters, uploads'
 
   rig.sim.delaysMs.build = 10_000;
   const { cancel, token } = (await import('promise-toolbox' as string)).CancelToken.source();
-  const cancelled = xapi.callAsync(token, 'VM.start', vm, false, false).then(() => 'none', (error: any) => error.constructor.name);
+  const cancelled = xapi.callAsync(token, 'VM.start', vm, false, false).then(
+    () => 'none',
+    (error: any) => error.constructor.name,
+  );
   await until(() => rig.agent.runner.lanes.current(xapi.getObjectByRef(vm).uuid) !== undefined, 'the start is under way');
   rig.sim.delaysMs.build = 0;
   cancel();
@@ -94,10 +114,19 @@ test('xen-api over XML-RPC', async (t) => {
   const xapi = client(rig.url, { transport: 'xml-rpc' });
   await xapi.connect();
   await xapi.objectsFetched;
-  const vm = await xapi.callAsync('VM.create', { name_label: 'x', memory_static_max: 4 << 20, PV_kernel: image, PV_args: 'a<b&c' });
+  const vm = await xapi.callAsync('VM.create', {
+    name_label: 'x',
+    memory_static_max: 4 << 20,
+    PV_kernel: image,
+    PV_args: 'a<b&c',
+  });
   await xapi.callAsync('VM.start', vm, true, false);
   const record = await xapi.barrier(vm);
-  t.deepEqual([record.power_state, record.PV_args, record.memory_static_max], ['Paused', 'a<b&c', String(4 << 20)], 'the record arrives whole');
+  t.deepEqual(
+    [record.power_state, record.PV_args, record.memory_static_max],
+    ['Paused', 'a<b&c', String(4 << 20)],
+    'the record arrives whole',
+  );
   await xapi.disconnect();
   await rig.close();
 });

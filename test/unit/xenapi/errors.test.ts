@@ -20,8 +20,14 @@ test('every code survives the wire; ours with all they carry', (t) => {
 test('codes that XenAPI has carry its parameters', (t) => {
   const error = new ShoalError('VM_BAD_POWER_STATE', 'm', { params: ['OpaqueRef:1', 'halted', 'running'] });
   t.deepEqual(toFailure(error), ['VM_BAD_POWER_STATE', 'OpaqueRef:1', 'halted', 'running']);
-  t.equal(toShoalError({ code: 'VM_BAD_POWER_STATE', params: ['OpaqueRef:1', 'halted', 'running'] }).message, 'The VM is running; this needs it halted.');
-  t.equal(toShoalError(['HOST_NOT_ENOUGH_FREE_MEMORY', '4194304', '1048576']).message, '4096 KiB are needed, the host has 1024 KiB to give.');
+  t.equal(
+    toShoalError({ code: 'VM_BAD_POWER_STATE', params: ['OpaqueRef:1', 'halted', 'running'] }).message,
+    'The VM is running; this needs it halted.',
+  );
+  t.equal(
+    toShoalError(['HOST_NOT_ENOUGH_FREE_MEMORY', '4194304', '1048576']).message,
+    '4096 KiB are needed, the host has 1024 KiB to give.',
+  );
   t.end();
 });
 
@@ -41,7 +47,16 @@ test('docs/xenapi.md is what the model says (npx tsx src/main/document-xenapi.ts
 test('system.listMethods has each name once, and those clients look for', (t) => {
   const names = methodNames();
   t.equal(new Set(names).size, names.length);
-  for (const name of ['VM.get_all_records', 'event.from', 'Async.VM.start', 'Async.host.call_plugin', 'host.get_API_version_major', 'pool.add_to_other_config', 'VM.get_by_name_label', 'session.get_this_host']) {
+  for (const name of [
+    'VM.get_all_records',
+    'event.from',
+    'Async.VM.start',
+    'Async.host.call_plugin',
+    'host.get_API_version_major',
+    'pool.add_to_other_config',
+    'VM.get_by_name_label',
+    'session.get_this_host',
+  ]) {
     t.ok(names.includes(name), name);
   }
   t.notOk(names.includes('session.get_all_records'), 'sessions are not listed');

@@ -5,7 +5,8 @@ import { failureOf, makeServer } from './rig.ts';
 import { image, until } from '../host/rig.ts';
 
 const all = new Filter(['*']);
-const short = (log: EventLog, since: number, filter = all) => log.since(since, filter).happenings.map((h) => `${h.class} ${h.ref} ${h.operation}`);
+const short = (log: EventLog, since: number, filter = all) =>
+  log.since(since, filter).happenings.map((h) => `${h.class} ${h.ref} ${h.operation}`);
 
 test('objects come in the order of their last change, each once', (t) => {
   const log = new EventLog(['VM', 'VIF', 'task']);
@@ -18,7 +19,11 @@ test('objects come in the order of their last change, each once', (t) => {
   log.note('VIF', 'f', 'del');
   t.deepEqual(short(log, since), ['VM c add', 'VM a mod', 'VIF f del']);
   t.deepEqual(short(log, -1), ['VM b add', 'VM c add', 'VM a add'], 'from the beginning: what there is now');
-  t.deepEqual(short(log, since, new Filter(['vif', 'VM/a'])), ['VM a mod', 'VIF f del'], 'classes in any case, and single objects');
+  t.deepEqual(
+    short(log, since, new Filter(['vif', 'VM/a'])),
+    ['VM a mod', 'VIF f del'],
+    'classes in any case, and single objects',
+  );
   t.deepEqual([log.live('VM'), log.live('VIF')], [3, 0]);
   log.note('VIF', 'f', 'del');
   t.equal(log.live('VIF'), 0, 'what is gone cannot go again');
@@ -90,7 +95,10 @@ test('event.from over the wire', async (t) => {
   await rig.plugin('launch', { spec: JSON.stringify({ name: 'a', image, memoryKib: 4096 }) });
   const { events, valid_ref_counts: counts } = await waiting;
   t.ok(performance.now() - began < 5000, 'a waiting client is woken');
-  t.deepEqual(events.map((e: any) => [e.class, e.operation, e.snapshot.name_label]), [['vm', 'add', 'a']]);
+  t.deepEqual(
+    events.map((e: any) => [e.class, e.operation, e.snapshot.name_label]),
+    [['vm', 'add', 'a']],
+  );
   t.deepEqual(counts, { vm: 1 });
 
   const idle = performance.now();
@@ -98,7 +106,11 @@ test('event.from over the wire', async (t) => {
   t.deepEqual((await from(['*'], token, 0.2)).events, [], 'a timeout gives nothing');
   t.ok(performance.now() - idle >= 190, 'after the time asked for');
   t.deepEqual(await failureOf(from(['VM'], 'nonsense', 0)), ['EVENT_FROM_TOKEN_PARSE_FAILURE', 'nonsense']);
-  t.equal((await failureOf(from(['VM'], token.replace(/.{8}$/, '00000000'), 0)))[0], 'EVENTS_LOST', 'a token of another life of the agent');
+  t.equal(
+    (await failureOf(from(['VM'], token.replace(/.{8}$/, '00000000'), 0)))[0],
+    'EVENTS_LOST',
+    'a token of another life of the agent',
+  );
   t.equal((await failureOf(rig.as('event.inject', 'VM', 'OpaqueRef:x')))[0], 'HANDLE_INVALID');
   await rig.close();
 });
@@ -108,7 +120,14 @@ test('a client that hangs up while it waits leaves nothing; one that is logged o
   const session = await rig.call('session.login_with_password', 'root', 'correct horse');
   const token = (await rig.call('event.from', session, ['*'], '', 0)).token;
   const { request } = await import('node:https');
-  const outgoing = request({ host: '127.0.0.1', port: rig.server.port, rejectUnauthorized: false, method: 'POST', path: '/jsonrpc', agent: false });
+  const outgoing = request({
+    host: '127.0.0.1',
+    port: rig.server.port,
+    rejectUnauthorized: false,
+    method: 'POST',
+    path: '/jsonrpc',
+    agent: false,
+  });
   outgoing.on('error', () => {});
   outgoing.end(JSON.stringify({ jsonrpc: '2.0', id: 1, method: 'event.from', params: [session, ['*'], token, 60] }));
   await until(() => rig.api.events.waiting === 1, 'one waits');
@@ -127,8 +146,12 @@ test('every event has the record of its class, whole', async (t) => {
   await rig.plugin('launch', { spec: JSON.stringify({ prefix: 'w', count: 3, image, memoryKib: 4096 }) });
   const { events } = await rig.as('event.from', ['*'], '', 0);
   const shapes = new Map<string, Set<string>>();
-  for (const { class: name, snapshot } of events) shapes.set(name, (shapes.get(name) ?? new Set()).add(JSON.stringify(Object.keys(snapshot))));
-  t.ok([...shapes.values()].every((each) => each.size === 1), 'all records of a class have the same fields');
+  for (const { class: name, snapshot } of events)
+    shapes.set(name, (shapes.get(name) ?? new Set()).add(JSON.stringify(Object.keys(snapshot))));
+  t.ok(
+    [...shapes.values()].every((each) => each.size === 1),
+    'all records of a class have the same fields',
+  );
   t.ok(shapes.size >= 8, `${[...shapes.keys()].join(', ')}`);
   for (const [name, keys] of shapes) {
     const { classes } = await import('../../../src/xenapi/model/model.ts');

@@ -1,4 +1,6 @@
-/** A whole XenAPI server on the loopback interface, over TLS, with the simulator behind it; and plain clients for both protocols. */
+/**
+ * A whole XenAPI server on the loopback interface, over TLS, with the simulator behind it; and plain clients for both protocols.
+ */
 import { request } from 'node:https';
 import type { AgentOptions } from '../../../src/host/agent.ts';
 import type { SimOptions } from '../../../src/hypervisor/sim/sim.ts';
@@ -48,16 +50,28 @@ export interface ServerRigOptions {
 export async function makeServer(options: ServerRigOptions = {}): Promise<ServerRig> {
   const rig = await makeRig(options.sim, options.agent);
   const api = new Api({ agent: rig.agent, version: 'test', address: '127.0.0.1', password, penaltyMs: 20, ...options.api });
-  const server = await listen({ host: '127.0.0.1', port: 0, tls: { cert, key }, api: Promise.resolve(api), log: (line) => rig.log.push(line), ...options.server });
+  const server = await listen({
+    host: '127.0.0.1',
+    port: 0,
+    tls: { cert, key },
+    api: Promise.resolve(api),
+    log: (line) => rig.log.push(line),
+    ...options.server,
+  });
   let session: Promise<string> | undefined;
   const http: ServerRig['http'] = (method, path, body, headers = {}) =>
     new Promise((resolve, reject) => {
-      const outgoing = request({ host: '127.0.0.1', port: server.port, ca: cert, method, path, headers, agent: false }, (response) => {
-        const parts: Buffer[] = [];
-        response.on('data', (part: Buffer) => parts.push(part));
-        response.on('end', () => resolve({ status: response.statusCode ?? 0, headers: response.headers, text: Buffer.concat(parts).toString() }));
-        response.on('error', reject);
-      });
+      const outgoing = request(
+        { host: '127.0.0.1', port: server.port, ca: cert, method, path, headers, agent: false },
+        (response) => {
+          const parts: Buffer[] = [];
+          response.on('data', (part: Buffer) => parts.push(part));
+          response.on('end', () =>
+            resolve({ status: response.statusCode ?? 0, headers: response.headers, text: Buffer.concat(parts).toString() }),
+          );
+          response.on('error', reject);
+        },
+      );
       outgoing.on('error', reject);
       outgoing.end(body);
     });
@@ -72,8 +86,14 @@ export async function makeServer(options: ServerRigOptions = {}): Promise<Server
     return call(method, await session, ...params);
   };
   return Object.assign(rig, {
-    api, server, url: `https://127.0.0.1:${server.port}`, http, call, as,
-    plugin: async (fn: string, args: Record<string, string> = {}) => JSON.parse(await as('host.call_plugin', api.refs.host, 'shoal', fn, args)),
+    api,
+    server,
+    url: `https://127.0.0.1:${server.port}`,
+    http,
+    call,
+    as,
+    plugin: async (fn: string, args: Record<string, string> = {}) =>
+      JSON.parse(await as('host.call_plugin', api.refs.host, 'shoal', fn, args)),
     close: async () => {
       await server.close();
       api.close();

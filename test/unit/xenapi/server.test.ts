@@ -6,22 +6,43 @@ import { failureOf, makeServer, password, type ServerRig } from './rig.ts';
 
 const post = (rig: ServerRig, body: string, path = '/jsonrpc') => rig.http('POST', path, body);
 
-test('malformed JSON-RPC gets JSON-RPC\'s own errors', async (t) => {
+test("malformed JSON-RPC gets JSON-RPC's own errors", async (t) => {
   const rig = await makeServer();
   const cases: [string, number, unknown][] = [
-    ['{', -32700, null], ['', -32700, null], ['\0', -32700, null], ['[]', -32600, null], ['1', -32600, null], ['null', -32600, null],
-    ['{"id":3,"method":"x"}', -32600, 3], ['{"jsonrpc":"1.0","id":3,"method":"x"}', -32600, 3], ['{"jsonrpc":"2.0","id":"a","method":7}', -32600, 'a'],
-    ['{"jsonrpc":"2.0","id":{},"method":"x"}', -32600, null], ['{"jsonrpc":"2.0","id":1,"method":"x","params":{"a":1}}', -32602, 1],
+    ['{', -32700, null],
+    ['', -32700, null],
+    ['\0', -32700, null],
+    ['[]', -32600, null],
+    ['1', -32600, null],
+    ['null', -32600, null],
+    ['{"id":3,"method":"x"}', -32600, 3],
+    ['{"jsonrpc":"1.0","id":3,"method":"x"}', -32600, 3],
+    ['{"jsonrpc":"2.0","id":"a","method":7}', -32600, 'a'],
+    ['{"jsonrpc":"2.0","id":{},"method":"x"}', -32600, null],
+    ['{"jsonrpc":"2.0","id":1,"method":"x","params":{"a":1}}', -32602, 1],
   ];
   for (const [body, code, id] of cases) {
     const { status, headers, text } = await post(rig, body);
     const answer = JSON.parse(text);
-    t.deepEqual([status, headers['content-type'], answer.error?.code, answer.error?.message, answer.id], [200, 'application/json', code, 'REQUEST_MALFORMED', id], body);
+    t.deepEqual(
+      [status, headers['content-type'], answer.error?.code, answer.error?.message, answer.id],
+      [200, 'application/json', code, 'REQUEST_MALFORMED', id],
+      body,
+    );
   }
   const { status, text } = await post(rig, '{"jsonrpc":"2.0","method":"system.listMethods"}');
   t.deepEqual([status, text], [204, ''], 'a notification gets no answer');
-  const batch = JSON.parse((await post(rig, '[{"jsonrpc":"2.0","id":1,"method":"system.listMethods"},{"jsonrpc":"2.0","method":"x"},7]')).text);
-  t.deepEqual(batch.map((a: any) => [a.id, a.error?.code]), [[1, undefined], [null, -32600]], 'a batch');
+  const batch = JSON.parse(
+    (await post(rig, '[{"jsonrpc":"2.0","id":1,"method":"system.listMethods"},{"jsonrpc":"2.0","method":"x"},7]')).text,
+  );
+  t.deepEqual(
+    batch.map((a: any) => [a.id, a.error?.code]),
+    [
+      [1, undefined],
+      [null, -32600],
+    ],
+    'a batch',
+  );
   await rig.close();
 });
 
@@ -50,15 +71,34 @@ test('calls that cannot be', async (t) => {
     ['host.call_plugin', [session, rig.api.refs.host, 'other', 'x', {}], ['XENAPI_MISSING_PLUGIN', 'other']],
   ];
   for (const [method, params, failure] of cases) {
-    t.deepEqual((await failureOf(rig.call(method, ...params))).slice(0, failure.length), failure, `${method}(${params.slice(1).join(', ')})`);
+    t.deepEqual(
+      (await failureOf(rig.call(method, ...params))).slice(0, failure.length),
+      failure,
+      `${method}(${params.slice(1).join(', ')})`,
+    );
   }
   t.equal((await failureOf(rig.plugin('fly')))[0], 'XENAPI_PLUGIN_FAILURE');
   t.equal((await failureOf(rig.plugin('images', { colour: 'red' })))[0], 'XENAPI_PLUGIN_FAILURE');
-  for (const spec of ['', '7', '[]', '{"name":"a"}', '{"name":"a","prefix":"b","memoryKib":4096}', '{"name":"a","memoryKib":4096,"colour":1}', '{"prefix":"a","count":0,"memoryKib":4096}', '{"prefix":"a","count":100000,"memoryKib":4096}', '{"prefix":"a","count":2,"ip":"10.64.1.1","memoryKib":4096}', '{"name":7,"memoryKib":4096}']) {
+  for (const spec of [
+    '',
+    '7',
+    '[]',
+    '{"name":"a"}',
+    '{"name":"a","prefix":"b","memoryKib":4096}',
+    '{"name":"a","memoryKib":4096,"colour":1}',
+    '{"prefix":"a","count":0,"memoryKib":4096}',
+    '{"prefix":"a","count":100000,"memoryKib":4096}',
+    '{"prefix":"a","count":2,"ip":"10.64.1.1","memoryKib":4096}',
+    '{"name":7,"memoryKib":4096}',
+  ]) {
     t.equal((await failureOf(rig.plugin('launch', { spec })))[0], 'FIELD_TYPE_ERROR', `spec ${spec}`);
   }
   const ours = await failureOf(rig.plugin('launch', { spec: JSON.stringify({ name: 'a', image: 'sha256:x', memoryKib: 4096 }) }));
-  t.deepEqual([ours[0], ours.length, JSON.parse(ours[3]!)], ['IMAGE_UNKNOWN', 4, { image: 'sha256:x' }], 'codes of ours carry message, hint and data');
+  t.deepEqual(
+    [ours[0], ours.length, JSON.parse(ours[3]!)],
+    ['IMAGE_UNKNOWN', 4, { image: 'sha256:x' }],
+    'codes of ours carry message, hint and data',
+  );
   t.deepEqual([rig.agent.fleet.size, await rig.as('VM.get_all')], [0, []], 'nothing changed');
   await rig.close();
 });
@@ -78,12 +118,20 @@ test('VM.create and VIF.create refuse what they cannot keep', async (t) => {
   t.deepEqual((await create({ ...vm, name_description: '\u0001' }))[0], 'VALUE_NOT_SUPPORTED', 'what XML cannot carry');
   t.deepEqual(await rig.as('VM.get_all'), [], 'nothing changed');
 
-  const ref = await rig.as('VM.create', { ...vm, memory_static_max: String(4 << 20), uuid: 'ignored', power_state: 'Running', VCPUs_max: 1, platform: {} });
+  const ref = await rig.as('VM.create', {
+    ...vm,
+    memory_static_max: String(4 << 20),
+    uuid: 'ignored',
+    power_state: 'Running',
+    VCPUs_max: 1,
+    platform: {},
+  });
   const again = await rig.as('VM.create', { ...(await rig.as('VM.get_record', ref)), name_label: 'b' });
   t.equal((await rig.as('VM.get_record', again)).power_state, 'Halted', 'a whole record creates a VM like it');
   t.deepEqual((await create(vm))[0], 'NAME_IN_USE');
   const [network] = await rig.as('network.get_all');
-  const device = (record: object) => failureOf(rig.as('VIF.create', { VM: ref, network, device: '0', ...record })).then((f) => f[0] ?? 'none');
+  const device = (record: object) =>
+    failureOf(rig.as('VIF.create', { VM: ref, network, device: '0', ...record })).then((f) => f[0] ?? 'none');
   t.equal(await device({ network: 'OpaqueRef:x' }), 'HANDLE_INVALID');
   t.equal(await device({ VM: 'OpaqueRef:x' }), 'HANDLE_INVALID');
   t.equal(await device({ MAC: 'red' }), 'ADDRESS_INVALID');
@@ -101,7 +149,7 @@ test('VM.create and VIF.create refuse what they cannot keep', async (t) => {
   await rig.as('VIF.set_ipv4_allowed', vif, ['10.64.4.5']);
   t.deepEqual((await rig.as('VIF.get_record', vif)).ipv4_addresses, ['10.64.4.5/16']);
   await rig.as('VM.start', ref);
-  t.deepEqual((await failureOf(rig.as('VIF.destroy', vif))), ['VM_BAD_POWER_STATE', ref, 'halted', 'running']);
+  t.deepEqual(await failureOf(rig.as('VIF.destroy', vif)), ['VM_BAD_POWER_STATE', ref, 'halted', 'running']);
   await rig.as('VM.hard_shutdown', ref);
   await rig.as('VIF.destroy', vif);
   t.equal(await device({ ipv4_allowed: ['10.64.4.5'], VM: again }), 'none', 'its address is free again');
@@ -110,12 +158,21 @@ test('VM.create and VIF.create refuse what they cannot keep', async (t) => {
 
 test('wrong passwords are refused, slower each time, and the right one still enters', async (t) => {
   const rig = await makeServer({ api: { penaltyMs: 10 } });
-  const login = (user: string, word: string) => failureOf(rig.call('session.login_with_password', user, word)).then((f) => f[0] ?? 'none');
-  for (const [user, word] of [['root', ''], ['root', 'wrong'], ['Root', password], ['root', `${password} `]] as const) {
+  const login = (user: string, word: string) =>
+    failureOf(rig.call('session.login_with_password', user, word)).then((f) => f[0] ?? 'none');
+  for (const [user, word] of [
+    ['root', ''],
+    ['root', 'wrong'],
+    ['Root', password],
+    ['root', `${password} `],
+  ] as const) {
     t.equal(await login(user, word), 'SESSION_AUTHENTICATION_FAILED', `${user}/${word}`);
   }
   const many = await Promise.all(Array.from({ length: 40 }, () => login('root', 'guess')));
-  t.ok(many.every((code) => code === 'SESSION_AUTHENTICATION_FAILED'), 'a burst is refused');
+  t.ok(
+    many.every((code) => code === 'SESSION_AUTHENTICATION_FAILED'),
+    'a burst is refused',
+  );
   t.equal(await login('root', password), 'none', 'the right one enters');
   t.equal(rig.api.sessions.size, 1);
   await rig.close();
@@ -148,7 +205,11 @@ test('oversized bodies are refused before they are read', async (t) => {
   const rig = await makeServer({ server: { maxBodyBytes: 1000 } });
   for (const path of ['/jsonrpc', '/RPC2']) {
     const { status, text } = await rig.http('POST', path, 'x'.repeat(2_000_000));
-    t.deepEqual([status, text.includes('REQUEST_TOO_LARGE')], [200, true], `${path}: a client that sends it all still gets the answer`);
+    t.deepEqual(
+      [status, text.includes('REQUEST_TOO_LARGE')],
+      [200, true],
+      `${path}: a client that sends it all still gets the answer`,
+    );
   }
   const chunked = await rig.http('POST', '/jsonrpc', 'x'.repeat(500_000), { 'transfer-encoding': 'chunked' });
   t.ok(chunked.text.includes('REQUEST_TOO_LARGE'), 'without a length, too');
@@ -191,10 +252,20 @@ test('images: put, verified, listed, in use, deleted', async (t) => {
   t.deepEqual(await put(path('sha256:..%2f..'), body), [400, 'REQUEST_MALFORMED'], 'no digest');
   t.deepEqual(await put(path(digest), Buffer.from('other')), [422, 'IMAGE_DIGEST_MISMATCH'], 'other bytes');
   t.deepEqual(await put(path(digestOf(Buffer.from('text'))), Buffer.from('text')), [422, 'IMAGE_NOT_ELF'], 'not an ELF');
-  t.deepEqual((await rig.plugin('images')).map((i: any) => i.digest), [image], 'nothing of it is visible');
+  t.deepEqual(
+    (await rig.plugin('images')).map((i: any) => i.digest),
+    [image],
+    'nothing of it is visible',
+  );
   t.deepEqual(await put(path(digest), body), [200, 'none']);
   t.deepEqual(await put(path(digest), body), [200, 'none'], 'again');
-  t.deepEqual((await rig.plugin('images')).map((i: any) => [i.digest, i.fileBytes, i.vms]), [[image, imageBytes.length, 0], [digest, body.length, 0]]);
+  t.deepEqual(
+    (await rig.plugin('images')).map((i: any) => [i.digest, i.fileBytes, i.vms]),
+    [
+      [image, imageBytes.length, 0],
+      [digest, body.length, 0],
+    ],
+  );
   await rig.plugin('launch', { spec: JSON.stringify({ name: 'a', image: digest, memoryKib: 4096 }) });
   const remove = async (d: string) => (await rig.http('DELETE', path(d))).status;
   t.equal(await remove(digest), 409, 'in use');
@@ -246,11 +317,17 @@ test('tasks: cancelled at each step of a launch, over the wire', async (t) => {
     task = await rig.as('Async.VM.start', vm, false, false);
     await until(() => rig.api.tasks.get(task)?.status === 'cancelled', 'cancelled');
     const record = await rig.as('task.get_record', task);
-    t.deepEqual([record.error_info, await rig.as('VM.get_power_state', vm), (await rig.sim.list()).length], [['TASK_CANCELLED', task], 'Halted', 0], step);
+    t.deepEqual(
+      [record.error_info, await rig.as('VM.get_power_state', vm), (await rig.sim.list()).length],
+      [['TASK_CANCELLED', task], 'Halted', 0],
+      step,
+    );
     await rig.as('task.destroy', task);
   }
   at = '';
-  const bulk = await rig.as('Async.host.call_plugin', rig.api.refs.host, 'shoal', 'launch', { spec: JSON.stringify({ prefix: 'b', count: 5, image, memoryKib: 4096 }) });
+  const bulk = await rig.as('Async.host.call_plugin', rig.api.refs.host, 'shoal', 'launch', {
+    spec: JSON.stringify({ prefix: 'b', count: 5, image, memoryKib: 4096 }),
+  });
   await until(() => rig.api.tasks.get(bulk)?.status === 'success', 'done');
   t.equal((await rig.as('task.get_record', bulk)).progress, 1);
   rig.sim.delaysMs.build = 20;

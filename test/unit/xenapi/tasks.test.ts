@@ -58,6 +58,13 @@ test('tasks that a client steers', (t) => {
   t.throws(() => tasks.steer(task, { status: 'dancing' }), /not a status/);
   tasks.steer(task, { status: 'success' });
   t.equal(task.status, 'success');
-  t.throws(() => tasks.steer(tasks.run('x', async () => ''), { progress: 0 }), /steers/);
+  t.throws(
+    () =>
+      tasks.steer(
+        tasks.run('x', async () => ''),
+        { progress: 0 },
+      ),
+    /steers/,
+  );
   t.end();
 });

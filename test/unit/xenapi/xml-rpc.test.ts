@@ -56,7 +56,8 @@ test('a call as Python writes it', (t) => {
 });
 
 test('calls as others write them', (t) => {
-  const call = (value: string) => parseXmlCall(`<methodCall><methodName>m</methodName><params><param>${value}</param></params></methodCall>`).params[0];
+  const call = (value: string) =>
+    parseXmlCall(`<methodCall><methodName>m</methodName><params><param>${value}</param></params></methodCall>`).params[0];
   t.equal(call('<value>plain &#233;&#x1F41F;</value>'), 'plain é🐟', 'a value without a type is a string');
   t.equal(call('<value> two  spaces </value>'), ' two  spaces ', 'with its white space');
   t.equal(call('<value/>'), '', 'empty');
@@ -66,8 +67,15 @@ test('calls as others write them', (t) => {
   t.equal(call('<value><dateTime.iso8601>20260101T00:00:00Z</dateTime.iso8601></value>'), '20260101T00:00:00Z');
   t.deepEqual(call('<value><struct/></value>'), {}, 'empty struct');
   t.deepEqual(call('<!-- c --><value><array><data/></array></value>'), [], 'empty list');
-  t.deepEqual(Object.keys(call('<value><struct><member><name>__proto__</name><value>x</value></member></struct></value>') as object), ['__proto__'], 'no name is special');
-  t.deepEqual(parseXmlCall('<methodCall><methodName>system.listMethods</methodName></methodCall>'), { method: 'system.listMethods', params: [] });
+  t.deepEqual(
+    Object.keys(call('<value><struct><member><name>__proto__</name><value>x</value></member></struct></value>') as object),
+    ['__proto__'],
+    'no name is special',
+  );
+  t.deepEqual(parseXmlCall('<methodCall><methodName>system.listMethods</methodName></methodCall>'), {
+    method: 'system.listMethods',
+    params: [],
+  });
   t.deepEqual(parseXmlCall('<methodCall><methodName>x</methodName><params/></methodCall>').params, []);
   t.end();
 });
@@ -75,14 +83,20 @@ test('calls as others write them', (t) => {
 test('what is no call is refused', (t) => {
   const deep = '<value><array><data>'.repeat(40);
   const texts = [
-    '', '<', 'hello', '<methodCall>', '<a/>', '<methodCall><methodName>m</methodName></methodCall>x',
+    '',
+    '<',
+    'hello',
+    '<methodCall>',
+    '<a/>',
+    '<methodCall><methodName>m</methodName></methodCall>x',
     '<methodCall><methodName>m</methodName><params><param><value><int>1.5</int></value></param></params></methodCall>',
     '<methodCall><methodName>m</methodName><params><param><value><int></int></value></param></params></methodCall>',
     '<methodCall><methodName>m</methodName><params><param><value><boolean>yes</boolean></value></param></params></methodCall>',
     '<methodCall><methodName>m</methodName><params><param><value><script>1</script></value></param></params></methodCall>',
     '<methodCall><methodName>m</methodName><params><param><value>a<string>b</string></value></param></params></methodCall>',
     '<!DOCTYPE x [<!ENTITY e SYSTEM "file:///etc/passwd">]><methodCall><methodName>&e;</methodName></methodCall>',
-    '<methodCall><methodName>&unknown;</methodName></methodCall>', '<methodCall><methodName>&#x110000;</methodName></methodCall>',
+    '<methodCall><methodName>&unknown;</methodName></methodCall>',
+    '<methodCall><methodName>&#x110000;</methodName></methodCall>',
     '<methodCall><methodName a="b">m</methodName></methodCall>',
     `<methodCall><methodName>m</methodName><params><param>${deep}`,
   ];
@@ -120,7 +134,10 @@ test('answers', (t) => {
     [new WireDouble(1), '<double>1</double>'],
     [new WireInt32(7), '<i4>7</i4>'],
     [['x', []], '<array><data><value>x</value><value><array><data></data></array></value></data></array>'],
-    [{ a: '1', 'b<': {} }, '<struct><member><name>a</name><value>1</value></member><member><name>b&lt;</name><value><struct></struct></value></member></struct>'],
+    [
+      { a: '1', 'b<': {} },
+      '<struct><member><name>a</name><value>1</value></member><member><name>b&lt;</name><value><struct></struct></value></member></struct>',
+    ],
     [undefined, ''],
   ];
   for (const [value, text] of values) t.equal(formatXmlValue(value), `<value>${text}</value>`);
