@@ -30,7 +30,7 @@ export interface XenOptions {
 }
 
 const kibPerPage = 4;
-/** The guest's event channels: store, console, one or two a vif, timer and room; 31 is what one word of the 2-level ABI's group holds. */
+/** The guest's event channels: store, console, timer, one or two for each device, and room. */
 const mostEventPort = 127;
 /** 512 grants each: two rings of 256 slots for the vif, console, store, and room for block devices. */
 const mostGrantFrames = 8;
@@ -98,23 +98,22 @@ class Xen implements XenHypervisor {
   private async sweep(): Promise<Map<string, string>> {
     const macs = new Map<string, string>();
     const alive = new Set(this.native.domains().map((domain) => domain.domid));
-    for (const name of await this.store.directory('/local/domain')) {
-      const domid = Number(name);
-      if (domid > 0 && !alive.has(domid) && (await this.store.read(recordPath(domid))) !== undefined) await this.remove([...removeRequests(domid), ...removeErrorRequests(domid)]);
+    const dead = (names: string[]): number[] => names.map(Number).filter((domid) => domid > 0 && !alive.has(domid));
+    // Each question is asked for all at once: a thousand answers arrive in the time of a few.
+    const homeless = dead(await this.store.directory('/local/domain'));
+    const records = await this.readAll(homeless.map(recordPath));
+    const backends = (await this.store.directory(backendRoot)).map(Number);
+    const handles = await Promise.all(backends.map((domid) => this.store.directory(`${backendRoot}/${domid}`)));
+    const devices = backends.flatMap((domid, i) => handles[i]!.map((handle) => ({ domid, handle: Number(handle) })));
+    const scripts = await this.readAll(devices.map(({ domid, handle }) => `${backendPath(domid, handle)}/script`));
+    const addresses = await this.readAll(devices.map(({ domid, handle }) => `${backendPath(domid, handle)}/mac`));
+    const leftOver = new Set(homeless.filter((_, i) => records[i] !== undefined));
+    for (const [i, { domid, handle }] of devices.entries()) {
+      if (scripts[i] !== scriptMark) continue;
+      if (alive.has(domid)) macs.set(vifName(domid, handle), addresses[i] ?? '');
+      else leftOver.add(domid);
     }
-    const domids = (await this.store.directory(backendRoot)).map(Number);
-    const handles = await Promise.all(domids.map((domid) => this.store.directory(`${backendRoot}/${domid}`)));
-    for (const [i, domid] of domids.entries()) {
-      const paths = handles[i]!.map((handle) => backendPath(domid, Number(handle)));
-      const answers = await this.store.settle(paths.flatMap((path) => [readRequest(`${path}/script`), readRequest(`${path}/mac`)]));
-      const texts = answers.map((answer) => (answer.status === 'fulfilled' ? answer.value.toString('utf8') : undefined));
-      if (texts[0] !== scriptMark) continue;
-      if (!alive.has(domid)) {
-        await this.remove([...removeRequests(domid), ...removeErrorRequests(domid)]);
-      } else {
-        handles[i]!.forEach((handle, n) => macs.set(vifName(domid, Number(handle)), texts[2 * n + 1] ?? ''));
-      }
-    }
+    for (const domid of leftOver) await this.remove([...removeRequests(domid), ...removeErrorRequests(domid)]);
     return macs;
   }
 
@@ -314,10 +313,16 @@ class Xen implements XenHypervisor {
     }
   }
 
+  /** Values of many nodes; undefined for those that are not there. */
+  private async readAll(paths: string[]): Promise<(string | undefined)[]> {
+    const answers = await this.store.settle(paths.map(readRequest));
+    return answers.map((answer) => (answer.status === 'fulfilled' ? answer.value.toString('utf8') : undefined));
+  }
+
   private async remove(requests: Request[]): Promise<void> {
     for (const answer of await this.store.settle(requests)) {
       if (answer.status === 'fulfilled') continue;
-      if (!(answer.reason instanceof StoreRefusal) || answer.reason.errno !== 'ENOENT') throw answer.reason;
+      if (!(answer.reason instanceof StoreRefusal) || !goneAlready.has(answer.reason.errno)) throw answer.reason;
     }
   }
 
@@ -348,7 +353,12 @@ class Xen implements XenHypervisor {
   private scan(): void {
     this.scanTimer = undefined;
     this.lastScan = performance.now();
-    const changed = new Set(this.native.changedDomains());
+    let changed: Set<number>;
+    try {
+      changed = new Set(this.native.changedDomains());
+    } catch {
+      return this.scanSoon(); // a hypercall that failed: the news are not lost, the next comparison has them
+    }
     for (const domid of this.unseen) changed.add(domid);
     this.unseen.clear();
     for (const domid of changed) {
@@ -359,6 +369,9 @@ class Xen implements XenHypervisor {
     for (const domid of changed) for (const listener of this.listeners) listener(asDomid(domid));
   }
 }
+
+/** No such node; or no such domain: its number is not known to the daemon, as oxenstored puts it. */
+const goneAlready = new Set(['ENOENT', 'EINVAL']);
 
 /** Guest's port of the store's event channel: the first that Xen gives out (native/control.h). */
 const storePort = 1;

@@ -13,7 +13,7 @@
  * hotplug-status (netback would wait for a script). netback refuses a backend without `script`; the value tells whose it is.
  * Order matters inside the transaction, for watches fire in the order of the writes: the backend's `state` comes last, when all else stands.
  */
-import { introduceRequest, rmRequest, setPermsRequest, writeRequest, type Request } from './xenstore/wire.ts';
+import { introduceRequest, releaseRequest, rmRequest, setPermsRequest, writeRequest, type Request } from './xenstore/wire.ts';
 import type { DomainConfig, VifConfig } from '../port.ts';
 
 export const backendRoot = '/local/domain/0/backend/vif';
@@ -76,8 +76,15 @@ export function shutdownRequests(domid: number, reason: string): Request[] {
   ];
 }
 
-/** Backends first: dom0's kernel takes the devices down while the rest is removed. Each may be refused with ENOENT. */
-export const removeRequests = (domid: number): Request[] => [rmRequest(`${backendRoot}/${domid}`), rmRequest(homePath(domid))];
+/**
+ * Backends first: dom0's kernel takes the devices down while the rest is removed. The release makes the daemon let go of the domain's ring at
+ * once, without which Xen cannot free the domain. Each may be refused because there is no such node or domain (any more).
+ */
+export const removeRequests = (domid: number): Request[] => [
+  rmRequest(`${backendRoot}/${domid}`),
+  rmRequest(homePath(domid)),
+  releaseRequest(domid),
+];
 
 /** What the kernel complained of, to the last: it may do so until the links are gone. May be refused with ENOENT. */
 export const removeErrorRequests = (domid: number): Request[] => [rmRequest(`/local/domain/0/error/backend/vif/${domid}`)];
