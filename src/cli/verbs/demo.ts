@@ -96,6 +96,9 @@ export const demo: Verb = {
       } finally {
         await client.close();
       }
+    } catch (error) {
+      if (stop.gently) terminal.note(`The lab is still up; ${cleanUpHint(labName)}`);
+      throw error;
     } finally {
       stop.end();
     }
@@ -103,6 +106,9 @@ export const demo: Verb = {
 };
 
 const labOption = (name: string): string => (name === 'lab' ? '' : ` --lab ${name}`);
+
+const cleanUpHint = (name: string): string =>
+  `\`shoal lab down${labOption(name)}\` removes everything; \`shoal demo${labOption(name)}\` starts again.`;
 
 function hints(terminal: Terminal, labName: string, vm: string | undefined): void {
   const { dim, cyan } = terminal.noteStyle;
@@ -135,7 +141,6 @@ interface Interruption {
 /** Ctrl-C: nothing half built is left, and the operator is told what there is. */
 function interruption(terminal: Terminal, labName: string): Interruption {
   const controller = new AbortController();
-  const cleanUp = `\`shoal lab down${labOption(labName)}\` removes everything; \`shoal demo\` starts again.`;
   const onSignal = () => {
     if (interrupted.gently && !controller.signal.aborted) {
       terminal.note('stopping after the VM under way; Ctrl-C again ends at once');
@@ -143,7 +148,7 @@ function interruption(terminal: Terminal, labName: string): Interruption {
       return;
     }
     terminal.status('');
-    terminal.note(`interrupted. ${cleanUp}`);
+    terminal.note(`interrupted. ${cleanUpHint(labName)}`);
     process.exit(130);
   };
   process.on('SIGINT', onSignal);
