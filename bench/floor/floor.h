@@ -11,7 +11,7 @@ struct store_vif {
   char mac[18];
 };
 
-/* One transaction, sent in one write after its number is known, then the introduction. Returns the number of requests that change nodes. */
+/* One transaction and the introduction, sent in one write once the transaction has its number. Returns the number of requests that change nodes. */
 unsigned store_register(int socket, unsigned domid, const char *name, const struct store_vif *vif, uint64_t store_mfn, unsigned port);
 void store_seal(int socket, unsigned domid, const char *record);
 void store_remove(int socket, unsigned domid);

@@ -149,13 +149,10 @@ unsigned store_register(int handle, unsigned domid, const char *name, const stru
     unsigned transaction = (unsigned)strtoul(answer, NULL, 10);
     queue_domain(transaction, domid, name, vif);
     queue(XS_TRANSACTION_END, transaction, "T", 2);
-    refused = flush(handle, answer);
-  } while (refused && strcmp(refused, "EAGAIN") == 0);
-  if (!refused) {
     length = snprintf(body, sizeof body, "%u%c%llu%c%u", domid, 0, (unsigned long long)store_mfn, 0, port);
     queue(XS_INTRODUCE, 0, body, (size_t)length + 1);
     refused = flush(handle, answer);
-  }
+  } while (refused && strcmp(refused, "EAGAIN") == 0);
   if (refused) {
     fprintf(stderr, "floor: store: %s\n", refused);
     exit(1);

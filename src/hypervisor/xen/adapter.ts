@@ -160,8 +160,7 @@ class Xen implements XenHypervisor {
   async register(domid: Domid, config: DomainConfig): Promise<void> {
     const frames = this.built.get(domid);
     if (!frames) throw new ShoalError('INTERNAL_ERROR', `domain ${domid} was not built here`);
-    await this.store.transaction(registerRequests(domid, config));
-    await this.store.batch(introduceRequests(domid, frames.storeMfn, storePort));
+    await this.store.transaction(registerRequests(domid, config), introduceRequests(domid, frames.storeMfn, storePort));
   }
 
   async attachVif(domid: Domid, vif: VifConfig): Promise<void> {

@@ -86,7 +86,11 @@ test('a transaction that loses is done again, all of it', async (t) => {
     else reply(socket, message, 'OK\0');
   });
   const client = new StoreClient([store.path]);
-  await client.transaction([writeRequest('/a', '1'), writeRequest('/b', '2')]);
+  const answers = await client.transaction([writeRequest('/a', '1'), writeRequest('/b', '2')], [readRequest('/after')]);
+  t.equal(answers.length, 2, 'the answers to its requests');
+  const after = store.received.findIndex((m) => m.type === messageType.read);
+  t.equal(store.received[after]!.transactionId, 0, 'what comes after it is outside of it');
+  t.equal(store.received[after - 1]!.type, messageType.transactionEnd);
   const writes = store.received.filter((m) => m.type === messageType.write);
   t.deepEqual(writes.map((m) => m.transactionId), [7, 7, 8, 8, 9, 9]);
   t.equal(client.counts.retries, 2);

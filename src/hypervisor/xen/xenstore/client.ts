@@ -128,15 +128,21 @@ export class StoreClient {
    * Carries out all requests at one moment, as others see it. Two round trips: one for the transaction's number, one for everything else.
    * Done again, a bounded number of times, when another writer came between. A request that the daemon refuses does not stop the others:
    * the refusal is thrown, and the caller removes what was written.
+   * What is given as `then` is carried out right after the commit, outside of the transaction and without a further round trip; it has to be
+   * such that it may be carried out before a second attempt, too.
    */
-  async transaction(requests: Request[]): Promise<Buffer[]> {
+  async transaction(requests: Request[], then: Request[] = []): Promise<Buffer[]> {
     for (let attempt = 1; ; attempt++) {
       const [started] = await this.batch([transactionStartRequest()]);
       const id = Number(texts(started!)[0]);
       if (!Number.isSafeInteger(id) || id <= 0) throw new ShoalError('XENSTORE_FAILED', 'xenstore: a transaction without a number');
-      const settled = await this.settle([...requests, transactionEndRequest(true)], id);
+      const socket = this.socket ?? (await this.connected());
+      socket.cork();
+      const answers = [...this.send(socket, [...requests, transactionEndRequest(true)], id), ...this.send(socket, then, 0)];
+      socket.uncork();
+      const settled = await Promise.allSettled(answers);
       const refused = settled.find((result) => result.status === 'rejected') as PromiseRejectedResult | undefined;
-      if (!refused) return settled.slice(0, -1).map((result) => (result as PromiseFulfilledResult<Buffer>).value);
+      if (!refused) return settled.slice(0, requests.length).map((result) => (result as PromiseFulfilledResult<Buffer>).value);
       if (!(refused.reason instanceof StoreRefusal) || refused.reason.errno !== 'EAGAIN') throw refused.reason;
       if (attempt === mostAttempts) throw new ShoalError('XENSTORE_FAILED', `xenstore: a transaction lost ${mostAttempts} times against others`);
       this.counts.retries++;
@@ -241,7 +247,7 @@ export class StoreClient {
       chunks.push(encode({ type: request.type, requestId, transactionId, body: request.body }));
       return new Promise<Buffer>((resolve, reject) => this.pending.set(requestId, { request, resolve, reject }));
     });
-    socket.write(chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks));
+    if (chunks.length > 0) socket.write(chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks));
     return answers;
   }
 
