@@ -1,6 +1,6 @@
 /**
- * The host agent on a real Xen host: the port's contract in dom0, kill -9 and cancel at each step of a launch, a guest that
- * crashes at boot, bad images, and 200 VMs made and destroyed that leave the host as it was.
+ * The host agent on a real Xen host: the port's contract in dom0, kill -9 and cancel at each step of a launch, guests that crash,
+ * scribble, flood or hang, bad images, and 200 VMs made and destroyed that leave the host as it was.
  */
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
@@ -185,6 +185,34 @@ test('agent: a guest that crashes at boot is reported, and harms no other', { ti
   t.ok((await pinger.firstReply(other!.ip, 30_000)) > 0n, 'the other answers');
   await pinger.close();
   await destroyAll();
+});
+
+test('agent: guests that misbehave are reported or destroyed, and harm no other', { timeout: 10 * minutes }, async (t) => {
+  const pinger = await lab.pinger(0);
+  const answers = async (address: string) => (await codeOf(pinger.firstReply(address, 30_000))) === 'none';
+  await launch({ name: 'warm' });
+  await destroyAll();
+  const before = await taken();
+  const { vms: [other] } = await launch({ name: 'other' });
+  for (const [fault, words] of [['null', 'fault:'], ['assert', 'panic:']] as const) {
+    const { vms: [vm] } = await launch({ name: fault, args: `crash=${fault}` });
+    t.ok(await untilHalted(vm!.ref), `crash=${fault}: it is halted`);
+    const { last_crash: told } = await client.call<Record<string, string>>('VM.get_other_config', [vm!.ref]);
+    t.ok(told?.includes(words), `its last console lines say "${words}"`);
+    t.ok(await answers(other!.ip), 'the other answers');
+  }
+  for (const fault of ['scribble', 'flood', 'hang']) {
+    const { vms: [vm] } = await launch({ name: fault, args: `crash=${fault}` });
+    await new Promise((resolve) => setTimeout(resolve, 3_000));
+    t.ok(await answers(other!.ip), `crash=${fault}: the other answers beside it`);
+    t.equal((await launch({ name: `beside-${fault}` })).vms.length, 1, 'another can be started beside it');
+    t.equal(await codeOf(client.plugin('destroy', { vms: [vm!.uuid] }, { timeoutMs: 2 * minutes })), 'none', 'it can be destroyed');
+  }
+  await pinger.close();
+  await destroyAll();
+  const { files: _now, ...now } = await taken();
+  const { files: _then, ...then } = before;
+  t.deepEqual(now, then, 'nothing of them is left');
 });
 
 test('agent: kill -9 at each step of a launch, and the next agent adopts or clears', { timeout: 20 * minutes }, async (t) => {
