@@ -120,7 +120,7 @@ async function inParts(
     if (stop > from && result.error === undefined && !signal.aborted) {
       const progress = new Progress(terminal, { label: 'booting', total: options.vms, start: from });
       const onChange = () => {
-        const recent = result.boots.slice(-50).flatMap(({ ms: time }) => (time === undefined ? [] : [time]));
+        const recent = result.boots.slice(-100).flatMap(({ ms: time }) => time ?? []).slice(-50);
         progress.update(
           result.boots.length,
           recent.length === 0 ? '' : `p50 of the last ${recent.length}: ${ms(p50(recent))} ms`,
