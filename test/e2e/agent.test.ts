@@ -85,8 +85,9 @@ async function restartAgent(environment: string): Promise<void> {
   await shell(
     [
       `printf '%s\\n' '${environment}' > /etc/shoal/agent.env`,
-      'touch /run/shoal-agent.stop; kill -9 $(cat /run/shoal-agent.pid) || true',
-      'while kill -0 $(cat /run/shoal-supervise.pid) 2>/dev/null; do sleep 0.1; done',
+      'touch /run/shoal-agent.stop',
+      // again and again: the supervisor may have been about to start another agent
+      'while kill -0 $(cat /run/shoal-supervise.pid) 2>/dev/null; do kill -9 $(cat /run/shoal-agent.pid) 2>/dev/null; sleep 0.1; done',
       'rm -f /run/shoal-agent.stop; setsid -f /usr/lib/shoal/supervise </dev/null >/dev/null 2>&1',
     ].join('; '),
   );
