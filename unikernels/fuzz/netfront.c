@@ -90,7 +90,7 @@ static void act(struct input *input) {
       world_grants_stuck = false;
       if (netfront_link(&net, (domid_t)(input_byte(input) & 1))) netfront_up(&net, mac);
       break;
-    default: world_fire(net.link.port); break;
+    default: world_fire(input_byte(input) & 1 ? net.link.tx_port : net.link.rx_port); break;
   }
 }
 

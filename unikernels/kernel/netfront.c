@@ -30,7 +30,8 @@ static void flush(void *context) {
     RING_PUSH_REQUESTS_AND_CHECK_NOTIFY(&net->rx, notify_rx);
     net->rx_pushed = net->rx.req_prod_pvt;
   }
-  if (notify_tx || notify_rx) event_notify(net->link.port);
+  if (notify_tx) event_notify(net->link.tx_port);
+  if (notify_rx) event_notify(net->link.rx_port);
 }
 
 static void post_receive(struct shoal_net *net, uint16_t id) {
@@ -244,6 +245,12 @@ static bool make_rings(struct shoal_net *net) {
   return true;
 }
 
+/*
+ * One event channel a direction, for Linux's netback loses a shared one: Xen raises an event when netback binds it, netback finds our
+ * first frame and leaves the acknowledgement of that event to whichever of its threads ends first; the receiving one may do it before
+ * netback has noted which interrupt it is, and the channel stays masked for good (seen once in a thousand starts of a busy host). With
+ * two, the transmit event is acknowledged by the transmit side only, and the receive side's has nothing to wait for.
+ */
 static bool link_to(struct shoal_net *net, domid_t backend) {
   bool granted = net->rx_buffers[0].ref != 0;
   if (granted && net->link.backend != backend && !move_buffers(net, backend)) return false;
@@ -252,8 +259,9 @@ static bool link_to(struct shoal_net *net, domid_t backend) {
   if (!make_rings(net)) return false;
   net->link.tx_ring_ref = grant_access(backend, net->tx.sring, false);
   net->link.rx_ring_ref = grant_access(backend, net->rx.sring, false);
-  net->link.port = event_listen(backend);
-  return net->link.tx_ring_ref != 0 && net->link.rx_ring_ref != 0 && net->link.port != 0;
+  net->link.tx_port = event_listen(backend);
+  net->link.rx_port = event_listen(backend);
+  return net->link.tx_ring_ref != 0 && net->link.rx_ring_ref != 0 && net->link.tx_port != 0 && net->link.rx_port != 0;
 }
 
 bool netfront_link(struct shoal_net *net, domid_t backend) {
@@ -263,7 +271,8 @@ bool netfront_link(struct shoal_net *net, domid_t backend) {
     net->broken = true;
     return false;
   }
-  event_bind(net->link.port, on_event, net);
+  event_bind(net->link.tx_port, on_event, net);
+  event_bind(net->link.rx_port, on_event, net);
   net->linked = true;
   return true;
 }
@@ -273,7 +282,8 @@ void netfront_unlink(struct shoal_net *net) {
   netfront_down(net);
   net->linked = false;
   shoal_timer_cancel(&net->again);
-  event_close(net->link.port);
+  event_close(net->link.tx_port);
+  event_close(net->link.rx_port);
   /* A ring page that a backend still has mapped is never used again: better lost than written by two. */
   if (grant_end(net->link.tx_ring_ref)) pages_free(net->tx.sring, 1);
   if (grant_end(net->link.rx_ring_ref)) pages_free(net->rx.sring, 1);
@@ -296,5 +306,5 @@ void netfront_scribble(struct shoal_net *net) {
   if (!net->linked) return;
   shoal_random(net->tx.sring, PAGE_BYTES);
   shoal_random(net->rx.sring, PAGE_BYTES);
-  event_notify(net->link.port);
+  event_notify(net->link.tx_port);
 }

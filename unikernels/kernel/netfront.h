@@ -1,6 +1,6 @@
 /*
  * One network device on Xen's netif ring protocol (xen/io/netif.h). netfront.c moves frames over rings and knows nothing of how
- * the two ends found each other; netfront_store.c does that by the store. A device whose rings, grants and event channel were
+ * the two ends found each other; netfront_store.c does that by the store. A device whose rings, grants and event channels were
  * laid out by the builder needs a third file beside it that fills struct netfront_link, and nothing else.
  */
 #ifndef KERNEL_NETFRONT_H
@@ -26,7 +26,8 @@ _Static_assert(sizeof(struct netif_rx_request) == 8 && sizeof(struct netif_rx_re
 /* What both ends must know of each other to exchange frames. */
 struct netfront_link {
   domid_t backend;
-  uint32_t port;
+  /* One event channel a direction: see link_to. */
+  uint32_t tx_port, rx_port;
   grant_ref_t tx_ring_ref, rx_ring_ref;
   uint8_t mac[6];
 };
@@ -62,7 +63,7 @@ struct shoal_net {
 /* Allocates rings and buffers: a sixteenth of the guest's pages, within the limits above, for each direction. */
 bool netfront_init(struct shoal_net *net, unsigned index, const struct shoal_net_events *events, void *context);
 
-/* Fresh rings, granted to `backend`, with all receive buffers posted and an event channel: fills net->link but for the MAC.
+/* Fresh rings, granted to `backend`, with all receive buffers posted and event channels: fills net->link but for the MAC.
  * May be called again after netfront_unlink. */
 bool netfront_link(struct shoal_net *net, domid_t backend);
 

@@ -2,7 +2,7 @@
  * How a network device and its backend find each other by the store. A request costs the daemon about a millisecond on a busy
  * host, so the guest writes its whole half at once, in one batch without a transaction and without waiting for the backend:
  * netback looks at the frontend's keys when it sees state 4, whichever of the two was ready first. Even the backend's domain is
- * guessed first (dom0, as nearly always) and corrected when the answer says otherwise. 6 writes, 2 reads and 1 watch bring a
+ * guessed first (dom0, as nearly always) and corrected when the answer says otherwise. 7 writes, 2 reads and 1 watch bring a
  * device up.
  */
 #include "netfront.h"
@@ -59,7 +59,8 @@ static void write_half(struct device *device) {
   const struct netfront_link *link = &device->net.link;
   write_number(device, "tx-ring-ref", link->tx_ring_ref);
   write_number(device, "rx-ring-ref", link->rx_ring_ref);
-  write_number(device, "event-channel", link->port);
+  write_number(device, "event-channel-tx", link->tx_port);
+  write_number(device, "event-channel-rx", link->rx_port);
   /* Honest features: frames are copied to us in one buffer each, a blank checksum is understood (no feature-no-csum-offload),
    * and there is no feature-sg and no feature-gso-*. rx-notify: we tell when we posted buffers. */
   write_number(device, "request-rx-copy", 1);

@@ -121,19 +121,20 @@ static void backend_receives(struct shoal_net *net, uint16_t flags, int16_t stat
   uint16_t id = RING_GET_REQUEST(&net->rx, net->rx.sring->rsp_prod)->id;
   *response = (netif_rx_response_t){.id = id, .flags = flags, .status = status};
   net->rx.sring->rsp_prod++;
-  world_fire(net->link.port);
+  world_fire(net->link.rx_port);
 }
 
 static void test_handshake(struct shoal_net *net) {
   CHECK(net != NULL && ups == 0);
   settle();
   CHECK(ups == 1 && world_grants == 2 + 16 + 8);
-  CHECK(asked("W device/vif/0/tx-ring-ref=") && asked("W device/vif/0/rx-ring-ref=") && asked("W device/vif/0/event-channel="));
+  CHECK(asked("W device/vif/0/tx-ring-ref=") && asked("W device/vif/0/rx-ring-ref=") && asked("W device/vif/0/event-channel-tx=") &&
+        asked("W device/vif/0/event-channel-rx=") && net->link.tx_port != net->link.rx_port);
   CHECK(asked("W device/vif/0/request-rx-copy=1;W device/vif/0/feature-rx-notify=1;W device/vif/0/state=4;"));
   CHECK(!asked("feature-sg") && !asked("gso") && !asked("no-csum-offload"));
   CHECK(asked("X /local/domain/0/backend/vif/3/0/state;") && asked("X control/shutdown;"));
-  /* 6 writes, 2 reads, 2 watches, and one look at what each watch covers. */
-  CHECK(asked_count() == 12);
+  /* 7 writes, 2 reads, 2 watches, and one look at what each watch covers. */
+  CHECK(asked_count() == 13);
   forget();
   set_backend("4");
   CHECK(asked_count() == 1 && ups == 1 && downs == 0);
@@ -176,7 +177,7 @@ static void test_frames(struct shoal_net *net) {
     *RING_GET_RESPONSE(&net->tx, net->tx.sring->rsp_prod) = (netif_tx_response_t){.id = id};
     net->tx.sring->rsp_prod++;
   }
-  world_fire(net->link.port);
+  world_fire(net->link.tx_port);
   CHECK(shoal_net_reserve(net) != NULL);
 }
 
@@ -210,7 +211,7 @@ static void test_reconnect(struct shoal_net *net) {
 static void test_bad_backend(struct shoal_net *net) {
   frames = 0;
   net->rx.sring->rsp_prod += 1000;
-  world_fire(net->link.port);
+  world_fire(net->link.rx_port);
   CHECK(net->broken && frames == 0 && downs == 6 && shoal_net_reserve(net) == NULL);
   set_backend("6");
   set_backend("2");
