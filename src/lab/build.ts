@@ -12,6 +12,7 @@ const inRoot = (path: string) => join(repositoryRoot, path);
 export const toolsFolder = inRoot('build/lab');
 export const agentBundle = inRoot('dist/agent.cjs');
 export const agentAddon = inRoot('build/shoal_xen.node');
+export const agentSwitch = inRoot('build/shoal-switch');
 
 const make = (folder: string, ...targets: string[]) =>
   must(['make', '-s', '-j2', '-C', inRoot(folder), ...targets], { code: 'SETUP_FAILED', timeoutMs: 300_000 });
@@ -26,7 +27,7 @@ export async function buildTools(): Promise<string> {
 export async function buildAgent(): Promise<boolean> {
   if (!existsSync(inRoot('src/main/agent.ts')) || !existsSync(inRoot('src/hypervisor/xen/native/Makefile'))) return false;
   await make('src/hypervisor/xen/native', `OUT=${inRoot('build')}`, agentAddon);
-  for (const beside of ['src/hypervisor/xen/switch']) if (existsSync(inRoot(`${beside}/Makefile`))) await make(beside);
+  await make('src/hypervisor/xen/switch', `OUT=${inRoot('build')}`, agentSwitch);
   mkdirSync(inRoot('dist'), { recursive: true });
   const part = inRoot(`dist/.agent-${process.pid}.cjs`);
   try {

@@ -65,7 +65,7 @@ export function xenOptions(memoryMib: number): string {
     'bootscrub=0',
     // Xen would else leave registers of the FPU where they are until CR0.TS traps; the emulator's XSAVE and XRSTOR do not trap,
     // and processes of dom0 got each other's registers when a guest started
-    'spec-ctrl=eager-fpu',
+    'spec-ctrl=eager-fpu sched=credit',
     'gnttab_max_frames=128 gnttab_max_maptrack_frames=4096',
   ].join(' ');
 }

@@ -3,6 +3,7 @@
  * mistake or meant for another version, and either way not what the operator thinks it is.
  */
 import { formatIpv4, parseIpv4, type Network, type Subnet } from '../host/networks.ts';
+import type { VifBackend } from '../hypervisor/port.ts';
 import { ShoalError } from '../model/errors.ts';
 
 export interface AgentConfig {
@@ -12,6 +13,12 @@ export interface AgentConfig {
   passwordFile: string;
   stateDir: string;
   networks: Network[];
+  /** For vifs of which nothing else is said, by the name of their network. */
+  backends: Map<string, VifBackend>;
+  /** Where the switch listens. */
+  switchPath: string | undefined;
+  /** Shells at most; undefined leaves it to the agent. */
+  shells: number | undefined;
   hypervisor: 'xen' | 'sim';
   /** Memory of the simulated host. */
   simTotalKib: number | undefined;
@@ -84,12 +91,16 @@ export function parseAgentConfig(text: string): AgentConfig {
   }
   const fields = new Fields(value, '');
   const listen = new Fields(fields.take('listen'), 'listen');
+  const backends = new Map<string, VifBackend>();
   const config: AgentConfig = {
     listen: { host: listen.string('host') ?? '0.0.0.0', port: listen.integer('port', 0, 65_535) ?? 443 },
     tls: fields.boolean('tls') === false ? undefined : { certFile: fields.need('certFile'), keyFile: fields.need('keyFile') },
     passwordFile: fields.need('passwordFile'),
     stateDir: fields.need('stateDir'),
-    networks: networksOf(fields.take('networks')),
+    networks: networksOf(fields.take('networks'), backends),
+    backends,
+    switchPath: fields.string('switchPath'),
+    shells: fields.integer('shells', 0, 10_000),
     hypervisor: hypervisorOf(fields.string('hypervisor') ?? 'xen'),
     simTotalKib: fields.integer('simTotalKib', 1024, 2 ** 40),
     launches: fields.integer('launches', 1, 64),
@@ -98,6 +109,7 @@ export function parseAgentConfig(text: string): AgentConfig {
   };
   listen.end();
   fields.end();
+  if (config.switchPath === undefined && [...backends.values()].includes('switch')) throw invalid('switchPath', 'is needed by a network with the backend "switch"');
   return config;
 }
 
@@ -106,9 +118,9 @@ function hypervisorOf(name: string): AgentConfig['hypervisor'] {
   throw invalid('hypervisor', 'must be "xen" or "sim"');
 }
 
-function networksOf(value: unknown): Network[] {
+function networksOf(value: unknown, backends: Map<string, VifBackend>): Network[] {
   if (!Array.isArray(value)) throw invalid('networks', 'must be a list');
-  const networks = value.map((each, i) => networkOf(new Fields(each, `networks[${i}]`), `networks[${i}]`));
+  const networks = value.map((each, i) => networkOf(new Fields(each, `networks[${i}]`), `networks[${i}]`, backends));
   networks.forEach(({ name }, i) => {
     if (networks.findIndex((other) => other.name === name) !== i)
       throw invalid(`networks[${i}].name`, `"${name}" is given twice`);
@@ -116,9 +128,12 @@ function networksOf(value: unknown): Network[] {
   return networks;
 }
 
-function networkOf(fields: Fields, path: string): Network {
+function networkOf(fields: Fields, path: string, backends: Map<string, VifBackend>): Network {
   const name = fields.need('name');
   const bridge = fields.need('bridge');
+  const backend = fields.string('backend') ?? 'netback';
+  if (backend !== 'switch' && backend !== 'netback') throw invalid(`${path}.backend`, 'must be "switch" or "netback"');
+  backends.set(name, backend);
   const texts = {
     cidr: fields.string('cidr'),
     gateway: fields.string('gateway'),

@@ -34,6 +34,7 @@ const plugin = `## The plugin "shoal"
 | \`launch\` | \`spec\`: JSON, see below | \`{"vms": [VM…], "error"?: {code, message, hint, data}}\` |
 | \`stop\` | \`vms\`: JSON list of uuids, or \`all\`; \`force\`: \`true\` ends them at once; \`timeoutMs\`: how long to wait for a guest, 10,000 by default | \`{"done": n, "failed": [{uuid, code, message, hint, data}]}\` |
 | \`destroy\` | \`vms\` | as \`stop\`; running ones are ended first |
+| \`list\` | \`columns\`: JSON list of some of \`uuid\`, \`name\`, \`state\`, \`domid\`, \`memoryKib\`, \`addresses\`, \`image\`, \`args\`, all by default; \`names\`: JSON list of names or uuids, all VMs by default | \`{"token", "columns", "rows", "texts"}\`, see below |
 | \`console\` | \`vm\`: uuid; \`cursor\`: of the answer before, 0 at first | \`{"text", "cursor", "live"}\`; \`live\` is false for what a crashed guest left |
 | \`console-write\` | \`vm\`, \`text\` | \`{"bytes"}\`: how many the guest's ring took |
 | \`images\` | | \`[{"digest", "fileBytes", "addedMs", "vms"}]\`; \`vms\` is how many use it |
@@ -46,6 +47,13 @@ const plugin = `## The plugin "shoal"
 
 Everything that can be checked is checked before the first start, and then the call fails and nothing has changed. When a later VM cannot be started, those
 before it stay and are in \`vms\`, and \`error\` is \`LAUNCH_INCOMPLETE\` with \`data\` \`{"started", "notStarted": [names], "reason": {code, message, hint, data}}\`.
+
+\`list\` is a table of the VMs: each row has the cells of \`columns\`. A cell of \`state\` (running, paused, halted), \`image\` or \`args\` is a place in \`texts\`, which
+has each text once; \`domid\` is 0 while halted; \`addresses\` has blanks between. Names that no VM has are passed over. \`token\` is for \`event.from\`: what changed
+since the table was begun.
+
+Results that grow with the fleet (\`list\`, \`launch\`, \`get_all_records\`, \`event.from\`) are made while they are sent, so that they hold up no other client: each
+part is true when it is made. An event of an object that went meanwhile is left out, and its deletion comes with the next call.
 
 ## Images and consoles over HTTP
 

@@ -3,12 +3,25 @@
  * is every result (docs/xenapi.md has the shapes).
  */
 import { refOf } from '../host/refs.ts';
-import { bulkMax, type BulkResult, type LaunchSpec } from '../host/bulk.ts';
+import { bulkMax, type BulkLaunch, type BulkResult } from '../host/bulk.ts';
 import { limits } from '../host/vm.ts';
 import { ShoalError } from '../model/errors.ts';
 import type { Api, Caller } from './api.ts';
+import { jsonPieces } from './json-rpc.ts';
+import { listingPieces } from './listing.ts';
+import {
+  listColumns,
+  type BulkOutcome,
+  type LaunchedVm,
+  type LaunchResult,
+  type LaunchSpec,
+  type ListColumn,
+  type WireError,
+} from './plugin-types.ts';
+import { SlicedList, SlicedText } from './sliced.ts';
 
 type Args = Record<string, string>;
+/** Its result goes as JSON; a SlicedText is JSON already. */
 type PluginFunction = (api: Api, caller: Caller, args: Args) => Promise<unknown> | unknown;
 
 const stopTimeoutMs = 10_000;
@@ -18,10 +31,8 @@ const functions: Record<string, { takes: readonly string[]; run: PluginFunction 
     takes: ['spec'],
     run: async (api, caller, args) => {
       const { vms, error } = await api.agent.bulk.launch(launchSpecOf(args['spec']), caller.signal, caller.progress);
-      return {
-        vms: vms.map((vm) => ({ ref: refOf(vm.uuid), ...vm })),
-        ...(error === undefined ? {} : { error: shown(error) }),
-      };
+      const rest: Omit<LaunchResult, 'vms'> = error === undefined ? {} : { error: shown(error) };
+      return new SlicedText(jsonPieces({ vms: new SlicedList(launchedVms(vms)), ...rest }));
     },
   },
   stop: {
@@ -35,6 +46,13 @@ const functions: Record<string, { takes: readonly string[]; run: PluginFunction 
   destroy: {
     takes: ['vms'],
     run: async (api, caller, args) => resultOf(await api.agent.bulk.destroy(vmsOf(args['vms']), caller.signal)),
+  },
+  list: {
+    takes: ['columns', 'names'],
+    run: (api, _, args) => {
+      const names = args['names'] === undefined ? undefined : stringsOf('names', args['names']);
+      return new SlicedText(listingPieces(api, columnsOf(args['columns']), names));
+    },
   },
   console: {
     takes: ['vm', 'cursor'],
@@ -77,7 +95,7 @@ const functions: Record<string, { takes: readonly string[]; run: PluginFunction 
 };
 
 /** Throws XENAPI_MISSING_PLUGIN, XENAPI_PLUGIN_FAILURE (no such function or argument), and what the function throws. */
-export async function callPlugin(api: Api, caller: Caller, plugin: string, name: string, args: Args): Promise<string> {
+export async function callPlugin(api: Api, caller: Caller, plugin: string, name: string, args: Args): Promise<string | SlicedText> {
   if (plugin !== 'shoal')
     throw new ShoalError('XENAPI_MISSING_PLUGIN', 'There is no such plugin.', { params: [plugin.slice(0, 64)] });
   const fn = Object.hasOwn(functions, name) ? functions[name]! : undefined;
@@ -85,15 +103,20 @@ export async function callPlugin(api: Api, caller: Caller, plugin: string, name:
   const unknown = Object.keys(args).find((key) => !fn.takes.includes(key));
   if (unknown !== undefined)
     throw failure(name, `there is no argument "${unknown.slice(0, 64)}"; there are ${fn.takes.join(', ') || 'none'}`);
-  return JSON.stringify(await fn.run(api, caller, args));
+  const result = await fn.run(api, caller, args);
+  return result instanceof SlicedText ? result : JSON.stringify(result);
 }
 
 const failure = (name: string, why: string): ShoalError =>
   new ShoalError('XENAPI_PLUGIN_FAILURE', `${name.slice(0, 64)}: ${why}`, { params: [name.slice(0, 64), 'argument', why] });
 
-const shown = ({ code, message, hint, data }: ShoalError) => ({ code, message, hint, data });
+const shown = ({ code, message, hint, data }: ShoalError): WireError => ({ code, message, hint, data });
 
-const resultOf = (result: BulkResult) => ({
+function* launchedVms(vms: BulkLaunch['vms']): Generator<LaunchedVm> {
+  for (const vm of vms) yield { ref: refOf(vm.uuid), ...vm };
+}
+
+const resultOf = (result: BulkResult): BulkOutcome => ({
   done: result.done,
   failed: result.failed.map(({ uuid, error }) => ({ uuid, ...shown(error) })),
 });
@@ -117,9 +140,20 @@ function integer(name: string, value: unknown, min: number, max: number): number
 /** "all", or the JSON list of uuids. */
 function vmsOf(text: string | undefined): string[] | 'all' {
   if (text === 'all' || text === '"all"') return 'all';
-  const value = json('vms', text);
+  return stringsOf('vms', text);
+}
+
+function stringsOf(name: string, text: string | undefined): string[] {
+  const value = json(name, text);
   if (Array.isArray(value) && value.every((v) => typeof v === 'string')) return value;
-  throw wrong('vms', '"all" or a JSON list of uuids');
+  throw wrong(name, 'a JSON list of strings');
+}
+
+function columnsOf(text: string | undefined): readonly ListColumn[] {
+  if (text === undefined) return listColumns;
+  const columns = stringsOf('columns', text);
+  if (columns.every((column) => (listColumns as readonly string[]).includes(column))) return columns as ListColumn[];
+  throw wrong('columns', `a JSON list of some of ${listColumns.join(', ')}`);
 }
 
 const specFields = ['name', 'prefix', 'count', 'first', 'image', 'memoryKib', 'network', 'ip', 'args', 'concurrency'];

@@ -4,6 +4,7 @@
  */
 import type { Lab, LabHost, Pinger } from '../../lab/lab.ts';
 import { asShoalError, ShoalError } from '../../model/errors.ts';
+import { refOf } from '../../xenapi/plugin-types.ts';
 import type { Client } from '../client.ts';
 import { count, ms, plural } from '../format.ts';
 import { putImage, readImage } from '../images.ts';
@@ -167,7 +168,7 @@ async function sampleXl(
 
 /** Destroys the VMs that an earlier run left under the same names; returns the others. */
 async function clearPrefix(terminal: Terminal, client: Client, prefix: string): Promise<{ addresses: string[] }[]> {
-  const vms = await listVms(client);
+  const vms = (await listVms(client, ['uuid', 'name', 'addresses'])).map((vm) => ({ ref: refOf(vm.uuid), ...vm }));
   const form = new RegExp(`^${prefix}-\\d+$`);
   const old = vms.filter((vm) => form.test(vm.name));
   if (old.length > 0) {

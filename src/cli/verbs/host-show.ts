@@ -18,7 +18,7 @@ export const hostShow: Verb = {
   summary: 'show the host: Xen, memory, agent',
   speaksToHost: true,
   async run(terminal, words) {
-    const { address, host } = await withHost(words, async (client) => ({
+    const { address, host } = await withHost(terminal, words, async (client) => ({
       address: client.url.origin,
       host: await client.plugin<HostFacts>('facts'),
     }));

@@ -40,7 +40,7 @@ export const vmCreate: Verb = {
     if (many && words.flag('halted'))
       throw new ShoalError('USAGE', '--halted goes with one VM only.', { hint: 'Leave out --halted or --count.' });
     if (words.flag('first') && !many) throw new ShoalError('USAGE', '--first goes with --count.', { hint: 'Give --count too.' });
-    return withHost(words, async (client) => {
+    return withHost(terminal, words, async (client) => {
       const image = await imageOf(client, words.text('image'), terminal);
       return words.flag('halted') ? define(terminal, words, client, image) : start(terminal, words, client, image, many);
     });

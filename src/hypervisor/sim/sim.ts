@@ -3,10 +3,10 @@
  * a test drops one agent and gives the same simulator to the next. Deterministic: nothing is random, delays are settable and 0 by
  * default.
  */
-import type { DomainConfig, DomainFacts, DomainState, HostFacts, Hypervisor, VifConfig } from '../port.ts';
+import type { DomainConfig, DomainFacts, DomainShape, DomainState, HostFacts, Hypervisor, VifConfig } from '../port.ts';
 import { ShoalError } from '../../model/errors.ts';
 import { asDomid, type Domid, type Uuid } from '../../model/ids.ts';
-import { isVmUuid } from '../../model/uuid.ts';
+import { isVmUuid, newVmUuid } from '../../model/uuid.ts';
 
 export type SimStep = 'create' | 'build' | 'register' | 'attachVif' | 'seal' | 'unpause' | 'pause' | 'destroy' | 'facts';
 
@@ -33,6 +33,7 @@ interface SimDomain {
   uuid: Uuid;
   name: string;
   state: DomainState;
+  shutdownReason: DomainFacts['shutdownReason'];
   memoryKib: number;
   /** Taken from the host's free memory. */
   takenKib: number;
@@ -90,7 +91,12 @@ export class SimHypervisor implements Hypervisor {
   }
 
   powerOff(domid: Domid): void {
-    this.#become(this.#need(domid), 'shutdown');
+    this.#become(this.#need(domid), 'shutdown', 'poweroff');
+  }
+
+  /** The guest reboots by itself. */
+  reboot(domid: Domid): void {
+    this.#become(this.#need(domid), 'shutdown', 'reboot');
   }
 
   /** The domain vanishes, as if another toolstack had destroyed it. `silent`: nobody is told. */
@@ -136,13 +142,13 @@ export class SimHypervisor implements Hypervisor {
     };
   }
 
-  async create(config: DomainConfig): Promise<Domid> {
+  async create({ memoryKib }: DomainShape): Promise<Domid> {
     await this.#step('create', asDomid(this.#nextDomid));
     if (this.#domains.size >= this.#maxDomains) throw new ShoalError('HOST_LIMIT', `The host has ${this.#maxDomains} domains.`);
-    return this.#add(config).domid;
+    return this.#add({ uuid: newVmUuid(), name: '', memoryKib, cmdline: '' }).domid;
   }
 
-  async build(domid: Domid, config: DomainConfig): Promise<void> {
+  async build(domid: Domid, config: DomainShape): Promise<void> {
     await this.#step('build', domid);
     const domain = this.#need(domid);
     if (config.image.memoryBytes > config.memoryKib * 1024) throw new ShoalError('IMAGE_TOO_LARGE', 'The image does not fit.');
@@ -150,9 +156,9 @@ export class SimHypervisor implements Hypervisor {
     domain.built = true;
   }
 
-  async register(domid: Domid, _config: DomainConfig): Promise<void> {
+  async register(domid: Domid, { uuid, name, cmdline }: DomainConfig): Promise<void> {
     await this.#step('register', domid);
-    this.#need(domid).registered = true;
+    Object.assign(this.#need(domid), { uuid, name, cmdline, registered: true });
   }
 
   async attachVif(domid: Domid, vif: VifConfig): Promise<void> {
@@ -185,9 +191,9 @@ export class SimHypervisor implements Hypervisor {
     if (domain.state === 'running') domain.state = 'paused';
   }
 
-  async requestShutdown(domid: Domid, _reason: 'poweroff' | 'reboot' | 'suspend'): Promise<void> {
+  async requestShutdown(domid: Domid, reason: 'poweroff' | 'reboot' | 'suspend'): Promise<void> {
     const domain = this.#need(domid);
-    if (domain.guest === 'obeys' && domain.state === 'running') setImmediate(() => this.#become(domain, 'shutdown'));
+    if (domain.guest === 'obeys' && domain.state === 'running') setImmediate(() => this.#become(domain, 'shutdown', reason));
   }
 
   async destroy(domid: Domid): Promise<void> {
@@ -220,6 +226,8 @@ export class SimHypervisor implements Hypervisor {
     domain.typed += Buffer.from(text.subarray(0, taken)).toString('latin1');
     return taken;
   }
+
+  async forgetImage(): Promise<void> {}
 
   networks(): string[] {
     return [...this.#networks];
@@ -257,6 +265,7 @@ export class SimHypervisor implements Hypervisor {
       uuid: config.uuid,
       name: config.name,
       state: 'paused',
+      shutdownReason: undefined,
       memoryKib: config.memoryKib,
       takenKib: 0,
       cmdline: config.cmdline,
@@ -290,9 +299,10 @@ export class SimHypervisor implements Hypervisor {
     this.#domains.delete(domain.domid);
   }
 
-  #become(domain: SimDomain, state: DomainState): void {
+  #become(domain: SimDomain, state: DomainState, reason?: DomainFacts['shutdownReason']): void {
     if (!this.#domains.has(domain.domid)) return;
     domain.state = state;
+    domain.shutdownReason = reason;
     this.#tell(domain.domid);
   }
 
@@ -315,6 +325,7 @@ const factsOf = (d: SimDomain): DomainFacts => ({
   domid: d.domid,
   uuid: d.uuid,
   state: d.state,
+  shutdownReason: d.shutdownReason,
   ours: isVmUuid(d.uuid),
   sealed: d.sealed,
   record: d.record,

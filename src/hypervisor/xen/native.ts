@@ -45,19 +45,32 @@ export interface NativeNeighbour {
 }
 
 export interface Built {
+  /** 0 in a wired domain. */
   storeMfn: number;
   consoleMfn: number;
+  startInfoMfn: number;
+  /** Of a wired domain with vifs, in the order they were given. */
+  vifs?: { port: number; txMfn: number; rxMfn: number }[];
 }
+
+/** Pages of a template, at most (native/template.h). */
+export const mostTemplatePages = 376;
 
 export interface Native {
   open(): void;
   close(): void;
   machine(): NativeMachine;
-  create(handle: Uint8Array, memoryPages: number, maxEventPort: number, maxGrantFrames: number): number;
+  create(handle: Uint8Array, memoryPages: number, maxEventPort: number, maxGrantFrames: number, wiredVifs: number): number;
+  /** `wiredVifs`: handles, a byte each; undefined for a domain that is not wired. `template`: domid, or 0. */
   build(
     domid: number, memoryPages: number, image: Uint8Array, imageMemoryBytes: number, virtBase: bigint, entry: bigint,
-    hypercallPage: bigint | undefined, commandLine: string, apart: boolean,
+    hypercallPage: bigint | undefined, wiredVifs: Uint8Array | undefined, template: number, apart: boolean,
   ): Built | Promise<Built>;
+  makeTemplate(handle: Uint8Array, digest: Uint8Array, pages: Uint8Array): number;
+  /** Its number of pages; 0 when the domain is no template of that digest. */
+  findTemplate(domid: number, digest: Uint8Array): number;
+  name(domid: number, handle: Uint8Array, startInfoMfn: number, commandLine: string, macs: Uint8Array): void;
+  order(domid: number, word: number): void;
   destroy(domid: number, apart: boolean): object | Promise<object>;
   pause(domid: number): void;
   unpause(domid: number): void;

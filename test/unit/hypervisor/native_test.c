@@ -46,7 +46,7 @@ static int maps_all(uint64_t base, uint64_t pages, uint64_t image, uint64_t step
 {
   struct layout layout;
   uint64_t *mfns = malloc(pages * sizeof *mfns);
-  int good = layout_compute(&layout, base, pages, image) == 0;
+  int good = layout_compute(&layout, base, pages, image, 0, 2) == 0;
 
   for (uint64_t i = 0; i < pages; i++) mfns[i] = machine(i);
   for (uint64_t i = 0; good && i < pages; i += step) {
@@ -64,19 +64,19 @@ static void test_layout(void)
 {
   struct layout layout;
 
-  ok(layout_compute(&layout, 0x400000, 256, 25) == 0, "1 MiB holds an image of 100 KiB");
-  ok(layout.p2m == 25 && layout.start_info == 26 && layout.store_ring == 27 && layout.console_ring == 28 && layout.tables == 29,
+  ok(layout_compute(&layout, 0x400000, 256, 25, 0, 2) == 0, "1 MiB holds an image of 100 KiB");
+  ok(layout.p2m == 25 && layout.start_info == 26 && layout.rings == 27 && layout.tables == 29,
      "the parts follow each other in the order of the public header");
   ok(layout.table_pages == 4 && layout.stack == 33 && layout.end == 34, "256 pages need one table of each level");
-  ok(layout_compute(&layout, 0x400000, 34, 25) == 0, "the least memory for it fits exactly");
-  ok(layout_compute(&layout, 0x400000, 33, 25) == -2, "a page less is refused");
-  ok(layout_compute(&layout, 0x400000, 20, 25) == -2 && layout_compute(&layout, 0x400000, 0, 0) == -2, "an image larger than memory, and none, are refused");
-  ok(layout_compute(&layout, 0x400000, UINT64_MAX / 2, 1) == -2, "absurd sizes are refused");
-  ok(layout_compute(&layout, 0x401000, 256, 25) == -1, "a base that is no multiple of 2 MiB is refused");
-  ok(layout_compute(&layout, 0xffff800000000000, 256, 25) == -1, "Xen's part of the address space is refused");
-  ok(layout_compute(&layout, 0x00007fffffe00000, 1024, 25) == -1, "memory that would reach into the hole is refused");
-  ok(layout_compute(&layout, 0xffffffffffe00000, 1024, 25) == -1, "memory that would wrap around is refused");
-  ok(layout_compute(&layout, 0x400000, 16ull << 18, 25) == 0 && layout.l2_tables == 17 && layout.l1_tables == 8192,
+  ok(layout_compute(&layout, 0x400000, 34, 25, 0, 2) == 0, "the least memory for it fits exactly");
+  ok(layout_compute(&layout, 0x400000, 33, 25, 0, 2) == -2, "a page less is refused");
+  ok(layout_compute(&layout, 0x400000, 20, 25, 0, 2) == -2 && layout_compute(&layout, 0x400000, 0, 0, 0, 2) == -2, "an image larger than memory, and none, are refused");
+  ok(layout_compute(&layout, 0x400000, UINT64_MAX / 2, 1, 0, 2) == -2, "absurd sizes are refused");
+  ok(layout_compute(&layout, 0x401000, 256, 25, 0, 2) == -1, "a base that is no multiple of 2 MiB is refused");
+  ok(layout_compute(&layout, 0xffff800000000000, 256, 25, 0, 2) == -1, "Xen's part of the address space is refused");
+  ok(layout_compute(&layout, 0x00007fffffe00000, 1024, 25, 0, 2) == -1, "memory that would reach into the hole is refused");
+  ok(layout_compute(&layout, 0xffffffffffe00000, 1024, 25, 0, 2) == -1, "memory that would wrap around is refused");
+  ok(layout_compute(&layout, 0x400000, 16ull << 18, 25, 0, 2) == 0 && layout.l2_tables == 17 && layout.l1_tables == 8192,
      "16 GiB at 4 MiB touch 17 L2 tables");
 }
 

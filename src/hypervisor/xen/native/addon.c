@@ -37,6 +37,7 @@ void define_function(napi_env env, napi_value exports, const char *name, napi_ca
 
 static void close_handles(struct addon *addon)
 {
+  forget_templates(addon);
   consoles_close(addon->consoles);
   builder_close(addon->builder);
   control_close(addon->control);
@@ -124,6 +125,7 @@ NAPI_MODULE_INIT()
   define_function(env, exports, "close", js_close);
   define_function(env, exports, "machine", js_machine);
   define_domain_functions(env, exports);
+  define_guest_functions(env, exports);
   define_network_functions(env, exports);
   return exports;
 }

@@ -134,7 +134,7 @@ int control_create(struct control *control, const uint8_t handle[16], const stru
     failed(failure, "xc_domain_setmaxmem");
     goto undo;
   }
-  for (unsigned wanted = STORE_PORT; wanted <= CONSOLE_PORT; wanted++) {
+  for (unsigned wanted = STORE_PORT; wanted < FIRST_VIF_PORT + limits->wired_vifs; wanted++) {
     port = xc_evtchn_alloc_unbound(control->xc, id, 0);
     if (port != (int)wanted) {
       failed_with(failure, "xc_evtchn_alloc_unbound", port < 0 ? errno : EPROTO);
@@ -147,6 +147,35 @@ int control_create(struct control *control, const uint8_t handle[16], const stru
 undo:
   xc_domain_destroy(control->xc, id);
   return -1;
+}
+
+int control_create_owner(struct control *control, const uint8_t handle[16], uint64_t memory_pages, uint16_t *domid, struct failure *failure)
+{
+  struct xen_domctl_createdomain config;
+  uint32_t id = 0;
+
+  memset(&config, 0, sizeof config);
+  memcpy(config.handle, handle, sizeof config.handle);
+  config.max_vcpus = 1;
+  config.max_evtchn_port = 0;
+  config.max_grant_frames = 1;
+  config.grant_opts = XEN_DOMCTL_GRANT_version(1);
+  if (xc_domain_create(control->xc, &id, &config)) return failed(failure, "xc_domain_create");
+  if (xc_domain_setmaxmem(control->xc, id, memory_pages * 4)) {
+    failed(failure, "xc_domain_setmaxmem");
+    xc_domain_destroy(control->xc, id);
+    return -1;
+  }
+  *domid = (uint16_t)id;
+  return 0;
+}
+
+int control_set_handle(struct control *control, uint16_t domid, const uint8_t handle[16], struct failure *failure)
+{
+  xen_domain_handle_t value;
+
+  memcpy(value, handle, sizeof value);
+  return xc_domain_sethandle(control->xc, domid, value) ? failed(failure, "xc_domain_sethandle") : 0;
 }
 
 int control_destroy(struct control *control, uint16_t domid, struct failure *failure)
@@ -173,7 +202,7 @@ int control_unpause(struct control *control, uint16_t domid, struct failure *fai
  * Largest extents first: 2 MiB (order 9) is as far as Xen's allocator stays fast when memory is fragmented, and a domain of 4 MiB then costs
  * two allocations instead of 1,024. An order that runs dry falls back to the next smaller one.
  */
-int control_populate(struct control *control, uint16_t domid, uint64_t count, uint64_t *mfns, struct failure *failure)
+int control_populate(struct control *control, uint16_t domid, uint64_t first, uint64_t count, uint64_t *mfns, struct failure *failure)
 {
   enum { LARGEST_ORDER = 9, BATCH = 4096 };
   xen_pfn_t *extents = malloc(BATCH * sizeof *extents);
@@ -187,7 +216,7 @@ int control_populate(struct control *control, uint16_t domid, uint64_t count, ui
     int given = 0;
 
     if (asked > 0) {
-      for (unsigned i = 0; i < asked; i++) extents[i] = have + ((uint64_t)i << order);
+      for (unsigned i = 0; i < asked; i++) extents[i] = first + have + ((uint64_t)i << order);
       given = xc_domain_populate_physmap(control->xc, domid, asked, order, 0, extents);
       if (given < 0) {
         failed(failure, "xc_domain_populate_physmap");
@@ -258,6 +287,21 @@ int control_pin_l4(struct control *control, uint16_t domid, uint64_t mfn, struct
   operation->arg1.mfn = mfn;
   result = xencall4(control->call, __HYPERVISOR_mmuext_op, (uintptr_t)operation, 1, 0, domid) ? failed(failure, "MMUEXT_PIN_L4_TABLE") : 0;
   xencall_free_buffer(control->call, operation);
+  return result;
+}
+
+int control_map_others(struct control *control, uint16_t domid, uint16_t owner, const struct table_write *writes, uint64_t count,
+                       struct failure *failure)
+{
+  /* Whose tables: upper half, plus one; whose pages: lower half (HYPERVISOR_mmu_update in xen.h). */
+  uint32_t whose = (domid + 1u) << 16 | owner;
+  mmu_update_t *updates = xencall_alloc_buffer(control->call, count * sizeof *updates);
+  int result;
+
+  if (!updates) return failed(failure, "xencall_alloc_buffer");
+  for (uint64_t i = 0; i < count; i++) updates[i] = (mmu_update_t){ .ptr = writes[i].address | MMU_NORMAL_PT_UPDATE, .val = writes[i].entry };
+  result = xencall4(control->call, __HYPERVISOR_mmu_update, (uintptr_t)updates, count, 0, whose) ? failed(failure, "HYPERVISOR_mmu_update") : 0;
+  xencall_free_buffer(control->call, updates);
   return result;
 }
 
