@@ -4,6 +4,7 @@
  *
  * floor image=FILE image-memory-bytes=N virt-base=0xN entry=0xN [hypercall-page=0xN] count=N [memory-kib=4096] [vif=1] [bridge=xenbr0]
  *       [first=10.64.1.0] [gateway=10.64.0.1] [keep=0] [wired=0] [shared-pages=0]
+ *       [guest-cpus=0xN]
  * wired=1 wires the vif to the switch; shared-pages are those of the image that all domains share.
  * FILE holds the loaded image (KernelImage.pages). Prints CSV, milliseconds a step, then one line of JSON.
  */
@@ -213,6 +214,7 @@ int main(int count_of_arguments, char **words)
   int store, uplink = -1, news, netlink;
   struct template template;
   double *times, began;
+  uint8_t guest_cpus;
 
   argument_count = count_of_arguments;
   arguments = words;
@@ -227,7 +229,8 @@ int main(int count_of_arguments, char **words)
   times = calloc((size_t)count * (STEPS + 1) + 1, sizeof *times);
   domids = calloc(count + 1, sizeof *domids);
   if (!times || !domids) return 1;
-  if (!(control = control_open(&failure)) || !(builder = builder_open(control, &failure))) check(-1, &failure);
+  guest_cpus = (uint8_t)strtoul(option("guest-cpus", "0"), NULL, 0);
+  if (!(control = control_open(&guest_cpus, guest_cpus ? 1 : 0, &failure)) || !(builder = builder_open(control, &failure))) check(-1, &failure);
   store = store_connect();
   request.wired = atoi(option("wired", "0"));
   if (request.wired && atoi(option("vif", "1"))) {

@@ -26,6 +26,7 @@ export function agentConfig(index: number): Record<string, unknown> {
     keyFile: '/etc/shoal/key.pem',
     stateDir: '/var/lib/shoal',
     switchPath: '/run/shoal/switch.sock',
+    guestCpus: [1],
     networks: [{ name: 'default', bridge: 'xenbr0', backend: 'switch', cidr, gateway, first, last }],
   };
 }

@@ -60,7 +60,7 @@ export function xenOptions(memoryMib: number): string {
     // One vCPU: with two, each new network device makes dom0 wait for the other vCPU many times over (RCU, code patching), and
     // each such wait costs a turn of the emulator's threads: ten times the time of a vif when the machine is busy. Guests run
     // on the other processor.
-    `dom0_mem=${dom0}M,max:${dom0}M dom0_max_vcpus=1`,
+    `dom0_mem=${dom0}M,max:${dom0}M dom0_max_vcpus=1 dom0_vcpus_pin`,
     // memory of a fresh emulator is zero already, and touching all of it would make it resident
     'bootscrub=0',
     // Xen would else leave registers of the FPU where they are until CR0.TS traps; the emulator's XSAVE and XRSTOR do not trap,

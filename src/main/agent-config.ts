@@ -17,6 +17,8 @@ export interface AgentConfig {
   backends: Map<string, VifBackend>;
   /** Where the switch listens. */
   switchPath: string | undefined;
+  /** Processors that guests run on; undefined for all. */
+  guestCpus: number[] | undefined;
   /** Shells at most; undefined leaves it to the agent. */
   shells: number | undefined;
   hypervisor: 'xen' | 'sim';
@@ -100,6 +102,7 @@ export function parseAgentConfig(text: string): AgentConfig {
     networks: networksOf(fields.take('networks'), backends),
     backends,
     switchPath: fields.string('switchPath'),
+    guestCpus: processorsOf(fields.take('guestCpus')),
     shells: fields.integer('shells', 0, 10_000),
     hypervisor: hypervisorOf(fields.string('hypervisor') ?? 'xen'),
     simTotalKib: fields.integer('simTotalKib', 1024, 2 ** 40),
@@ -116,6 +119,13 @@ export function parseAgentConfig(text: string): AgentConfig {
 function hypervisorOf(name: string): AgentConfig['hypervisor'] {
   if (name === 'xen' || name === 'sim') return name;
   throw invalid('hypervisor', 'must be "xen" or "sim"');
+}
+
+function processorsOf(value: unknown): number[] | undefined {
+  if (value === undefined) return undefined;
+  const valid = Array.isArray(value) && value.length > 0 && value.every((n) => Number.isInteger(n) && n >= 0 && n < 4096);
+  if (!valid) throw invalid('guestCpus', 'must be a list of numbers of processors, for example [1, 2, 3]');
+  return value as number[];
 }
 
 function networksOf(value: unknown, backends: Map<string, VifBackend>): Network[] {

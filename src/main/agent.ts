@@ -47,7 +47,7 @@ async function hypervisorOf(config: AgentConfig): Promise<Hypervisor> {
   }
   // Beside the bundle.
   const addonPath = join(dirname(resolve(process.argv[1] ?? '.')), 'shoal_xen.node');
-  return openXen({ addonPath, networks, switchPath: config.switchPath });
+  return openXen({ addonPath, networks, switchPath: config.switchPath, guestCpus: config.guestCpus });
 }
 
 /** SHOAL_CRASH_AT=step or after:step: the agent kills itself there, for tests of what the next agent makes of it. */

@@ -33,6 +33,8 @@ export interface XenOptions {
   mostVifsPerBridge?: number;
   /** Where the switch listens; without it all vifs are netback's. */
   switchPath?: string | undefined;
+  /** Processors that guests run on, so that dom0 has the others to itself; all when left out. */
+  guestCpus?: number[] | undefined;
 }
 
 const kibPerPage = 4;
@@ -53,7 +55,7 @@ export interface XenHypervisor extends Hypervisor {
 /** Opens Xen, the store and the networks. Throws HYPERVISOR_UNAVAILABLE, XENSTORE_FAILED. */
 export async function openXen(options: XenOptions): Promise<XenHypervisor> {
   const native = loadNative(options.addonPath);
-  calling('Xen cannot be reached', () => native.open());
+  calling('Xen cannot be reached', () => native.open(bitmapOf(options.guestCpus ?? [])));
   const store = new StoreClient(options.storePaths ?? storeSockets);
   try {
     const switchboard = options.switchPath === undefined ? undefined : SwitchClient.connect(options.switchPath);
@@ -368,6 +370,12 @@ function uuidOf(domain: NativeDomain): Uuid {
 
 const handleOf = (uuid: Uuid): Buffer => Buffer.from(uuid.replaceAll('-', ''), 'hex');
 const noMacs = new Uint8Array(0);
+
+function bitmapOf(numbers: number[]): Uint8Array {
+  const bytes = new Uint8Array(numbers.length === 0 ? 0 : (Math.max(...numbers) >> 3) + 1);
+  for (const n of numbers) bytes[n >> 3]! |= 1 << (n & 7);
+  return bytes;
+}
 
 function reasonOf(domain: NativeDomain): DomainFacts['shutdownReason'] {
   const reason = domain.flags & domainFlags.shutdown ? shutdownReasons[domain.shutdownReason] : undefined;

@@ -49,15 +49,19 @@ export interface Built {
   storeMfn: number;
   consoleMfn: number;
   startInfoMfn: number;
-  /** Of a wired domain with vifs, in the order they were given. */
-  vifs?: { port: number; txMfn: number; rxMfn: number }[];
+  /** Of a wired domain, in the order they were given. */
+  vifs: { port: number; txMfn: number; rxMfn: number }[];
 }
 
 /** Pages of a template, at most (native/template.h). */
 export const mostTemplatePages = 376;
 
+/** The addon's own; its memory goes with it. */
+export type NativeSnapshot = { readonly nativeSnapshot: unique symbol };
+
 export interface Native {
-  open(): void;
+  /** `guestCpus`: a bitmap of the processors that guests run on; empty for all. */
+  open(guestCpus: Uint8Array): void;
   close(): void;
   machine(): NativeMachine;
   create(handle: Uint8Array, memoryPages: number, maxEventPort: number, maxGrantFrames: number, wiredVifs: number): number;
@@ -71,6 +75,9 @@ export interface Native {
   findTemplate(domid: number, digest: Uint8Array): number;
   name(domid: number, handle: Uint8Array, startInfoMfn: number, commandLine: string, macs: Uint8Array): void;
   order(domid: number, word: number): void;
+  takeSnapshot(domid: number, virtBase: bigint, template: number): NativeSnapshot;
+  buildCopy(domid: number, snapshot: NativeSnapshot): Built;
+  resume(domid: number): void;
   destroy(domid: number, apart: boolean): object | Promise<object>;
   pause(domid: number): void;
   unpause(domid: number): void;

@@ -42,7 +42,7 @@ export class Wired {
     if (shape.vifs.length === 0) return;
     const done: Promise<unknown>[] = [];
     for (const [i, { handle, network }] of shape.vifs.entries()) {
-      const { port, txMfn, rxMfn } = built.vifs![i]!;
+      const { port, txMfn, rxMfn } = built.vifs[i]!;
       done.push(this.switchboard!.network(network, this.networks.get(network)!.bridge));
       done.push(this.switchboard!.attach(domid, handle, { network, port, txMfn, rxMfn }));
     }

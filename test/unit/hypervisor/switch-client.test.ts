@@ -83,6 +83,7 @@ test('the switch client: requests', async (t) => {
   t.equal(await client.detach(20), 0, 'again is well');
   t.equal(await failure(client.stats(20, 0)), 'SWITCH_REFUSED ENOENT', 'gone');
   t.equal(await failure(client.network('a b\nlist', 'x')), 'SWITCH_REFUSED EINVAL', 'a word is a word');
+  t.ok(/not a request/.test(await client.network('a b\nlist', 'x').catch(String)), 'and others are not sent');
   t.equal(await failure(client.attach(30_001, 0, rings)), 'SWITCH_REFUSED ESRCH', 'no such domain');
 });
 
@@ -143,7 +144,8 @@ test('the switch: clean end', async (t) => {
   t.ok(existsSync(join(folder, 'state')) && !existsSync(socketPath), 'its state stays, its socket does not');
   t.equal(await failure(Promise.race([client.hello(), new Promise((_, reject) => setTimeout(reject, 100, new Error('waits')))])), 'Error: waits', 'the client waits');
   client.close();
-  t.equal(await failure(client.hello()), 'SWITCH_UNAVAILABLE', 'until it is closed');
+  const late = new Promise((_, reject) => setTimeout(reject, 1000, new Error('waits')).unref());
+  t.equal(await failure(Promise.race([client.hello(), late])), 'SWITCH_UNAVAILABLE', 'until it is closed');
   t.notOk(/ERROR: AddressSanitizer|runtime error/.test(complaints), `the sanitizers are content ${complaints.slice(0, 500)}`);
 });
 
@@ -159,13 +161,16 @@ async function impostor(answer: (line: string, socket: Socket) => void): Promise
 }
 
 test('the switch client: others at its socket', async (t) => {
+  const totals = (vifs: string): string => `ok vifs=${vifs} frames=0 bytes=0 turns=0 copies=0 dropped=0 memory_kib=0\n`;
+  const own = 'ok shoal-switch 1\n';
   const cases: [string, (line: string, socket: Socket) => void][] = [
-    ['another protocol', (_, socket) => socket.write('ok shoal-switch 2\n')],
-    ['no protocol', (_, socket) => socket.write('220 ready\n')],
-    ['one that hangs up', (line, socket) => void (line === 'hello' ? socket.write('ok shoal-switch 1\n') : socket.destroy())],
-    ['one that falls silent', (line, socket) => void (line === 'hello' && socket.write('ok shoal-switch 1\n'))],
-    ['answers nobody asked for', (line, socket) => void socket.write(line === 'hello' ? 'ok shoal-switch 1\n' : 'gibberish\n')],
-    ['numbers that are none', (line, socket) => void socket.write(line === 'hello' ? 'ok shoal-switch 1\n' : 'ok vifs=many\n')],
+    ['another protocol', (line, socket) => void socket.write(line === 'hello' ? 'ok shoal-switch 2\n' : totals('1'))],
+    ['no protocol', (_, socket) => void socket.write('220 ready\n')],
+    ['one that hangs up', (line, socket) => void (line === 'hello' ? socket.write(own) : socket.destroy())],
+    ['one that falls silent', (line, socket) => void (line === 'hello' && socket.write(own))],
+    ['gibberish', (line, socket) => void socket.write(line === 'hello' ? own : totals('1').replace('ok', 'oh'))],
+    ['numbers that are none', (line, socket) => void socket.write(line === 'hello' ? own : totals('many'))],
+    ['more than was asked for', (line, socket) => void socket.write(line === 'hello' ? `${own}${own}` : totals('1'))],
   ];
   for (const [what, answer] of cases) {
     const server = await impostor(answer);

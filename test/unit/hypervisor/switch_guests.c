@@ -204,6 +204,29 @@ static void silent_shells(void)
     check(drain(3) == 0, "a detached one gets nothing");
 }
 
+static void tables(void)
+{
+    static bool there[1500];
+    struct table t = { 0 };
+    unsigned seed = 5, wrong = 0, count = 0;
+    for (unsigned i = 0; i < 100000; i++) {
+        seed = seed * 1103515245 + 12345;
+        unsigned k = (seed >> 8) % 1500;
+        uint64_t key = k * 0x1000193u;
+        wrong += table_find(&t, key) != (there[k] ? &there[k] : NULL);
+        if (there[k])
+            table_remove(&t, key);
+        else
+            table_put(&t, key, &there[k]);
+        there[k] = !there[k];
+        count += there[k] ? 1 : -1u;
+    }
+    for (unsigned k = 0; k < 1500; k++)
+        wrong += table_find(&t, k * 0x1000193u) != (there[k] ? &there[k] : NULL);
+    check(wrong == 0 && t.count == count, "a table forgets nothing and nobody, however they come and go (%u)", wrong);
+    table_free(&t);
+}
+
 static void many(void)
 {
     fresh(2);
@@ -234,5 +257,6 @@ void test_guests(void)
     broken();
     rates();
     silent_shells();
+    tables();
     many();
 }

@@ -55,7 +55,7 @@ static void good_lines(void)
     check(!strcmp(ask("network n bridge=b"), "ok interface=shoal-n"), "a network is found again");
     check(!strcmp(ask("network a-long-name-one bridge=b"), "ok interface=shoal-a-long-na"), "an interface's name is cut");
     const char *two = ask("network a-long-name-two bridge=b");
-    check(!strncmp(two, "ok interface=shoal-a-lo", 23) && strlen(two) == 28, "another one's too, and is another: %s", two);
+    check(!strncmp(two, "ok interface=shoal-a-lo", 23) && strlen(two) == 28 && strcmp(two, "ok interface=shoal-a-long-na"), "another one's too, and is another: %s", two);
     check(!strcmp(ask("list"), "ok 3\n1.0 network=n port=7 mac=02:00:00:00:00:01 ip=10.0.0.1 rate=0 flood=0 state=up\n"
                                "2.0 network=n port=7 mac=02:00:00:00:00:02 ip=10.0.0.2 rate=0 flood=1 state=up\n"
                                "3.0 network=n port=7 mac=02:00:00:00:00:03 ip=10.0.0.3 rate=0 flood=0 state=up"),

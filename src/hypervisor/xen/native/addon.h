@@ -43,6 +43,7 @@ struct call;
 enum { LARGEST_DOMID = 0x7fef };
 /* 1 when good; 0 with an exception pending. */
 int take_domid(const struct call *call, size_t index, uint16_t *domid);
+napi_value built_value(napi_env env, const struct build_result *built, unsigned vif_count);
 /* NULL with an exception pending. Valid until close(). */
 const struct template *known_template(napi_env env, struct addon *addon, uint16_t domid);
 void forget_templates(struct addon *addon);

@@ -66,33 +66,29 @@ static void run_job(napi_env env, void *data)
                                    : control_destroy(job->addon->control, job->request.domid, &job->failure);
 }
 
-static napi_value wired_vifs_value(napi_env env, const struct job *job)
+napi_value built_value(napi_env env, const struct build_result *built, unsigned vif_count)
 {
-  napi_value result;
+  napi_value result = object_value(env), vifs;
 
-  napi_create_array(env, &result);
-  for (unsigned i = 0; i < job->request.vif_count; i++) {
+  set_property(env, result, "storeMfn", number_value(env, (double)built->store_mfn));
+  set_property(env, result, "consoleMfn", number_value(env, (double)built->console_mfn));
+  set_property(env, result, "startInfoMfn", number_value(env, (double)built->start_info_mfn));
+  napi_create_array(env, &vifs);
+  for (unsigned i = 0; i < vif_count; i++) {
     napi_value vif = object_value(env);
 
     set_property(env, vif, "port", number_value(env, FIRST_VIF_PORT + i));
-    set_property(env, vif, "txMfn", number_value(env, (double)job->result.vifs[i].tx_mfn));
-    set_property(env, vif, "rxMfn", number_value(env, (double)job->result.vifs[i].rx_mfn));
-    napi_set_element(env, result, i, vif);
+    set_property(env, vif, "txMfn", number_value(env, (double)built->vifs[i].tx_mfn));
+    set_property(env, vif, "rxMfn", number_value(env, (double)built->vifs[i].rx_mfn));
+    napi_set_element(env, vifs, i, vif);
   }
+  set_property(env, result, "vifs", vifs);
   return result;
 }
 
 static napi_value job_value(napi_env env, const struct job *job)
 {
-  napi_value result = object_value(env);
-
-  if (job->request.image) {
-    set_property(env, result, "storeMfn", number_value(env, (double)job->result.store_mfn));
-    set_property(env, result, "consoleMfn", number_value(env, (double)job->result.console_mfn));
-    set_property(env, result, "startInfoMfn", number_value(env, (double)job->result.start_info_mfn));
-    if (job->request.vif_count > 0) set_property(env, result, "vifs", wired_vifs_value(env, job));
-  }
-  return result;
+  return job->request.image ? built_value(env, &job->result, job->request.vif_count) : object_value(env);
 }
 
 static void finish_job(napi_env env, napi_status status, void *data)
@@ -168,7 +164,7 @@ static int take_wiring(const struct call *call, size_t index, struct build_reque
 
 /*
  * build(domid, memoryPages, image, imageMemoryBytes, virtBase, entry, hypercallPage | undefined, wiredVifs | undefined, template: domid or 0,
- * apart): {storeMfn, consoleMfn, startInfoMfn, vifs?: [{port, txMfn, rxMfn}]}.
+ * apart): {storeMfn, consoleMfn, startInfoMfn, vifs: [{port, txMfn, rxMfn}]}.
  */
 static napi_value js_build(napi_env env, napi_callback_info info)
 {

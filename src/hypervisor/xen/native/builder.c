@@ -113,12 +113,32 @@ static void write_wiring(uint8_t *page, const struct layout *layout, const struc
   }
 }
 
-/* Lets dom0 (and nobody else) reach a page without a foreign mapping, at a fixed number. */
+void builder_clear_rings(uint8_t *tx_page, uint8_t *rx_page)
+{
+  netif_tx_sring_t *tx = (netif_tx_sring_t *)tx_page;
+  netif_rx_sring_t *rx = (netif_rx_sring_t *)rx_page;
+
+  memset(tx, 0, PAGE_BYTES);
+  memset(rx, 0, PAGE_BYTES);
+  tx->req_event = tx->rsp_event = rx->req_event = rx->rsp_event = 1;
+}
+
 static void grant_to_dom0(grant_entry_v1_t *entry, uint64_t mfn)
 {
   entry->domid = 0;
   entry->frame = (uint32_t)mfn;
   __atomic_store_n(&entry->flags, GTF_permit_access, __ATOMIC_RELEASE);
+}
+
+void builder_open_to_dom0(uint8_t *shared_info_page, uint8_t *grant_page, uint64_t console_mfn, uint64_t second_mfn)
+{
+  struct shared_info *shared_info = (struct shared_info *)shared_info_page;
+  grant_entry_v1_t *grants = (grant_entry_v1_t *)grant_page;
+
+  /* Xen made shared_info zeroed and has put the time into it. */
+  for (unsigned i = 0; i < XEN_LEGACY_MAX_VCPUS; i++) shared_info->vcpu_info[i].evtchn_upcall_mask = 1;
+  grant_to_dom0(&grants[GNTTAB_RESERVED_CONSOLE], console_mfn);
+  grant_to_dom0(&grants[GNTTAB_RESERVED_XENSTORE], second_mfn);
 }
 
 /* Writes everything the guest finds at its first instruction. `base` maps guest frames [layout->shared_pages, layout->end), then
@@ -132,8 +152,6 @@ static void lay_in(uint8_t *base, const struct layout *layout, const uint64_t *m
   uint8_t *p2m = base + layout->p2m * PAGE_BYTES - skipped;
   uint8_t *rings = base + layout->rings * PAGE_BYTES - skipped;
   size_t own_bytes = request->image_bytes > skipped ? request->image_bytes - skipped : 0;
-  struct shared_info *shared_info = (struct shared_info *)shared;
-  grant_entry_v1_t *grants = (grant_entry_v1_t *)(shared + PAGE_BYTES);
 
   if (own_bytes > 0) memcpy(base, request->image + skipped, own_bytes);
   memset(base + own_bytes, 0, layout->image_pages * PAGE_BYTES - skipped - own_bytes);
@@ -143,21 +161,12 @@ static void lay_in(uint8_t *base, const struct layout *layout, const uint64_t *m
   write_start_info(start_info, layout, request, shared_info_mfn, result);
   if (request->wired) {
     write_wiring(start_info, layout, request);
-    for (unsigned i = 0; i < request->vif_count; i++) {
-      netif_tx_sring_t *tx = (netif_tx_sring_t *)(rings + (1 + 2 * i) * PAGE_BYTES);
-      netif_rx_sring_t *rx = (netif_rx_sring_t *)(rings + (2 + 2 * i) * PAGE_BYTES);
-
-      tx->req_event = tx->rsp_event = rx->req_event = rx->rsp_event = 1; /* SHARED_RING_INIT on zeroed pages */
-    }
+    for (unsigned i = 0; i < request->vif_count; i++) builder_clear_rings(rings + (1 + 2 * i) * PAGE_BYTES, rings + (2 + 2 * i) * PAGE_BYTES);
   }
   for (uint64_t table = 0; table < layout->table_pages; table++)
     layout_fill_table(layout, mfns, table, (uint64_t *)(void *)(base + (layout->tables + table) * PAGE_BYTES - skipped));
   memset(base + layout->stack * PAGE_BYTES - skipped, 0, PAGE_BYTES);
-
-  /* Xen made shared_info zeroed and has put the time into it; events stay masked until the guest has a handler. */
-  for (unsigned i = 0; i < XEN_LEGACY_MAX_VCPUS; i++) shared_info->vcpu_info[i].evtchn_upcall_mask = 1;
-  grant_to_dom0(&grants[GNTTAB_RESERVED_CONSOLE], result->console_mfn);
-  grant_to_dom0(&grants[GNTTAB_RESERVED_XENSTORE], request->wired ? result->start_info_mfn : result->store_mfn);
+  builder_open_to_dom0(shared, shared + PAGE_BYTES, result->console_mfn, request->wired ? result->start_info_mfn : result->store_mfn);
 }
 
 /* Maps, writes, unmaps: afterwards nothing maps the page tables writable, so that they can be pinned. */

@@ -64,4 +64,11 @@ int builder_build(struct builder *builder, const struct build_request *request, 
 int builder_name(struct builder *builder, uint16_t domid, uint64_t start_info_mfn, const char *command_line, const uint8_t (*macs)[6],
                  unsigned vif_count, struct failure *failure);
 
+/* Both ring pages of a wired vif as SHARED_RING_INIT leaves them. */
+void builder_clear_rings(uint8_t *tx_page, uint8_t *rx_page);
+
+/* The domain's fresh shared info and grant table: events masked until the guest has a handler, and dom0 alone may reach the console's ring
+ * (grant 0) and one more page (grant 1: the store's ring, of a wired domain start_info) without a foreign mapping. */
+void builder_open_to_dom0(uint8_t *shared_info_page, uint8_t *grant_page, uint64_t console_mfn, uint64_t second_mfn);
+
 #endif

@@ -1,5 +1,5 @@
 /*
- * libxenctrl lives here and nowhere else; see control.h. The few calls that libxenctrl keeps to itself (the domctl that fills the
+ * libxenctrl lives here and in control_cpu.c and nowhere else; see control.h. The few calls that libxenctrl keeps to itself (the domctl that fills the
  * hypercall page, pinning page tables for another domain) go through libxencall with the structures of Xen's public headers.
  */
 #include "control.h"
@@ -13,14 +13,10 @@
 #include <xen/arch-x86/xen.h>
 #include <xen/grant_table.h>
 
+#include "control_private.h"
 #include "logger.h"
 
-struct control {
-  xc_interface *xc;
-  xencall_handle *call;
-};
-
-struct control *control_open(struct failure *failure)
+struct control *control_open(const uint8_t *guest_cpus, size_t length, struct failure *failure)
 {
   struct control *control = calloc(1, sizeof *control);
 
@@ -41,12 +37,24 @@ struct control *control_open(struct failure *failure)
     free(control);
     return NULL;
   }
+  if (length > 0) {
+    int room = xc_get_cpumap_size(control->xc);
+
+    control->guest_cpus = xc_cpumap_alloc(control->xc);
+    if (!control->guest_cpus) {
+      failed(failure, "xc_cpumap_alloc");
+      control_close(control);
+      return NULL;
+    }
+    memcpy(control->guest_cpus, guest_cpus, room > 0 && (size_t)room < length ? (size_t)room : length);
+  }
   return control;
 }
 
 void control_close(struct control *control)
 {
   if (!control) return;
+  free(control->guest_cpus);
   xencall_close(control->call);
   xc_interface_close(control->xc);
   free(control);
@@ -86,15 +94,26 @@ static void take_facts(struct domain_facts *facts, const xc_domaininfo_t *info)
   facts->shared_info_mfn = info->shared_info_frame;
 }
 
+/* By number, which Xen finds in a hash; its other call for this walks all domains up to that number. */
 int control_domain(struct control *control, uint16_t domid, struct domain_facts *facts, struct failure *failure)
 {
-  xc_domaininfo_t info;
-  int count = xc_domain_getinfolist(control->xc, domid, 1, &info);
+  struct xen_domctl *domctl = xencall_alloc_buffer(control->call, sizeof *domctl);
+  int result = 0;
 
-  if (count < 0) return failed(failure, "xc_domain_getinfolist");
-  if (count == 0 || info.domain != domid) return 1; /* Xen answers with the next domain when this one is not there */
-  take_facts(facts, &info);
-  return 0;
+  if (!domctl) return failed(failure, "xencall_alloc_buffer");
+  memset(domctl, 0, sizeof *domctl);
+  domctl->cmd = XEN_DOMCTL_getdomaininfo;
+  domctl->interface_version = XEN_DOMCTL_INTERFACE_VERSION;
+  domctl->domain = domid;
+  if (xencall1(control->call, __HYPERVISOR_domctl, (uintptr_t)domctl)) {
+    result = errno == ESRCH ? 1 : failed(failure, "XEN_DOMCTL_getdomaininfo");
+  } else if (domctl->domain != domid) {
+    result = 1; /* Xen answers with the next domain when this one is not there */
+  } else {
+    take_facts(facts, &domctl->u.getdomaininfo);
+  }
+  xencall_free_buffer(control->call, domctl);
+  return result;
 }
 
 int control_domains(struct control *control, uint16_t first, unsigned room, struct domain_facts *facts, struct failure *failure)
@@ -128,6 +147,10 @@ int control_create(struct control *control, const uint8_t handle[16], const stru
 
   if (xc_domain_max_vcpus(control->xc, id, 1)) {
     failed(failure, "xc_domain_max_vcpus");
+    goto undo;
+  }
+  if (control->guest_cpus && xc_vcpu_setaffinity(control->xc, id, 0, control->guest_cpus, NULL, XEN_VCPUAFFINITY_HARD)) {
+    failed(failure, "xc_vcpu_setaffinity");
     goto undo;
   }
   if (xc_domain_setmaxmem(control->xc, id, limits->memory_pages * 4)) {

@@ -47,8 +47,11 @@ struct domain_limits {
   unsigned wired_vifs;
 };
 
-/* Opens libxenctrl and libxencall; NULL with `failure` outside dom0. */
-struct control *control_open(struct failure *failure);
+/*
+ * Opens libxenctrl and libxencall; NULL with `failure` outside dom0. Guests run on the processors of the bitmap `guest_cpus` (bit n of byte m is
+ * processor 8m + n) only; of length 0: on all.
+ */
+struct control *control_open(const uint8_t *guest_cpus, size_t length, struct failure *failure);
 void control_close(struct control *control);
 
 int control_machine(struct control *control, struct machine_facts *facts, struct failure *failure);
@@ -93,5 +96,20 @@ int control_map_others(struct control *control, uint16_t domid, uint16_t owner, 
 /* State of vCPU 0 at its first instruction; everything else is zero. */
 int control_set_start(struct control *control, uint16_t domid, uint64_t entry, uint64_t stack, uint64_t start_info, uint64_t l4_mfn,
                       struct failure *failure);
+
+
+/* SHUTDOWN_suspend of xen/sched.h. */
+#define SHUTDOWN_REASON_SUSPEND 2u
+
+/* State of the vCPU of a domain that has suspended itself, to be freed with free(); *start_info_mfn is what the guest left in rdx. */
+struct cpu_state;
+struct cpu_state *control_read_cpu(struct control *control, uint16_t domid, uint64_t *start_info_mfn, struct failure *failure);
+/* The same state for a copy of that domain, whose suspension has just come back with 0: "in a new domain". */
+int control_write_cpu(struct control *control, uint16_t domid, const struct cpu_state *state, uint64_t l4_mfn, uint64_t start_info_mfn,
+                      struct failure *failure);
+/* A domain that has suspended itself goes on where it is: its suspension comes back with 1. */
+int control_resume(struct control *control, uint16_t domid, struct failure *failure);
+/* Machine frame at a virtual address of the guest. */
+int control_translate(struct control *control, uint16_t domid, uint64_t address, uint64_t *mfn, struct failure *failure);
 
 #endif

@@ -9,9 +9,9 @@
 
 static size_t place(const struct table *t, uint64_t key)
 {
-    key ^= key >> 32;
+    key ^= key >> 29;
     key *= 0x9e3779b97f4a7c15u;
-    return (size_t)(key >> 20) & t->mask;
+    return (size_t)(key >> 32) & t->mask;
 }
 
 void *table_find(const struct table *t, uint64_t key)
