@@ -15,6 +15,7 @@ import { labVerb } from './verbs/lab.ts';
 import { networkList } from './verbs/network-list.ts';
 import { benchVerb, testVerb } from './verbs/scripts.ts';
 import { vmConsole } from './verbs/vm-console.ts';
+import { vmClone } from './verbs/vm-clone.ts';
 import { vmCreate } from './verbs/vm-create.ts';
 import { vmList } from './verbs/vm-list.ts';
 import { vmDestroy, vmPause, vmStart, vmStop, vmUnpause } from './verbs/vm-power.ts';
@@ -40,6 +41,7 @@ export const verbs: readonly Verb[] = [
   benchVerb,
   help,
   vmCreate,
+  vmClone,
   vmList,
   vmShow,
   vmConsole,

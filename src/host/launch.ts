@@ -3,7 +3,7 @@
  * Whatever ends it early (an error, a cancel) takes the domain away again, so that a launch is whole or was never there. A crash of the agent is handled by the next
  * agent: see verdict.ts.
  */
-import type { DomainConfig, HostFacts, Hypervisor } from '../hypervisor/port.ts';
+import type { DomainConfig, HostFacts, Hypervisor, Snapshot } from '../hypervisor/port.ts';
 import { ShoalError } from '../model/errors.ts';
 import type { Domid } from '../model/ids.ts';
 import { throwIfAborted } from './lanes.ts';
@@ -24,6 +24,8 @@ export type StepHook = (moment: string) => void | Promise<void>;
 export interface LaunchOptions {
   /** A domain of the right shape that is built already. */
   shell: Domid | undefined;
+  /** What the domain is to be a copy of. */
+  from: Snapshot | undefined;
   /** What `seal` is given, asked for right before that step. */
   record: () => string;
   /** Leave the domain paused. */
@@ -57,7 +59,7 @@ export async function launch(hypervisor: Hypervisor, config: DomainConfig, optio
         domid = await hypervisor.create(config);
         options.onDomid(domid);
       });
-      await step('build', () => hypervisor.build(domid!, config));
+      await step('build', () => hypervisor.build(domid!, config, options.from));
     } else {
       options.onDomid(domid);
     }

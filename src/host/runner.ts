@@ -3,7 +3,7 @@
  * together again (verdict.ts says how) and is what every path ends in: a guest that powered off, one that crashed, a domain that
  * vanished, a shutdown that was waited for, an agent that starts.
  */
-import type { DomainFacts } from '../hypervisor/port.ts';
+import type { DomainFacts, Snapshot } from '../hypervisor/port.ts';
 import { asShoalError, ShoalError } from '../model/errors.ts';
 import type { Domid } from '../model/ids.ts';
 import { Lanes, throwIfAborted } from './lanes.ts';
@@ -53,6 +53,22 @@ export class Runner {
     return this.lanes.run(vm.uuid, 'start', 'refuse', signal, (s) => {
       this.#expect(vm, ['Halted']);
       return this.#start(vm, paused, s);
+    });
+  }
+
+  /** What copies of a running VM are made from. Throws VM_BAD_POWER_STATE, VALUE_NOT_SUPPORTED, TIMEOUT. */
+  snapshot(vm: Vm, signal?: AbortSignal): Promise<Snapshot> {
+    return this.lanes.run(vm.uuid, 'clone', 'refuse', signal, async () => {
+      this.#expect(vm, ['Running']);
+      return this.#o.hypervisor.snapshot(vm.domid!, await this.starter.shapeOf(vm));
+    });
+  }
+
+  /** Starts a halted VM, which has the shape of the snapshot, as a copy. */
+  startCopy(vm: Vm, from: Snapshot, signal?: AbortSignal): Promise<Launched> {
+    return this.lanes.run(vm.uuid, 'start', 'refuse', signal, (s) => {
+      this.#expect(vm, ['Halted']);
+      return this.#start(vm, false, s, from);
     });
   }
 
@@ -176,6 +192,10 @@ export class Runner {
         return;
       case 'discard':
         return this.removeDomain(domain?.domid ?? vm.domid!);
+      case 'thaw':
+        log(`vm ${vm.name}: it was suspended; it goes on`);
+        await hypervisor.resume(vm.domid!);
+        return this.#noteRunning(vm, 'Running');
       case 'resume':
         await hypervisor.unpause(vm.domid!);
         return this.#noteRunning(vm, 'Running');
@@ -219,8 +239,8 @@ export class Runner {
 
   // Parts
 
-  async #start(vm: Vm, paused: boolean, signal: AbortSignal): Promise<Launched> {
-    const launched = await this.starter.start(vm, paused, signal);
+  async #start(vm: Vm, paused: boolean, signal: AbortSignal, from?: Snapshot): Promise<Launched> {
+    const launched = await this.starter.start(vm, paused, signal, from);
     this.#become(vm, paused ? 'Paused' : 'Running');
     return launched;
   }

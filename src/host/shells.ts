@@ -38,6 +38,8 @@ interface Kind {
   /** Starts in this window and in the one before. */
   uses: number;
   usesBefore: number;
+  /** Asked for in this window by someone who is about to start them. */
+  prepared: boolean;
 }
 
 /** Of a shape that was started at all. */
@@ -46,6 +48,7 @@ const least = 2;
 export class Shells {
   readonly #o: Required<ShellsOptions>;
   readonly #kinds = new Map<string, Kind>();
+  #most: number;
   /** Starts under way. */
   #starts = 0;
   #making: Promise<void> | undefined;
@@ -55,6 +58,26 @@ export class Shells {
 
   constructor(options: ShellsOptions) {
     this.#o = { quietMs: 50, windowMs: 60_000, ...options };
+    this.#most = options.most;
+  }
+
+  /** Shells of all shapes together, at most. */
+  get most(): number {
+    return this.#most;
+  }
+
+  /** Another limit, for as long as this pool lives. Those beyond it are ended, of the least used shapes first. */
+  async setMost(most: number): Promise<void> {
+    this.#most = most;
+    if (most === 0) return this.drain();
+    let left = most;
+    const surplus: Domid[] = [];
+    for (const kind of [...this.#kinds.values()].sort((a, b) => b.lastUse - a.lastUse)) {
+      kind.wanted = Math.min(kind.wanted, left);
+      left -= kind.wanted;
+      surplus.push(...kind.ready.splice(kind.wanted));
+    }
+    await Promise.all(surplus.map((domid) => this.#o.remove(domid)));
   }
 
   list(): ShellFacts[] {
@@ -80,7 +103,7 @@ export class Shells {
 
   /** A shell of this shape, which is the caller's from now on; undefined when there is none. Either way there will be more. */
   take(shape: DomainShape): Domid | undefined {
-    if (this.#o.most === 0 || this.#closed) return undefined;
+    if (this.#most === 0 || this.#closed) return undefined;
     const kind = this.#kind(shape);
     kind.lastUse = performance.now();
     kind.uses++;
@@ -92,6 +115,7 @@ export class Shells {
   async prepare(shape: DomainShape, count: number): Promise<number> {
     const kind = this.#kind(shape);
     kind.lastUse = performance.now();
+    kind.prepared = true;
     this.#want(kind, count);
     while (!this.#closed && kind.ready.length < kind.wanted && (await this.#make(kind)));
     return kind.ready.length;
@@ -134,7 +158,7 @@ export class Shells {
     const key = JSON.stringify([shape.image.digest, shape.memoryKib, vifs]);
     let kind = this.#kinds.get(key);
     if (kind === undefined) {
-      kind = { shape: { ...shape, vifs }, ready: [], wanted: 0, lastUse: 0, uses: 0, usesBefore: 0 };
+      kind = { shape: { ...shape, vifs }, ready: [], wanted: 0, lastUse: 0, uses: 0, usesBefore: 0, prepared: false };
       this.#kinds.set(key, kind);
     }
     return kind;
@@ -143,7 +167,7 @@ export class Shells {
   #want(kind: Kind, count: number): void {
     let others = 0;
     for (const each of this.#kinds.values()) if (each !== kind) others += each.wanted;
-    kind.wanted = Math.max(0, Math.min(count, this.#o.most - others));
+    kind.wanted = Math.max(0, Math.min(count, this.#most - others));
     this.#soon();
   }
 
@@ -192,6 +216,11 @@ export class Shells {
     for (const [key, kind] of [...this.#kinds]) {
       kind.usesBefore = kind.uses;
       kind.uses = 0;
+      // Who prepared shells has yet to start them.
+      if (kind.prepared) {
+        kind.prepared = false;
+        continue;
+      }
       this.#want(kind, demandOf(kind));
       if (kind.wanted === 0) this.#kinds.delete(key);
       while (kind.ready.length > kind.wanted) await this.#o.remove(kind.ready.pop()!);

@@ -2,7 +2,7 @@
  * Takes a VM from its record to a running domain: checks, a place among the launches at once, memory, a shell where there is one, then the
  * launch itself (launch.ts). What goes wrong leaves the VM halted and the host as it was.
  */
-import type { DomainConfig, Hypervisor } from '../hypervisor/port.ts';
+import type { DomainConfig, DomainShape, Hypervisor, Snapshot } from '../hypervisor/port.ts';
 import type { KernelImage } from '../model/kernel.ts';
 import { asShoalError, ShoalError } from '../model/errors.ts';
 import type { Digest, Domid } from '../model/ids.ts';
@@ -29,6 +29,14 @@ export interface StarterOptions {
   now: () => number;
 }
 
+/** What must be known of a VM to have a shell ready for it. */
+export interface ShellDefinition {
+  image: Digest;
+  memoryKib: number;
+  /** Of its one vif; "" for none. */
+  network: string;
+}
+
 export class Starter {
   readonly shells: Shells;
   readonly #o: StarterOptions;
@@ -53,7 +61,7 @@ export class Starter {
   }
 
   /** Inside the VM's lane. The VM's domain, and what is wanted of it, are set on success and as before on failure. */
-  async start(vm: Vm, paused: boolean, signal: AbortSignal): Promise<Launched> {
+  async start(vm: Vm, paused: boolean, signal: AbortSignal, from?: Snapshot): Promise<Launched> {
     const config = await this.#configOf(vm);
     const { fleet } = this.#o;
     const startedBefore = vm.startedMs;
@@ -66,6 +74,7 @@ export class Starter {
         record: () => sealOf(vm, paused),
         paused,
         signal,
+        from,
         hook: this.#o.hook,
         onDomid: (domid) => fleet.place(vm, domid),
         onSealed: () => {
@@ -88,14 +97,31 @@ export class Starter {
     }
   }
 
+  shapeOf(vm: Vm): Promise<DomainShape> {
+    return this.#configOf(vm);
+  }
+
   /** Shells of what this VM would be started as. */
   async prepare(vm: Vm, count: number): Promise<number> {
     return this.shells.prepare(await this.#configOf(vm), count);
   }
 
+  /** Shells for VMs that nobody has defined yet. Throws IMAGE_UNKNOWN, IMAGE_TOO_LARGE, NETWORK_UNKNOWN. */
+  async prepareFor({ image, memoryKib, network }: ShellDefinition, count: number): Promise<number> {
+    if (network !== '') this.#checkNetwork(network);
+    const vifs = network === '' ? [] : [{ handle: 0, network }];
+    return this.shells.prepare({ image: await this.#kernelOf(image, memoryKib), memoryKib, vifs }, count);
+  }
+
+  /** What all starts since the agent's own have asked of the store, where the hypervisor has one. */
+  storeCounts(): { requests: number; changes: number } | undefined {
+    return this.#o.hypervisor.storeCounts?.();
+  }
+
   async #launch(config: DomainConfig, options: Omit<LaunchOptions, 'onMemory' | 'shell'>): Promise<Launched> {
     const { hypervisor, log } = this.#o;
-    const shell = this.shells.take(config);
+    // A copy has pages of its own to lay in, and nothing of a shell's to use.
+    const shell = options.from === undefined ? this.shells.take(config) : undefined;
     if (shell !== undefined) {
       try {
         return await launch(hypervisor, config, { ...options, shell, onMemory: () => {} });
@@ -124,19 +150,18 @@ export class Starter {
   }
 
   async #configOf(vm: Vm): Promise<DomainConfig> {
-    const image = await this.#o.kernel(vm.image);
-    if (image.memoryBytes > vm.memoryKib * 1024) {
-      throw new ShoalError(
-        'IMAGE_TOO_LARGE',
-        `The image needs ${image.memoryBytes / 1024} KiB, the VM has ${vm.memoryKib} KiB.`,
-        {
-          data: { imageKib: image.memoryBytes / 1024, memoryKib: vm.memoryKib },
-        },
-      );
-    }
+    const image = await this.#kernelOf(vm.image, vm.memoryKib);
     for (const vif of vm.vifs) this.#checkNetwork(vif.network);
     const cmdline = cmdlineOf(vm, (name) => this.#o.fleet.network(name));
     return { uuid: vm.uuid, name: vm.name, memoryKib: vm.memoryKib, image, cmdline, vifs: vm.vifs };
+  }
+
+  async #kernelOf(digest: Digest, memoryKib: number): Promise<KernelImage> {
+    const image = await this.#o.kernel(digest);
+    if (image.memoryBytes <= memoryKib * 1024) return image;
+    throw new ShoalError('IMAGE_TOO_LARGE', `The image needs ${image.memoryBytes / 1024} KiB, the VM has ${memoryKib} KiB.`, {
+      data: { imageKib: image.memoryBytes / 1024, memoryKib },
+    });
   }
 
   #checkNetwork(name: string): void {

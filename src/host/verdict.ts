@@ -12,6 +12,7 @@ export type Action =
   | 'discard' // half built or left behind: destroy the domain
   | 'note' // running or paused, but the record says otherwise: correct the record
   | 'resume' // paused although nobody asked for that: the last step of a start is missing
+  | 'thaw' // suspended although nobody asked for that any more: a copy of it was being made
   | 'mark-halted' // the domain is gone
   | 'bury' // the guest powered off: destroy what is left, halted
   | 'bury-crashed' // the guest crashed: keep its last words, destroy what is left, halted
@@ -38,6 +39,7 @@ export function verdict(
     case 'crashed':
       return 'bury-crashed';
     case 'shutdown':
+      if (domain.shutdownReason === 'suspend') return 'thaw';
       return vm.wanted === 'rebooting' || domain.shutdownReason === 'reboot' ? 'restart' : 'bury';
     case 'running':
       return vm.power === 'Running' && vm.domid === domain.domid ? 'nothing' : 'note';

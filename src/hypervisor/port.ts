@@ -46,6 +46,11 @@ export interface DomainShape {
   vifs: VifShape[];
 }
 
+/** What copies of a running guest are made from; the adapter's own. Its memory goes with it. */
+export interface Snapshot {
+  readonly shape: DomainShape;
+}
+
 export interface VifConfig extends VifShape {
   /** "00:16:3e:xx:xx:xx", lower case. */
   mac: string;
@@ -90,9 +95,9 @@ export interface Hypervisor {
   create(shape: DomainShape): Promise<Domid>;
   /**
    * Populates memory, lays in image, page tables, start info; leaves the vCPU ready and connects what can be without an identity. Throws
-   * HOST_NOT_ENOUGH_FREE_MEMORY, IMAGE_*, SWITCH_*.
+   * HOST_NOT_ENOUGH_FREE_MEMORY, IMAGE_*, SWITCH_*. With `from`, a snapshot of a domain of this shape, it becomes a copy of that one.
    */
-  build(domid: Domid, shape: DomainShape): Promise<void>;
+  build(domid: Domid, shape: DomainShape, from?: Snapshot): Promise<void>;
   /** Gives the domain, which has the shape of `config`, its uuid, command line and addresses, and its devices' nodes in the store. */
   register(domid: Domid, config: DomainConfig): Promise<void>;
   /** Where a backend makes a device of its own: waits (bounded) for it and connects it to its network. Throws VIF_FAILED, NETWORK_UNKNOWN. */
@@ -104,6 +109,10 @@ export interface Hypervisor {
   pause(domid: Domid): Promise<void>;
   /** Asks the guest to power off ("poweroff") or reboot; does not wait for it. */
   requestShutdown(domid: Domid, reason: 'poweroff' | 'reboot' | 'suspend'): Promise<void>;
+  /** Has a running guest suspend itself, copies it and lets it go on. Throws TIMEOUT, VALUE_NOT_SUPPORTED, HYPERCALL_FAILED. */
+  snapshot(domid: Domid, shape: DomainShape): Promise<Snapshot>;
+  /** A domain that suspended itself (shut down with that reason) goes on where it is. */
+  resume(domid: Domid): Promise<void>;
   /** Kills the domain and removes its devices and store nodes. Idempotent; resolves when Xen has freed the domain. */
   destroy(domid: Domid): Promise<void>;
 
@@ -119,6 +128,9 @@ export interface Hypervisor {
 
   /** No domain of this image will be made any more: lets go of what was kept for all of them. Running ones are not touched. */
   forgetImage(digest: Digest): Promise<void>;
+
+  /** Requests to a store since the adapter was opened, and those of them that changed it; an adapter without a store has none. */
+  storeCounts?(): { requests: number; changes: number };
 
   /** Networks the adapter can attach vifs to. */
   networks(): string[];

@@ -156,7 +156,7 @@ function columnsOf(text: string | undefined): readonly ListColumn[] {
   throw wrong('columns', `a JSON list of some of ${listColumns.join(', ')}`);
 }
 
-const specFields = ['name', 'prefix', 'count', 'first', 'image', 'memoryKib', 'network', 'ip', 'args', 'concurrency'];
+const specFields = ['name', 'prefix', 'count', 'first', 'image', 'memoryKib', 'network', 'ip', 'args', 'concurrency', 'clone'];
 
 function launchSpecOf(text: string | undefined): LaunchSpec {
   const value = json('spec', text);
@@ -175,16 +175,20 @@ function launchSpecOf(text: string | undefined): LaunchSpec {
   if ((name === undefined) === (prefix === undefined))
     throw wrong('spec', 'of one VM ("name") or several ("prefix" and "count")');
   if (ip !== undefined && name === undefined) throw wrong('spec.ip', 'given with "name" only');
+  const clone = string('clone');
+  if (clone !== undefined)
+    for (const own of ['image', 'memoryKib', 'args']) if (spec[own] !== undefined) throw wrong(`spec.${own}`, 'left out with "clone": it is the original\'s');
   const memoryKib = spec['memoryKib'];
-  if (typeof memoryKib !== 'number') throw wrong('spec.memoryKib', `a number, at least ${limits.memoryMinKib}`);
+  if (clone === undefined && typeof memoryKib !== 'number') throw wrong('spec.memoryKib', `a number, at least ${limits.memoryMinKib}`);
   const given: { [K in keyof LaunchSpec]: LaunchSpec[K] | undefined } = {
     name,
     prefix,
     ip,
-    memoryKib,
+    memoryKib: memoryKib as number | undefined,
     count: number('count', 1, bulkMax),
     first: number('first', 0, 1_000_000),
-    image: string('image') ?? '',
+    clone,
+    image: string('image'),
     network: string('network'),
     args: string('args'),
     concurrency: number('concurrency', 1, 64),

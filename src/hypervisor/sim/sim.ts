@@ -3,12 +3,12 @@
  * a test drops one agent and gives the same simulator to the next. Deterministic: nothing is random, delays are settable and 0 by
  * default.
  */
-import type { DomainConfig, DomainFacts, DomainShape, DomainState, HostFacts, Hypervisor, VifConfig } from '../port.ts';
+import type { DomainConfig, DomainFacts, DomainShape, DomainState, HostFacts, Hypervisor, Snapshot, VifConfig } from '../port.ts';
 import { ShoalError } from '../../model/errors.ts';
 import { asDomid, type Domid, type Uuid } from '../../model/ids.ts';
 import { isVmUuid, newVmUuid } from '../../model/uuid.ts';
 
-export type SimStep = 'create' | 'build' | 'register' | 'attachVif' | 'seal' | 'unpause' | 'pause' | 'destroy' | 'facts';
+export type SimStep = 'create' | 'build' | 'register' | 'attachVif' | 'seal' | 'unpause' | 'pause' | 'snapshot' | 'resume' | 'destroy' | 'facts';
 
 /** What a guest does by itself. */
 export type SimGuest =
@@ -47,6 +47,16 @@ interface SimDomain {
   console: string;
   /** What was typed into the console. */
   typed: string;
+}
+
+class SimSnapshot implements Snapshot {
+  readonly shape: DomainShape;
+  readonly console: string;
+
+  constructor(shape: DomainShape, console: string) {
+    this.shape = shape;
+    this.console = console;
+  }
 }
 
 const overheadKib = 72;
@@ -148,9 +158,10 @@ export class SimHypervisor implements Hypervisor {
     return this.#add({ uuid: newVmUuid(), name: '', memoryKib, cmdline: '' }).domid;
   }
 
-  async build(domid: Domid, config: DomainShape): Promise<void> {
+  async build(domid: Domid, config: DomainShape, from?: Snapshot): Promise<void> {
     await this.#step('build', domid);
     const domain = this.#need(domid);
+    if (from instanceof SimSnapshot) domain.console = from.console;
     if (config.image.memoryBytes > config.memoryKib * 1024) throw new ShoalError('IMAGE_TOO_LARGE', 'The image does not fit.');
     this.#take(domain, config.memoryKib);
     domain.built = true;
@@ -194,6 +205,23 @@ export class SimHypervisor implements Hypervisor {
   async requestShutdown(domid: Domid, reason: 'poweroff' | 'reboot' | 'suspend'): Promise<void> {
     const domain = this.#need(domid);
     if (domain.guest === 'obeys' && domain.state === 'running') setImmediate(() => this.#become(domain, 'shutdown', reason));
+  }
+
+  /** A copy has what the original had printed. */
+  async snapshot(domid: Domid, shape: DomainShape): Promise<Snapshot> {
+    await this.#step('snapshot', domid);
+    return new SimSnapshot(shape, this.#need(domid).console);
+  }
+
+  async resume(domid: Domid): Promise<void> {
+    await this.#step('resume', domid);
+    const domain = this.#need(domid);
+    if (domain.shutdownReason === 'suspend') this.#become(domain, 'running');
+  }
+
+  /** The guest suspends itself. */
+  suspend(domid: Domid): void {
+    this.#become(this.#need(domid), 'shutdown', 'suspend');
   }
 
   async destroy(domid: Domid): Promise<void> {

@@ -16,12 +16,13 @@ import {
   backendErrorPath, backendPath, backendRoot, introduceRequests, nameRequest, recordPath, registerRequests, removeErrorRequests, removeRequests,
   removeWiredRequests, scriptMark, sealRequest, shutdownRequests,
 } from './nodes.ts';
+import { Snapshots, XenSnapshot } from './snapshots.ts';
 import { SwitchClient } from './switch-client.ts';
 import { Templates } from './templates.ts';
 import { Wired, wiredMacs } from './wired.ts';
 import { readRequest, type Request } from './xenstore/wire.ts';
 import { StoreClient, StoreRefusal, storeSockets } from './xenstore/client.ts';
-import type { DomainConfig, DomainFacts, DomainShape, DomainState, HostFacts, Hypervisor, VifConfig } from '../port.ts';
+import type { DomainConfig, DomainFacts, DomainShape, DomainState, HostFacts, Hypervisor, Snapshot, VifConfig } from '../port.ts';
 
 export interface XenOptions {
   /** Absolute path of shoal_xen.node. */
@@ -79,6 +80,7 @@ class Xen implements XenHypervisor {
   private readonly changes: Changes;
   private readonly templates: Templates;
   private readonly wired: Wired;
+  private readonly snapshots: Snapshots;
 
   constructor(native: Native, store: StoreClient, nets: Networks, wired: Wired) {
     this.native = native;
@@ -87,6 +89,7 @@ class Xen implements XenHypervisor {
     this.wired = wired;
     this.changes = new Changes(native);
     this.templates = new Templates(native);
+    this.snapshots = new Snapshots(native, this.templates, wired);
   }
 
   async start(): Promise<void> {
@@ -149,12 +152,12 @@ class Xen implements XenHypervisor {
     return asDomid(domid);
   }
 
-  async build(domid: Domid, shape: DomainShape): Promise<void> {
+  async build(domid: Domid, shape: DomainShape, from?: Snapshot): Promise<void> {
     const { image, memoryKib, vifs } = shape;
     const pages = memoryKib / kibPerPage;
     const wired = this.wired.wants(shape);
     const built = await callingAsync(`building domain ${domid}`, () =>
-      this.native.build(
+      from instanceof XenSnapshot ? this.native.buildCopy(domid, from.native) : this.native.build(
         domid, pages, image.pages, image.memoryBytes, image.virtBase, image.entry, image.hypercallPage,
         wired ? Uint8Array.from(vifs, ({ handle }) => handle) : undefined, this.templates.of(image), pages > apartPages,
       ));
@@ -205,6 +208,16 @@ class Xen implements XenHypervisor {
     this.ours(domid);
     if (this.built.get(domid)?.wired !== false && calling(`asking domain ${domid}`, () => this.wired.order(domid, reason))) return;
     await this.store.batch(shutdownRequests(domid, reason));
+  }
+
+  async snapshot(domid: Domid, shape: DomainShape): Promise<Snapshot> {
+    this.ours(domid);
+    return this.snapshots.take(domid, shape);
+  }
+
+  async resume(domid: Domid): Promise<void> {
+    this.ours(domid);
+    calling(`resuming domain ${domid}`, () => this.native.resume(domid));
   }
 
   async destroy(domid: Domid): Promise<void> {
