@@ -9,6 +9,7 @@ import { buildVerb } from './verbs/build.ts';
 import { demo } from './verbs/demo.ts';
 import { events } from './verbs/events.ts';
 import { helpOf, makeHelp } from './verbs/help.ts';
+import { hostShells } from './verbs/host-shells.ts';
 import { hostShow } from './verbs/host-show.ts';
 import { imageList, imagePut, imageRemove } from './verbs/image.ts';
 import { labVerb } from './verbs/lab.ts';
@@ -55,6 +56,7 @@ export const verbs: readonly Verb[] = [
   imageRemove,
   networkList,
   hostShow,
+  hostShells,
   events,
 ];
 

@@ -38,7 +38,8 @@ const plugin = `## The plugin "shoal"
 | \`console\` | \`vm\`: uuid; \`cursor\`: of the answer before, 0 at first | \`{"text", "cursor", "live"}\`; \`live\` is false for what a crashed guest left |
 | \`console-write\` | \`vm\`, \`text\` | \`{"bytes"}\`: how many the guest's ring took |
 | \`images\` | | \`[{"digest", "fileBytes", "addedMs", "vms"}]\`; \`vms\` is how many use it |
-| \`facts\` | | \`{"xen", "freeKib", "totalKib", "cpuCount", "domains", "vms", "agent": {"version", "rssKib", "heapUsedKib", "uptimeS"}}\` |
+| \`shells\` | one of: nothing; \`prepare\`: JSON \`{"image", "memoryKib", "network", "count"}\`; \`drain\`: \`true\`; \`most\`: a number | see below |
+| \`facts\` | | \`{"xen", "freeKib", "totalKib", "cpuCount", "domains", "vms", "store": {"requests", "changes"} or null, "agent": {"version", "rssKib", "heapUsedKib", "uptimeS"}}\` |
 
 \`launch\` creates and starts VMs in one call. Its spec: \`name\` for one VM, or \`prefix\` and \`count\` (and \`first\`, 1 by default) for prefix-1, prefix-2, …;
 \`image\` (digest), \`memoryKib\`; optional: \`network\` (by default the host's first; "" for none), \`ip\` (with \`name\` only; else one is assigned), \`args\`,
@@ -51,6 +52,12 @@ before it stay and are in \`vms\`, and \`error\` is \`LAUNCH_INCOMPLETE\` with \
 \`list\` is a table of the VMs: each row has the cells of \`columns\`. A cell of \`state\` (running, paused, halted), \`image\` or \`args\` is a place in \`texts\`, which
 has each text once; \`domid\` is 0 while halted; \`addresses\` has blanks between. Names that no VM has are passed over. \`token\` is for \`event.from\`: what changed
 since the table was begun.
+
+\`shells\` is about domains built beforehand: a start that finds one of its shape (image, memory, network) has only to give it its identity. The host sizes
+them by demand. Without arguments the result is \`[{"image", "memoryKib", "ready", "wanted"}]\`. \`prepare\` makes them until there are \`count\`, as far as the
+limit and the host's memory allow (\`network\` by default the host's first; "" for none), and answers \`{"ready"}\`; they stay for one to two minutes unless they are
+started. \`drain\` ends all, until further starts ask for some again: \`{"ended"}\`. \`most\` sets how many of all shapes together there may be, 0 for none, until
+the agent ends: \`{"most", "before"}\`. \`store\` of \`facts\` counts what the agent has asked of the store since its start.
 
 Results that grow with the fleet (\`list\`, \`launch\`, \`get_all_records\`, \`event.from\`) are made while they are sent, so that they hold up no other client: each
 part is true when it is made. An event of an object that went meanwhile is left out, and its deletion comes with the next call.

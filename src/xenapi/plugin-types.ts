@@ -26,6 +26,34 @@ export interface LaunchResult {
   error?: WireError;
 }
 
+/** An element of the result of `shells`: what is ready of one shape, and how many are to be. */
+export type { ShellFacts } from '../host/shells.ts';
+
+/** What `shells` is asked for with `prepare`. */
+export interface ShellSpec {
+  image: string;
+  memoryKib: number;
+  /** By default the host's first network; "" for none. */
+  network?: string;
+  count: number;
+}
+
+/** Its answer. */
+export interface ShellsPrepared {
+  ready: number;
+}
+
+/** Its answer to `drain`. */
+export interface ShellsDrained {
+  ended: number;
+}
+
+/** Its answer to `most`. */
+export interface ShellsLimited {
+  most: number;
+  before: number;
+}
+
 /** The result of `stop` and `destroy`. */
 export interface BulkOutcome {
   done: number;

@@ -18,6 +18,8 @@ import {
   type ListColumn,
   type WireError,
 } from './plugin-types.ts';
+import { integer, json, wrong } from './plugin-arguments.ts';
+import { shells, storeCounts } from './plugin-shells.ts';
 import { SlicedList, SlicedText } from './sliced.ts';
 
 type Args = Record<string, string>;
@@ -68,6 +70,10 @@ const functions: Record<string, { takes: readonly string[]; run: PluginFunction 
       bytes: await api.agent.writeConsole(api.agent.fleet.need(args['vm'] ?? ''), args['text'] ?? ''),
     }),
   },
+  shells: {
+    takes: ['prepare', 'drain', 'most'],
+    run: (api, _, args) => shells(api, args),
+  },
   images: {
     takes: [],
     run: (api) => api.agent.images.list().map((image) => ({ ...image, vms: api.agent.fleet.imageInUse(image.digest) })),
@@ -83,6 +89,7 @@ const functions: Record<string, { takes: readonly string[]; run: PluginFunction 
         cpuCount,
         domains: domainCount,
         vms: api.agent.fleet.size,
+        store: storeCounts(api),
         agent: {
           version: api.version,
           rssKib: Math.round(process.memoryUsage.rss() / 1024),
@@ -120,22 +127,6 @@ const resultOf = (result: BulkResult): BulkOutcome => ({
   done: result.done,
   failed: result.failed.map(({ uuid, error }) => ({ uuid, ...shown(error) })),
 });
-
-function json(name: string, text: string | undefined): unknown {
-  try {
-    return JSON.parse(text ?? '');
-  } catch {
-    throw wrong(name, 'JSON');
-  }
-}
-
-const wrong = (name: string, type: string): ShoalError =>
-  new ShoalError('FIELD_TYPE_ERROR', `"${name}" must be ${type}.`, { params: [name, type] });
-
-function integer(name: string, value: unknown, min: number, max: number): number {
-  if (Number.isSafeInteger(value) && (value as number) >= min && (value as number) <= max) return value as number;
-  throw wrong(name, `a whole number, ${min} to ${max}`);
-}
 
 /** "all", or the JSON list of uuids. */
 function vmsOf(text: string | undefined): string[] | 'all' {

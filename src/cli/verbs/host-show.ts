@@ -10,6 +10,8 @@ export interface HostFacts {
   cpuCount: number;
   domains: number;
   vms: number;
+  /** Since the agent's start; null where there is no store. */
+  store: { requests: number; changes: number } | null;
   agent: { version: string; rssKib: number; heapUsedKib: number; uptimeS: number };
 }
 

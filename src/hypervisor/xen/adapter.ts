@@ -87,7 +87,7 @@ class Xen implements XenHypervisor {
     this.store = store;
     this.nets = nets;
     this.wired = wired;
-    this.changes = new Changes(native);
+    this.changes = new Changes(native, (domid) => void wired.disconnect(domid).catch(() => {}));
     this.templates = new Templates(native);
     this.snapshots = new Snapshots(native, this.templates, wired);
   }

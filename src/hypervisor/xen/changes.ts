@@ -4,7 +4,7 @@
  */
 import { asDomid, type Domid } from '../../model/ids.ts';
 import { ShoalError } from '../../model/errors.ts';
-import type { Native } from './native.ts';
+import { domainFlags, type Native } from './native.ts';
 
 const destroyWaitMs = 30_000;
 /** Domains are compared at most this often while many die. */
@@ -12,6 +12,7 @@ const scanIntervalMs = 20;
 
 export class Changes {
   private readonly native: Native;
+  private readonly onDying: (domid: number) => void;
   private readonly listeners = new Set<(domid: Domid) => void>();
   private readonly departures = new Map<number, () => void>();
   /** Domains there are, dom0 left out: as this adapter made and ended them, and as the last look at all of them found them. */
@@ -22,8 +23,10 @@ export class Changes {
   private scanTimer: NodeJS.Timeout | undefined;
   private closed = false;
 
-  constructor(native: Native) {
+  /** `onDying`: lets go of what keeps a domain from going away, whoever destroyed it. */
+  constructor(native: Native, onDying: (domid: number) => void) {
     this.native = native;
+    this.onDying = onDying;
   }
 
   start(): void {
@@ -94,8 +97,10 @@ export class Changes {
     for (const domid of this.unseen) changed.add(domid);
     this.unseen.clear();
     for (const domid of changed) {
-      if (this.native.domain(domid)) this.alive.add(domid);
+      const domain = this.native.domain(domid);
+      if (domain) this.alive.add(domid);
       else this.alive.delete(domid);
+      if (domain && domain.flags & domainFlags.dying) this.onDying(domid);
     }
     for (const domid of this.departures.keys()) if (!this.native.domain(domid)) this.departures.get(domid)!();
     for (const domid of changed) for (const listener of this.listeners) listener(asDomid(domid));

@@ -40,24 +40,31 @@ export class Wired {
   /** Puts the rings of a built domain on the switch; nothing flows yet. */
   async connect(domid: number, shape: DomainShape, built: Built): Promise<void> {
     if (shape.vifs.length === 0) return;
-    const done: Promise<unknown>[] = [];
-    for (const [i, { handle, network }] of shape.vifs.entries()) {
-      const { port, txMfn, rxMfn } = built.vifs[i]!;
-      done.push(this.switchboard!.network(network, this.networks.get(network)!.bridge));
-      done.push(this.switchboard!.attach(domid, handle, { network, port, txMfn, rxMfn }));
-    }
-    await all(done);
+    const attach = async (): Promise<void> => {
+      const done: Promise<unknown>[] = [];
+      for (const [i, { handle, network }] of shape.vifs.entries()) {
+        const { port, txMfn, rxMfn } = built.vifs[i]!;
+        done.push(this.switchboard!.network(network, this.networks.get(network)!.bridge));
+        done.push(this.switchboard!.attach(domid, handle, { network, port, txMfn, rxMfn }));
+      }
+      await all(done);
+    };
+    await twice(attach, async () => {
+      // What it took before it went away it remembers.
+      await this.switchboard!.detach(domid);
+      await attach();
+    });
   }
 
   async identify(domid: number, config: DomainConfig): Promise<void> {
-    await all(
+    await twice(() => all(
       config.vifs.map(({ handle, mac, ipv4, rateKbit }) => this.switchboard!.identity(domid, handle, { mac, ipv4, rateKbit })),
-    );
+    ));
   }
 
   /** Whoever the domain was: of one that was not wired the switch knows nothing. */
   async disconnect(domid: number): Promise<void> {
-    await this.switchboard?.detach(domid);
+    if (this.switchboard !== undefined) await twice(() => this.switchboard!.detach(domid));
   }
 
   /** False when the domain is not a wired one. */
@@ -77,6 +84,16 @@ export class Wired {
 }
 
 export const wiredMacs = (config: DomainConfig): Buffer => Buffer.concat(config.vifs.map(({ mac }) => macBytes(mac)));
+
+/** A switch that went away in the middle of it is back in a moment; `again` is what is to be done then. */
+async function twice<T>(work: () => Promise<T>, again: () => Promise<T> = work): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    if (!(error instanceof ShoalError) || error.code !== 'SWITCH_UNAVAILABLE') throw error;
+    return again();
+  }
+}
 
 /** All are waited for, so that nothing is under way when the first failure is told. */
 async function all(work: Promise<unknown>[]): Promise<void> {
