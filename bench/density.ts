@@ -19,14 +19,16 @@ import { defaultMemoryMib, dom0MemoryMib } from '../src/lab/plan.ts';
 import { ShoalError } from '../src/model/errors.ts';
 import { measureFloor } from './density/floor.ts';
 import {
-  bootFromShells, limitShells, storeChanges, timeDestroy, timeEvents, timeList, type Bench, type ShellSample,
+  bootFromShells, limitShells, storeChanges, timeClones, timeDestroy, timeEvents, timeList, type Bench, type ShellSample,
 } from './density/measures.ts';
 import { edge, outcomeOf, stopsOf } from './density/outcome.ts';
-import { machineFacts, type BenchContext, type Benchmark, type BenchOutcome, type Promised } from './harness.ts';
+import { atLeast, compared, machineFacts, type BenchContext, type Benchmark, type BenchOutcome, type Promised } from './harness.ts';
 
 const prefix = 'dens';
 const shellPrefix = 'densshell';
 const warmUpPrefix = 'denswarm';
+const clonePrefix = 'densclone';
+const cloneAddresses = 84;
 const memoryKib = 1024;
 const xlSamples = { full: 5, quick: 2 };
 const changes = 20;
@@ -61,12 +63,12 @@ async function run({ terminal, quick, vms = sizes.full, lab, signal }: BenchCont
   try {
     await checkRoom(client, vms);
     shellsBefore = await limitShells(client, 0);
-    for (const old of [shellPrefix, warmUpPrefix, prefix]) await clearPrefix(terminal, client, old);
+    for (const old of [shellPrefix, warmUpPrefix, clonePrefix, prefix]) await clearPrefix(terminal, client, old);
     const { digest: image } = await putImage(client, readImage(pingImage));
     const used = new Set((await listVms(client, ['addresses'])).flatMap((vm) => vm.addresses));
     const [first, last] = await addressRange(client);
     // The fleet and xl take the first of them; each shell has one that nobody had before it.
-    const spare = freeAddresses(first, last, used, vms + 1 + edge * stops.length + 1).slice(vms + 1);
+    const spare = freeAddresses(first, last, used, vms + 1 + edge * stops.length + cloneAddresses + 1).slice(vms + 1);
     const bench = { terminal, client, host, image, memoryKib, signal };
     terminal.status('one VM that does not count');
     await warmUp({ ...bench, pinger: await lab.pinger(host.index) }, spare.pop()!);
@@ -111,7 +113,7 @@ async function run({ terminal, quick, vms = sizes.full, lab, signal }: BenchCont
       terminal.status('changing one, and waiting for the news');
       const eventMs = await timeEvents(client, watcher, (await findVm(client, names[0]!)).ref, changes);
       goOn();
-      const further = await clones(full, names);
+      const further = await clones(full, spare.splice(0, cloneAddresses));
       terminal.status('raw calls from C');
       const floor = await measureFloor(host, pingImage, memoryKib, floorLaunches);
       goOn();
@@ -160,9 +162,14 @@ async function warmUp({ terminal, client, pinger, image, signal }: Bench, addres
   if (failed[0] !== undefined) throw failed[0].error;
 }
 
-/** Copies of a running VM against starts of new ones, with all of `names` running. It leaves them as they are. */
-function clones(_bench: Bench, _names: readonly string[]): Promise<Promised[]> {
-  return Promise.resolve([]);
+/** Copies of a running VM against starts of new ones, with the whole fleet running beside them. */
+async function clones(bench: Bench, addresses: readonly string[]): Promise<Promised[]> {
+  bench.terminal.status('copies of a running VM');
+  const { started, cloned, plainStarted, plainCloned } = await timeClones(bench, addresses, clonePrefix);
+  return [
+    atLeast('DENS-13', `copy of a VM whose start takes work, times faster than starting it (${ms(started)} and ${ms(cloned)} ms)`, started / cloned, '×', 2),
+    compared('DENS-14', `the same of ping without such work (${ms(plainStarted)} and ${ms(plainCloned)} ms)`, plainStarted / plainCloned, '×'),
+  ];
 }
 
 const sizes = { full: 1000, quick: 200, least: 2 * edge, most: 10_000 };

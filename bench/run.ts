@@ -9,8 +9,9 @@ import { Terminal } from '../src/cli/terminal.ts';
 import { boot } from './boot.ts';
 import { density } from './density.ts';
 import { inLab, keep, promiseTable, type Benchmark } from './harness.ts';
+import { packets } from './packets.ts';
 
-const benchmarks: readonly Benchmark[] = [boot, density];
+const benchmarks: readonly Benchmark[] = [boot, density, packets];
 
 const form: Verb = {
   name: 'bench',

@@ -140,3 +140,42 @@ export async function timeDestroy({ client }: Bench, names: readonly string[]): 
     throw new ShoalError('LAB_FAILED', `${failed.length} of ${vms.length} VMs were not destroyed: ${failed[0].message}`);
   return tookMs / done;
 }
+
+/** A service that is slow to start: so many thousand rounds of arithmetic in the guest before it answers. */
+export const warmThousands = 30_000;
+
+export interface CloneSample {
+  /** p50s of request to first echo reply, in milliseconds: VMs that do the work, copies of one that has done it. */
+  started: number;
+  cloned: number;
+  /** The same of `ping` without such work, and the host's part of it. */
+  plainStarted: number;
+  plainCloned: number;
+}
+
+/** Copies against starts, each in a closed loop of `some` VMs; all of them are destroyed again. */
+export async function timeClones({ terminal, client, pinger, image, memoryKib, signal }: Bench, addresses: readonly string[], prefix: string): Promise<CloneSample> {
+  const some = Math.floor(addresses.length / 4) - 1;
+  const left = [...addresses];
+  const median = async (kind: string, more: { args?: string; clone?: string }): Promise<{ ms: number; first: string }> => {
+    const boots: Boot[] = [];
+    const names = left.splice(0, some).map((address, i) => ({ name: `${prefix}${kind}-${i + 1}`, address }));
+    const error = await bootEach(names, 0, boots, { client, pinger, image, memoryKib, answerMs, signal, ...more });
+    if (error !== undefined) throw error;
+    return { ms: percentile(boots.flatMap((boot) => boot.ms ?? []), 50), first: names[0]!.name };
+  };
+  const uuidOf = async (name: string): Promise<string> => (await findVms(client, [name]))[0]!.uuid;
+  const pair = async (kind: string, args: string): Promise<[number, number]> => {
+    const started = await median(kind, { args });
+    const cloned = await median(`${kind}copy`, { clone: await uuidOf(started.first) });
+    return [started.ms, cloned.ms];
+  };
+  try {
+    const [started, cloned] = await pair('warm', `warm=${warmThousands}`);
+    const [plainStarted, plainCloned] = await pair('plain', '');
+    return { started, cloned, plainStarted, plainCloned };
+  } finally {
+    const made = (await client.plugin<Listing>('list', { columns: ['name'] })).rows.map(([name]) => String(name)).filter((name) => name.startsWith(prefix));
+    await destroyVms(terminal, client, await findVms(client, made));
+  }
+}

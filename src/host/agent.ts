@@ -6,7 +6,7 @@
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { mkdir } from 'node:fs/promises';
-import type { DomainFacts, HostFacts, Hypervisor } from '../hypervisor/port.ts';
+import type { DomainFacts, HostFacts, Hypervisor, VifCounters } from '../hypervisor/port.ts';
 import type { ImageStore } from '../image/store.ts';
 import { asShoalError, ShoalError } from '../model/errors.ts';
 import type { Digest, Uuid } from '../model/ids.ts';
@@ -110,6 +110,15 @@ export class HostAgent {
     await this.images.remove(digest);
     await this.runner.starter.shells.drain(digest);
     await this.#hypervisor.forgetImage(digest);
+  }
+
+  /** What went through a vif. Throws VM_BAD_POWER_STATE, VALUE_NOT_SUPPORTED for one that netback carries. */
+  async vifCounters(vm: Vm, handle: number): Promise<VifCounters> {
+    if (vm.domid === undefined) throw notRunning(vm);
+    const counters = await this.#hypervisor.vifCounters(vm.domid, handle);
+    if (counters !== undefined) return counters;
+    const why = `vif ${handle} of "${vm.name}" is not on the switch`;
+    throw new ShoalError('VALUE_NOT_SUPPORTED', why, { hint: 'See the statistics of its link in dom0.', params: ['handle', String(handle), why] });
   }
 
   /** Returns the number of bytes the guest's ring had room for. */

@@ -2,7 +2,7 @@
  * Many VMs in one call: launched, stopped, destroyed. A bulk launch checks everything that can be known before it takes anything;
  * what it started stays when a later one fails, and the error names those that were not started.
  */
-import type { Snapshot } from '../hypervisor/port.ts';
+import type { Snapshot, VifBackend } from '../hypervisor/port.ts';
 import { asShoalError, ShoalError } from '../model/errors.ts';
 import type { Domid, Uuid } from '../model/ids.ts';
 import type { Definitions, VmDefinition } from './definitions.ts';
@@ -30,6 +30,10 @@ export interface LaunchSpec {
   /** With `name` only: the address it is to have. */
   ip?: string;
   args?: string;
+  /** What carries the frames of its vif; by default what the network prefers and the image can. */
+  backend?: VifBackend;
+  /** What it may send, in kbit/s; needs the switch. */
+  rateKbit?: number;
   /** Launches of this call at once; by default and at most what the host allows. */
   concurrency?: number;
 }
@@ -84,6 +88,8 @@ export class Bulk {
       args: original?.args ?? spec.args ?? '',
       ...(network === '' ? {} : { network }),
       ...(spec.ip === undefined ? {} : { ipv4: spec.ip }),
+      backend: original === undefined ? spec.backend : original.vifs[0]?.backend,
+      rateKbit: original === undefined ? spec.rateKbit : original.vifs[0]?.rateKbit,
     });
     this.#definitions.check(definition(names[0]!));
     const from = original === undefined ? undefined : await this.#runner.snapshot(original, signal);

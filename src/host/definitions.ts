@@ -1,6 +1,7 @@
 /**
  * What a VM is to be: creating, cloning and changing records. Checks first, changes after; a change that throws changed nothing.
  */
+import type { VifBackend } from '../hypervisor/port.ts';
 import { ShoalError } from '../model/errors.ts';
 import { isDigest, type Digest } from '../model/ids.ts';
 import { newVmUuid } from '../model/uuid.ts';
@@ -30,6 +31,8 @@ export interface VmDefinition {
   /** For a VM with one vif from the start: its network, and the address if it is to be a certain one. */
   network?: string;
   ipv4?: string;
+  backend?: VifBackend | undefined;
+  rateKbit?: number | undefined;
 }
 
 export class Definitions {
@@ -46,7 +49,7 @@ export class Definitions {
     const vm = this.#check(definition);
     this.#fleet.add(vm, promised);
     try {
-      if (definition.network !== undefined) this.#fleet.addVif(vm, 0, definition.network, { ipv4: definition.ipv4 });
+      if (definition.network !== undefined) this.#fleet.addVif(vm, 0, definition.network, definition);
       cmdlineOf(vm, (name) => this.#fleet.network(name));
       sealOf(vm, false);
       return vm;
@@ -82,7 +85,7 @@ export class Definitions {
     const { last_crash: _words, last_crash_at: _at, ...otherConfig } = source.otherConfig;
     const vm = this.make({ name, description, image, memoryKib, args, otherConfig });
     try {
-      for (const vif of source.vifs) this.#fleet.addVif(vm, vif.handle, vif.network);
+      for (const vif of source.vifs) this.#fleet.addVif(vm, vif.handle, vif.network, { backend: vif.backend, rateKbit: vif.rateKbit });
     } catch (error) {
       void this.#fleet.drop(vm);
       throw error;

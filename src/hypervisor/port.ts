@@ -68,6 +68,16 @@ export interface DomainConfig extends DomainShape {
   vifs: VifConfig[];
 }
 
+/** rx is what the guest received. Dropped: it had no buffers, or was not allowed to send that. */
+export interface VifCounters {
+  rxFrames: number;
+  rxBytes: number;
+  txFrames: number;
+  txBytes: number;
+  rxDropped: number;
+  txDropped: number;
+}
+
 export type DomainState = 'running' | 'paused' | 'shutdown' | 'crashed' | 'dying';
 
 export interface DomainFacts {
@@ -131,6 +141,9 @@ export interface Hypervisor {
 
   /** Requests to a store since the adapter was opened, and those of them that changed it; an adapter without a store has none. */
   storeCounts?(): { requests: number; changes: number };
+
+  /** What went through a vif since the backend began; undefined where the backend does not tell. */
+  vifCounters(domid: Domid, handle: number): Promise<VifCounters | undefined>;
 
   /** Networks the adapter can attach vifs to. */
   networks(): string[];

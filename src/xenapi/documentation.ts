@@ -37,14 +37,19 @@ const plugin = `## The plugin "shoal"
 | \`list\` | \`columns\`: JSON list of some of \`uuid\`, \`name\`, \`state\`, \`domid\`, \`memoryKib\`, \`addresses\`, \`image\`, \`args\`, all by default; \`names\`: JSON list of names or uuids, all VMs by default | \`{"token", "columns", "rows", "texts"}\`, see below |
 | \`console\` | \`vm\`: uuid; \`cursor\`: of the answer before, 0 at first | \`{"text", "cursor", "live"}\`; \`live\` is false for what a crashed guest left |
 | \`console-write\` | \`vm\`, \`text\` | \`{"bytes"}\`: how many the guest's ring took |
+| \`vif\` | \`vm\`, \`handle\` (0 by default) | \`{"rxFrames", "rxBytes", "txFrames", "txBytes", "rxDropped", "txDropped"}\` of a vif on the switch; rx is what the guest received |
 | \`images\` | | \`[{"digest", "fileBytes", "addedMs", "vms"}]\`; \`vms\` is how many use it |
 | \`shells\` | one of: nothing; \`prepare\`: JSON \`{"image", "memoryKib", "network", "count"}\`; \`drain\`: \`true\`; \`most\`: a number | see below |
 | \`facts\` | | \`{"xen", "freeKib", "totalKib", "cpuCount", "domains", "vms", "store": {"requests", "changes"} or null, "agent": {"version", "rssKib", "heapUsedKib", "uptimeS"}}\` |
 
 \`launch\` creates and starts VMs in one call. Its spec: \`name\` for one VM, or \`prefix\` and \`count\` (and \`first\`, 1 by default) for prefix-1, prefix-2, …;
 \`image\` (digest), \`memoryKib\`; optional: \`network\` (by default the host's first; "" for none), \`ip\` (with \`name\` only; else one is assigned), \`args\`,
+\`backend\` (\`switch\` or \`netback\`; by default what the network prefers and the image can), \`rateKbit\` (what it may send; needs the switch),
 \`concurrency\` (at most what the host allows). A VM of the result: \`{"ref", "uuid", "name", "domid", "ip", "mac", "startMs", "steps": {"create", "build", "register",
 "attachVif", "seal", "unpause"}, "ms"}\`; the times are milliseconds, \`startMs\` counts from the beginning of the call.
+
+With \`clone\`, the uuid of a running VM, instead of image, memory, args and backend they are copies of that VM: it suspends itself for the moment in which its memory
+is copied, and each copy goes on from there under its own name and address. The original must be on the switch.
 
 Everything that can be checked is checked before the first start, and then the call fails and nothing has changed. When a later VM cannot be started, those
 before it stay and are in \`vms\`, and \`error\` is \`LAUNCH_INCOMPLETE\` with \`data\` \`{"started", "notStarted": [names], "reason": {code, message, hint, data}}\`.

@@ -70,6 +70,10 @@ const functions: Record<string, { takes: readonly string[]; run: PluginFunction 
       bytes: await api.agent.writeConsole(api.agent.fleet.need(args['vm'] ?? ''), args['text'] ?? ''),
     }),
   },
+  vif: {
+    takes: ['vm', 'handle'],
+    run: (api, _, args) => api.agent.vifCounters(api.agent.fleet.need(args['vm'] ?? ''), integer('handle', Number(args['handle'] ?? '0'), 0, 7)),
+  },
   shells: {
     takes: ['prepare', 'drain', 'most'],
     run: (api, _, args) => shells(api, args),
@@ -147,7 +151,7 @@ function columnsOf(text: string | undefined): readonly ListColumn[] {
   throw wrong('columns', `a JSON list of some of ${listColumns.join(', ')}`);
 }
 
-const specFields = ['name', 'prefix', 'count', 'first', 'image', 'memoryKib', 'network', 'ip', 'args', 'concurrency', 'clone'];
+const specFields = ['name', 'prefix', 'count', 'first', 'image', 'memoryKib', 'network', 'ip', 'args', 'backend', 'rateKbit', 'concurrency', 'clone'];
 
 function launchSpecOf(text: string | undefined): LaunchSpec {
   const value = json('spec', text);
@@ -166,9 +170,11 @@ function launchSpecOf(text: string | undefined): LaunchSpec {
   if ((name === undefined) === (prefix === undefined))
     throw wrong('spec', 'of one VM ("name") or several ("prefix" and "count")');
   if (ip !== undefined && name === undefined) throw wrong('spec.ip', 'given with "name" only');
+  const backend = string('backend');
+  if (backend !== undefined && backend !== 'switch' && backend !== 'netback') throw wrong('spec.backend', '"switch" or "netback"');
   const clone = string('clone');
   if (clone !== undefined)
-    for (const own of ['image', 'memoryKib', 'args']) if (spec[own] !== undefined) throw wrong(`spec.${own}`, 'left out with "clone": it is the original\'s');
+    for (const own of ['image', 'memoryKib', 'args', 'backend', 'rateKbit']) if (spec[own] !== undefined) throw wrong(`spec.${own}`, 'left out with "clone": it is the original\'s');
   const memoryKib = spec['memoryKib'];
   if (clone === undefined && typeof memoryKib !== 'number') throw wrong('spec.memoryKib', `a number, at least ${limits.memoryMinKib}`);
   const given: { [K in keyof LaunchSpec]: LaunchSpec[K] | undefined } = {
@@ -182,6 +188,8 @@ function launchSpecOf(text: string | undefined): LaunchSpec {
     image: string('image'),
     network: string('network'),
     args: string('args'),
+    backend: backend as LaunchSpec['backend'],
+    rateKbit: number('rateKbit', 1, 100_000_000),
     concurrency: number('concurrency', 1, 64),
   };
   return Object.fromEntries(Object.entries(given).filter(([, v]) => v !== undefined)) as unknown as LaunchSpec;

@@ -3,7 +3,7 @@
  * a test drops one agent and gives the same simulator to the next. Deterministic: nothing is random, delays are settable and 0 by
  * default.
  */
-import type { DomainConfig, DomainFacts, DomainShape, DomainState, HostFacts, Hypervisor, Snapshot, VifConfig } from '../port.ts';
+import type { DomainConfig, DomainFacts, DomainShape, DomainState, HostFacts, Hypervisor, Snapshot, VifConfig, VifCounters } from '../port.ts';
 import { ShoalError } from '../../model/errors.ts';
 import { asDomid, type Domid, type Uuid } from '../../model/ids.ts';
 import { isVmUuid, newVmUuid } from '../../model/uuid.ts';
@@ -256,6 +256,12 @@ export class SimHypervisor implements Hypervisor {
   }
 
   async forgetImage(): Promise<void> {}
+
+  async vifCounters(domid: Domid, handle: number): Promise<VifCounters | undefined> {
+    const vif = this.#need(domid).vifs.find((each) => each.handle === handle);
+    if (vif === undefined || vif.backend === 'netback') return undefined;
+    return { rxFrames: 0, rxBytes: 0, txFrames: 1, txBytes: 42, rxDropped: 0, txDropped: 0 };
+  }
 
   networks(): string[] {
     return [...this.#networks];

@@ -22,7 +22,7 @@ import { Templates } from './templates.ts';
 import { Wired, wiredMacs } from './wired.ts';
 import { readRequest, type Request } from './xenstore/wire.ts';
 import { StoreClient, StoreRefusal, storeSockets } from './xenstore/client.ts';
-import type { DomainConfig, DomainFacts, DomainShape, DomainState, HostFacts, Hypervisor, Snapshot, VifConfig } from '../port.ts';
+import type { DomainConfig, DomainFacts, DomainShape, DomainState, HostFacts, Hypervisor, Snapshot, VifConfig, VifCounters } from '../port.ts';
 
 export interface XenOptions {
   /** Absolute path of shoal_xen.node. */
@@ -282,6 +282,10 @@ class Xen implements XenHypervisor {
 
   async forgetImage(digest: Digest): Promise<void> {
     await callingAsync(`taking away the template of ${digest}`, () => this.templates.forget(digest));
+  }
+
+  vifCounters(domid: Domid, handle: number): Promise<VifCounters | undefined> {
+    return this.wired.counters(domid, handle);
   }
 
   networks(): string[] {

@@ -5,7 +5,7 @@
 import { ShoalError } from '../../model/errors.ts';
 import { failureErrno, type Built, type Native } from './native.ts';
 import { macBytes, type NetworkConfig } from './networks.ts';
-import type { DomainConfig, DomainShape, VifBackend } from '../port.ts';
+import type { DomainConfig, DomainShape, VifBackend, VifCounters } from '../port.ts';
 import type { SwitchClient } from './switch-client.ts';
 
 /** WIRING_VIFS of wiring.h. */
@@ -65,6 +65,16 @@ export class Wired {
   /** Whoever the domain was: of one that was not wired the switch knows nothing. */
   async disconnect(domid: number): Promise<void> {
     if (this.switchboard !== undefined) await twice(() => this.switchboard!.detach(domid));
+  }
+
+  /** Undefined for a vif that the switch does not have. */
+  async counters(domid: number, handle: number): Promise<VifCounters | undefined> {
+    try {
+      return await this.switchboard?.stats(domid, handle);
+    } catch (error) {
+      if (error instanceof ShoalError && error.data['errno'] === 'ENOENT') return undefined;
+      throw error;
+    }
   }
 
   /** False when the domain is not a wired one. */

@@ -80,6 +80,33 @@ static void test_layout(void)
      "16 GiB at 4 MiB touch 17 L2 tables");
 }
 
+/* The first pages of the image are another domain's: nothing is mapped there until they are hooked in, one entry each. */
+static void test_shared(void)
+{
+  struct layout layout;
+  static uint64_t mfns[1024], entries[ENTRIES_PER_TABLE];
+  int absent = 1, mapped = 1, placed = 1;
+
+  for (uint64_t i = 0; i < 1024; i++) mfns[i] = i < 25 ? UINT64_MAX : machine(i);
+  ok(layout_compute(&layout, 0x400000, 1024, 28, 25, 3) == 0 && layout.shared_pages == 25 && layout.ring_pages == 3 &&
+       layout.tables == layout.rings + 3,
+     "25 of 28 pages of an image may be shared; rings are as many as are asked for");
+  ok(layout_compute(&layout, 0x400000, 1024, 24, 25, 3) == -2, "not more than the image has");
+  layout_compute(&layout, 0x400000, 1024, 28, 25, 3);
+  for (uint64_t i = 0; i < 25; i++) absent = absent && walk(&layout, mfns, 0x400000 + i * 4096) == 0;
+  for (uint64_t i = 25; i < 1024; i++) mapped = mapped && walk(&layout, mfns, 0x400000 + i * 4096) >> 12 == machine(i);
+  ok(absent && mapped, "shared pages are left out of the tables, all others are in them");
+  for (uint64_t frame = 0; frame < 1024; frame += 31) {
+    uint64_t address = layout_entry_address(&layout, mfns, frame);
+    uint64_t table = ((address >> 12) - 0x100000) / 3 - layout.tables;
+
+    layout_fill_table(&layout, mfns, table, entries);
+    placed = placed && (frame < 25 ? entries[address % 4096 / 8] == 0 : entries[address % 4096 / 8] >> 12 == machine(frame));
+  }
+  ok(placed, "an entry's machine address leads to the entry of its frame");
+  ok((layout_read_only(5) & 3) == 1 && layout_read_only(5) >> 12 == 5, "what is hooked in there cannot be written");
+}
+
 static void test_tables(void)
 {
   ok(maps_all(0x400000, 256, 25, 1), "1 MiB: every page is mapped, tables read-only, nothing beyond");
@@ -136,6 +163,7 @@ static void test_netlink(void)
 int main(void)
 {
   test_layout();
+  test_shared();
   test_tables();
   test_netlink();
   printf("1..%d\n", number);

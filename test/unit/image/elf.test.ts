@@ -7,6 +7,10 @@ interface Made {
   /** [physical address, bytes, memory bytes] */
   segments?: [number, Buffer, number][];
   notes?: [number, Buffer][];
+  /** Notes of the owner "Shoal" behind them. */
+  shoal?: [number, Buffer][];
+  /** ELF flags of each segment: 5 is read and execute, 6 read and write; all are 0 when left out. */
+  flags?: number[];
   owner?: string;
   machine?: number;
   entry?: number;
@@ -41,7 +45,7 @@ function noteBytes(notes: [number, Buffer][], owner: string): Buffer {
 
 function make(options: Made = {}): Buffer {
   const segments = options.segments ?? [[base, Buffer.alloc(0x2000, 0xaa), 0x2000], [base + 0x2000, Buffer.from('data'), 0x1800]];
-  const notes = noteBytes(options.notes ?? usual, options.owner ?? 'Xen');
+  const notes = Buffer.concat([noteBytes(options.notes ?? usual, options.owner ?? 'Xen'), noteBytes(options.shoal ?? [], 'Shoal')]);
   const inSegment = !options.inSection;
   const headers = Buffer.alloc(64 + 56 * (segments.length + (inSegment ? 1 : 0)) + (inSegment ? 0 : 64));
   headers.write('\x7fELF\x02\x01\x01', 0, 'latin1');
@@ -60,8 +64,9 @@ function make(options: Made = {}): Buffer {
     return offset - body.length;
   };
   let at = 64;
-  const segment = (type: number, address: number, body: Buffer, memory: number): void => {
+  const segment = (type: number, address: number, body: Buffer, memory: number, flags = 0): void => {
     headers.writeUInt32LE(type, at);
+    headers.writeUInt32LE(flags, at + 4);
     headers.writeBigUInt64LE(BigInt(put(body)), at + 8);
     headers.writeBigUInt64LE(BigInt(address), at + 16);
     headers.writeBigUInt64LE(BigInt(address), at + 24);
@@ -69,7 +74,7 @@ function make(options: Made = {}): Buffer {
     headers.writeBigUInt64LE(BigInt(memory), at + 40);
     at += 56;
   };
-  for (const [address, body, memory] of segments) segment(1, address, body, memory);
+  for (const [i, [address, body, memory]] of segments.entries()) segment(1, address, body, memory, options.flags?.[i]);
   if (inSegment) {
     segment(4, 0, notes, notes.length);
   } else {
@@ -117,6 +122,31 @@ test('what may be left out', (t) => {
   t.equal(parseKernel(linkedLow).memoryBytes, 0x2000, 'PADDR_OFFSET: 0');
   const odd = Buffer.concat([Buffer.alloc(3), make()]);
   t.equal(parseKernel(odd.subarray(3)).virtBase, 0x400000n, 'bytes anywhere in a buffer');
+  t.end();
+});
+
+test('what guests of an image may share is what comes before the first writable segment, in whole pages that the file fills', (t) => {
+  const own = without(2);
+  t.equal(parseKernel(make({ notes: own, flags: [5, 6] })).sharedBytes, 0x2000);
+  t.equal(parseKernel(make({ flags: [5, 6] })).sharedBytes, 0, 'nothing where Xen writes a hypercall page into it');
+  t.equal(parseKernel(make({ notes: own, flags: [6, 5] })).sharedBytes, 0, 'a writable segment comes first');
+  const crooked: Made['segments'] = [[base, Buffer.alloc(0x1800, 0xaa), 0x1800], [base + 0x1800, Buffer.from('data'), 0x800]];
+  t.equal(parseKernel(make({ notes: own, segments: crooked, flags: [5, 6] })).sharedBytes, 0x1000, 'a page that both are in is each guest\'s own');
+  const hollow: Made['segments'] = [[base, Buffer.alloc(0x800, 0xaa), 0x3000]];
+  t.equal(parseKernel(make({ notes: without(2).filter(([type]) => type !== 1).concat([[1, quad(base)]]), segments: hollow, flags: [5] })).sharedBytes, 0, 'zeroes at the end are not in the file');
+  t.end();
+});
+
+test('a kernel says by a note of ours that it can be wired', (t) => {
+  const number = (n: number): Buffer => {
+    const b = Buffer.alloc(4);
+    b.writeUInt32LE(n);
+    return b;
+  };
+  t.equal(parseKernel(make()).wired, false, 'without it, not');
+  t.equal(parseKernel(make({ shoal: [[1, number(1)]] })).wired, true);
+  t.equal(parseKernel(make({ shoal: [[1, number(2)]] })).wired, false, 'another version is not this one');
+  t.equal(refusal(make({ shoal: [[1, Buffer.alloc(3)]] })), 'IMAGE_UNSUPPORTED', 'nor is a malformed one');
   t.end();
 });
 
