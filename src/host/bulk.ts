@@ -59,6 +59,8 @@ export interface BulkResult {
 }
 
 export const bulkMax = 10_000;
+/** VMs ended at once: what they ask of switch, store and journal leaves in one write. */
+const atOnce = 64;
 
 export class Bulk {
   readonly #fleet: Fleet;
@@ -183,7 +185,7 @@ export class Bulk {
         }
       }
     };
-    await Promise.all(Array.from({ length: Math.min(8, todo.length) }, worker));
+    await Promise.all(Array.from({ length: Math.min(atOnce, todo.length) }, worker));
     return result;
   }
 }
