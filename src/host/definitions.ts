@@ -30,6 +30,8 @@ export interface VmDefinition {
   /** For a VM with one vif from the start: its network, and the address if it is to be a certain one. */
   network?: string;
   ipv4?: string;
+  /** Or several, numbered in this order; each with the address it is to have, or one assigned. */
+  vifs?: readonly { network: string; ipv4?: string | undefined }[];
 }
 
 export class Definitions {
@@ -46,7 +48,7 @@ export class Definitions {
     const vm = this.#check(definition);
     this.#fleet.add(vm, promised);
     try {
-      if (definition.network !== undefined) this.#fleet.addVif(vm, 0, definition.network, { ipv4: definition.ipv4 });
+      for (const [handle, { network, ipv4 }] of vifsOf(definition).entries()) this.#fleet.addVif(vm, handle, network, { ipv4 });
       cmdlineOf(vm, (name) => this.#fleet.network(name));
       sealOf(vm, false);
       return vm;
@@ -59,7 +61,7 @@ export class Definitions {
   /** All that can be said against a definition without taking anything. */
   check(definition: VmDefinition): void {
     this.#check(definition);
-    if (definition.network !== undefined) this.#fleet.needNetwork(definition.network);
+    for (const { network } of vifsOf(definition)) this.#fleet.needNetwork(network);
   }
 
   async create(definition: VmDefinition): Promise<Vm> {
@@ -212,3 +214,6 @@ export class Definitions {
     });
   }
 }
+
+const vifsOf = ({ vifs, network, ipv4 }: VmDefinition): readonly { network: string; ipv4?: string | undefined }[] =>
+  vifs ?? (network === undefined ? [] : [{ network, ipv4 }]);

@@ -5,7 +5,7 @@
  */
 import { ShoalError } from '../model/errors.ts';
 import type { Digest, Domid, Uuid } from '../model/ids.ts';
-import type { Entry, Journal } from './journal.ts';
+import type { Entry, Journal } from '../journal/journal.ts';
 import { AddressBook, MacBook, type Network } from './networks.ts';
 import { toJournal, type Vif, type Vm } from './vm.ts';
 

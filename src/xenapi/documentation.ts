@@ -32,6 +32,7 @@ const plugin = `## The plugin "shoal"
 | fn | args | result |
 | --- | --- | --- |
 | \`launch\` | \`spec\`: JSON, see below | \`{"vms": [VM…], "error"?: {code, message, hint, data}}\` |
+| \`launch-each\` | \`specs\`: JSON list of \`{name, image, memoryKib, args?, vifs?: [{network, ip?}], otherConfig?}\` | \`{"results": [{name, vm?: VM, error?: {code, message, hint, data}}]}\`, in the same order |
 | \`stop\` | \`vms\`: JSON list of uuids, or \`all\`; \`force\`: \`true\` ends them at once; \`timeoutMs\`: how long to wait for a guest, 10,000 by default | \`{"done": n, "failed": [{uuid, code, message, hint, data}]}\` |
 | \`destroy\` | \`vms\` | as \`stop\`; running ones are ended first |
 | \`console\` | \`vm\`: uuid; \`cursor\`: of the answer before, 0 at first | \`{"text", "cursor", "live"}\`; \`live\` is false for what a crashed guest left |
@@ -46,6 +47,10 @@ const plugin = `## The plugin "shoal"
 
 Everything that can be checked is checked before the first start, and then the call fails and nothing has changed. When a later VM cannot be started, those
 before it stay and are in \`vms\`, and \`error\` is \`LAUNCH_INCOMPLETE\` with \`data\` \`{"started", "notStarted": [names], "reason": {code, message, hint, data}}\`.
+
+\`launch-each\` is for VMs that differ: each is launched for itself, and one that fails keeps none of the others from starting. Their names are held from the
+beginning of the call until each has started or failed; a second call for one of them gets \`NAME_IN_USE\` meanwhile. Entries of \`otherConfig\` whose key begins with
+\`shoal_\` stay with the domain even when the host loses its disk.
 
 ## Images and consoles over HTTP
 
