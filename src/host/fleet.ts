@@ -98,6 +98,11 @@ export class Fleet {
     };
   }
 
+  /** Whether a VM has this name, or a launch under way may still make one that has. */
+  isHeld(name: string): boolean {
+    return this.#names.has(name) || this.#promisedNames.has(name);
+  }
+
   rename(vm: Vm, name: string): void {
     if (name === vm.name) return;
     if (this.#names.has(name) || this.#promisedNames.has(name)) throw nameInUse(name, this.#names.get(name));

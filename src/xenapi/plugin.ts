@@ -37,6 +37,14 @@ const functions: Record<string, { takes: readonly string[]; run: PluginFunction 
       };
     },
   },
+  held: {
+    takes: ['names'],
+    run: (api, _, args) => {
+      const names = json('names', args['names']);
+      if (!Array.isArray(names) || !names.every((name) => typeof name === 'string')) throw wrong('names', 'a JSON list of names');
+      return { held: names.filter((name: string) => api.agent.fleet.isHeld(name)) };
+    },
+  },
   stop: {
     takes: ['vms', 'force', 'timeoutMs'],
     run: async (api, caller, args) => {
