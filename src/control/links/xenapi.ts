@@ -14,7 +14,9 @@ import { callTimeoutMs, linkError, makeConnection, type Connection, type HostAdd
 import { launchOneByOne } from './one-by-one.ts';
 import { networkRecord, vifRecord, vmRecord, type Record_, type VifRecord, type VmRecord } from './records.ts';
 
-export interface XenApiLinkOptions extends HostAddress {
+export interface XenApiLinkOptions extends Omit<HostAddress, 'password'> {
+  /** Asked for at each connection, so that a password that was changed is taken up. Throws when it cannot be had. */
+  password: string | (() => string);
   /** One event.from waits so long at most; a host that gives no answer for so long and `patienceMs` more is away. */
   pollS?: number;
   patienceMs?: number;
@@ -35,7 +37,7 @@ const watched = ['VM', 'VIF', 'network', 'host', 'host_metrics'];
 const launchTimeoutMs = (count: number): number => callTimeoutMs + 1000 * count;
 
 export class XenApiLink implements HostLink {
-  readonly #o: Required<Pick<XenApiLinkOptions, 'pollS' | 'patienceMs' | 'retryMs' | 'log'>> & HostAddress;
+  readonly #o: Required<Pick<XenApiLinkOptions, 'pollS' | 'patienceMs' | 'retryMs' | 'log'>> & XenApiLinkOptions;
   #connection: Connection | undefined;
   #listener: LinkListener | undefined;
   #closed = false;
@@ -71,7 +73,7 @@ export class XenApiLink implements HostLink {
     let failures = 0;
     while (!this.#closed) {
       try {
-        this.#connection ??= makeConnection(this.#o, (method) => (method === 'event.from' ? this.#o.pollS * 1000 + this.#o.patienceMs : 10 * callTimeoutMs));
+        this.#connection ??= makeConnection(addressOf(this.#o), (method) => (method === 'event.from' ? this.#o.pollS * 1000 + this.#o.patienceMs : 10 * callTimeoutMs));
         await this.#bounded(this.#connection.xapi.connect(), this.#o.patienceMs);
         let token = await this.#whole();
         failures = 0;
@@ -307,6 +309,13 @@ export class XenApiLink implements HostLink {
     });
     return Promise.race([work, late]).finally(() => clearTimeout(timer));
   }
+}
+
+const addressOf = ({ password, ...rest }: XenApiLinkOptions): HostAddress => ({ ...rest, password: typeof password === 'string' ? password : password() });
+
+/** Throws CONFIG_INVALID when a connection cannot even be tried: the address, the certificate or the password is missing. */
+export function checkLink(options: XenApiLinkOptions): void {
+  void makeConnection(addressOf(options), () => 0).dispatcher.destroy();
 }
 
 interface ErrorShown {
