@@ -8,6 +8,9 @@ import { Journal, type Entry } from '../journal/journal.ts';
 import { ShoalError } from '../model/errors.ts';
 import type { Change, StateStore } from './port.ts';
 
+/** Characters; in UTF-8 at most three times as many bytes, below what the journal takes in one entry. */
+const partBytes = 4 * 1024 * 1024;
+
 export class JournalStore implements StateStore {
   readonly entries: Map<string, unknown>;
   readonly #journal: Journal;
@@ -33,13 +36,29 @@ export class JournalStore implements StateStore {
     return new JournalStore(entries, await Journal.open(join(folder, 'controller.journal'), apply, live, log));
   }
 
+  /** All or none, up to some 4 MiB; more goes in parts, in order. */
   async write(changes: readonly Change[]): Promise<void> {
     if (changes.length === 0) return;
     for (const { key, value } of changes) {
       if (value === undefined) this.entries.delete(key);
       else this.entries.set(key, value);
     }
-    await this.#journal.append({ set: changes.map(({ key, value }) => [key, value ?? null]) });
+    let part: [string, unknown][] = [];
+    let bytes = 0;
+    const kept: Promise<void>[] = [];
+    for (const { key, value } of changes) {
+      const pair: [string, unknown] = [key, value ?? null];
+      const size = JSON.stringify(pair).length;
+      if (bytes + size > partBytes && part.length > 0) {
+        kept.push(this.#journal.append({ set: part }));
+        part = [];
+        bytes = 0;
+      }
+      part.push(pair);
+      bytes += size;
+    }
+    kept.push(this.#journal.append({ set: part }));
+    await Promise.all(kept);
   }
 
   get sizeBytes(): number {
