@@ -45,9 +45,13 @@ export function chooseAddresses(
     let range = rangeOf(network);
     if (from.from === 'pool') {
       const record = pool(from.pool);
-      if (record === undefined || record.network !== name) return giveBack(`there is no pool "${from.pool}" on network "${name}"`);
+      if (record === undefined || record.network !== name)
+        return giveBack(`there is no pool "${from.pool}" on network "${name}"`);
       const [first, last] = [parseIpv4(record.first)!, parseIpv4(record.last)!];
-      range = range === undefined ? { first, last } : { ...range, first: Math.max(first, range.first), last: Math.min(last, range.last) };
+      range =
+        range === undefined
+          ? { first, last }
+          : { ...range, first: Math.max(first, range.first), last: Math.min(last, range.last) };
     }
     // Guests that ask DHCP get theirs from elsewhere.
     if (range === undefined) {
@@ -55,7 +59,10 @@ export function chooseAddresses(
       continue;
     }
     const address = range.first > range.last ? undefined : addresses.take(name, range, owner);
-    if (address === undefined) return giveBack(`all addresses of ${from.from === 'pool' ? `pool "${from.pool}"` : `network "${name}"`} that the host may give are in use`);
+    if (address === undefined)
+      return giveBack(
+        `all addresses of ${from.from === 'pool' ? `pool "${from.pool}"` : `network "${name}"`} that the host may give are in use`,
+      );
     vifs.push({ network: name, ip: formatIpv4(address) });
   }
   return { vifs };

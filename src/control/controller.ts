@@ -99,7 +99,9 @@ function bringImages(fleet: Fleet, images: Images, log: (line: string) => void):
         fleet.forgive(service);
         fleet.poke(service);
       })
-      .catch((error: unknown) => log(`${unit.record.name}: the image ${digest} could not be brought: ${asShoalError(error).message}`))
+      .catch((error: unknown) =>
+        log(`${unit.record.name}: the image ${digest} could not be brought: ${asShoalError(error).message}`),
+      )
       .finally(() => underWay.delete(key));
   };
 }

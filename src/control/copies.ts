@@ -201,7 +201,8 @@ export class Copies {
       this.#o.adopted(record);
     }
     // A clone that someone made of a copy says it is that copy, and is not.
-    if (copy === undefined || copy.host !== host || (copy.uuid !== undefined && copy.uuid !== vm.uuid)) return this.#seeForeign(host, vm);
+    if (copy === undefined || copy.host !== host || (copy.uuid !== undefined && copy.uuid !== vm.uuid))
+      return this.#seeForeign(host, vm);
     this.#byUuid.set(vm.uuid, copy);
     copy.uuid = vm.uuid;
     const fresh = !copy.seen;

@@ -45,7 +45,12 @@ export class Doing {
     if (wanted === undefined || wanted.revision !== copy.record.id.revision || copy.id.slot >= wanted.spec.count) return false;
     for (const other of this.#fleet.copies.slot(key, copy.id.slot)) {
       const unit = this.#fleet.units.get(other.host);
-      const stays = other.state === 'running' && other.ready && other.id.revision === wanted.revision && unit?.up === true && !unit.record.drained;
+      const stays =
+        other.state === 'running' &&
+        other.ready &&
+        other.id.revision === wanted.revision &&
+        unit?.up === true &&
+        !unit.record.drained;
       if (other !== copy && stays) return false;
     }
     return true;
@@ -53,7 +58,8 @@ export class Doing {
 
   /** Copies that a host should have and does not show: asked for again, or, when nobody wants them, settled. */
   resumeOn(unit: HostUnit): void {
-    for (const copy of this.#fleet.copies.on(unit.record.name)) if (copy.uuid === undefined && copy.work === undefined) this.launch(copy);
+    for (const copy of this.#fleet.copies.on(unit.record.name))
+      if (copy.uuid === undefined && copy.work === undefined) this.launch(copy);
   }
 
   launch(copy: Tracked): void {
@@ -173,8 +179,10 @@ export class Doing {
     // What is under way is waited for: its end is news, and news make a new plan.
     if (copy.work !== undefined) return;
     if (copy.uuid === undefined) return this.#settle(unit, copy);
-    if (why === 'double') this.#fleet.note(keyOf(copy.id), copy.id.slot, `${copy.name} on ${copy.host} is a second copy; it is destroyed`);
-    if (copy.drift !== undefined) this.#fleet.note(keyOf(copy.id), copy.id.slot, `${copy.name} was changed by someone (${copy.drift}); it is replaced`);
+    if (why === 'double')
+      this.#fleet.note(keyOf(copy.id), copy.id.slot, `${copy.name} on ${copy.host} is a second copy; it is destroyed`);
+    if (copy.drift !== undefined)
+      this.#fleet.note(keyOf(copy.id), copy.id.slot, `${copy.name} was changed by someone (${copy.drift}); it is replaced`);
     copy.work = 'destroy';
     const uuid = copy.uuid;
     unit.destroy(uuid, (error) => {
@@ -217,7 +225,8 @@ export class Doing {
       if (!this.#there(copy) || vm === 'away') return;
       if (vm === undefined) this.#fleet.copies.gone(copy.host, uuid);
       else this.#fleet.copies.see(unit.record.name, vm);
-      if (failure === undefined || failure.code === 'OTHER_OPERATION_IN_PROGRESS') return this.#later(retryMs, () => this.#fleet.poke(keyOf(copy.id)));
+      if (failure === undefined || failure.code === 'OTHER_OPERATION_IN_PROGRESS')
+        return this.#later(retryMs, () => this.#fleet.poke(keyOf(copy.id)));
       const memory = this.#fleet.memoryOf(keyOf(copy.id), copy.id.slot);
       // The death that this failure is about may have been counted when it was seen.
       if (memory === undefined || memory.lastFailureMs < beganMs) this.#failed(copy, failure);

@@ -5,17 +5,17 @@
  */
 import { createHash } from 'node:crypto';
 import { Changes } from './changes.ts';
-import { Copies, keyOf, ownerOfSerial, type Tracked } from './copies.ts';
-import { chooseAddresses } from './choose.ts';
+import { Copies, keyOf, type Tracked } from './copies.ts';
+import { createCopies } from './creating.ts';
 import { Doing } from './doing.ts';
 import { HostUnit } from './host-unit.ts';
 import type { HostLink } from './port.ts';
-import type { CopyRecord, HostRecord, ServiceRecord, State } from './state.ts';
+import type { HostRecord, ServiceRecord, State } from './state.ts';
 import { hostView, serviceView, vmView } from './views.ts';
 import type { HostName, SlotMemory, Step } from '../model/fleet.ts';
 import { isDigest } from '../model/ids.ts';
 import { revisionText } from '../model/service.ts';
-import { place, type Request } from '../place/place.ts';
+import type { Request } from '../place/place.ts';
 import { afterFailure } from '../plan/backoff.ts';
 import { planService, type Counts, type Wanted } from '../plan/plan.ts';
 
@@ -68,7 +68,9 @@ export class Fleet {
       now: this.now,
       expected: (key, revision) => {
         const wanted = this.wanted(key);
-        return wanted?.revision === revision ? { image: this.digestOf(wanted.spec.image) ?? '', args: wanted.spec.args } : undefined;
+        return wanted?.revision === revision
+          ? { image: this.digestOf(wanted.spec.image) ?? '', args: wanted.spec.args }
+          : undefined;
       },
       changed: (copy, before) => this.#changed(copy, before),
       gone: (copy) => this.#gone(copy),
@@ -122,7 +124,10 @@ export class Fleet {
     const digest = this.digestOf(record.spec.image) ?? '';
     const known = this.#revisions.get(record);
     if (known !== undefined && known[0] === digest) return known[1];
-    const hash = createHash('sha256').update(revisionText(record.spec, digest, record.nonce)).digest('hex').slice(0, 8);
+    const hash = createHash('sha256')
+      .update(revisionText(record.spec, digest, record.nonce))
+      .digest('hex')
+      .slice(0, 8);
     const revision = hash === '00000000' ? '00000001' : hash;
     this.#revisions.set(record, [digest, revision]);
     return revision;
@@ -177,7 +182,12 @@ export class Fleet {
 
   #gone(copy: Tracked): void {
     const key = keyOf(copy.id);
-    if (copy.work !== 'destroy' && copy.seen && this.units.get(copy.host)?.record.dead === false && this.wanted(key) !== undefined) {
+    if (
+      copy.work !== 'destroy' &&
+      copy.seen &&
+      this.units.get(copy.host)?.record.dead === false &&
+      this.wanted(key) !== undefined
+    ) {
       this.failed(key, copy.id.slot, this.now() - copy.sinceMs, undefined);
       this.note(key, copy.id.slot, `${copy.name} vanished from ${copy.host}`);
     }
@@ -251,7 +261,10 @@ export class Fleet {
       }
     }
     const planned = performance.now();
-    if (requests.length > 0) await this.#create(requests).catch((error: unknown) => this.log(`could not create: ${(error as Error).message}`));
+    if (requests.length > 0)
+      await createCopies(this, requests, (key, slot, why) => this.#unplacedNow(key, slot, why)).catch((error: unknown) =>
+        this.log(`could not create: ${(error as Error).message}`),
+      );
     this.#lastMs = performance.now() - began;
     this.stats.cycles++;
     this.stats.planMs = planned - began;
@@ -272,7 +285,14 @@ export class Fleet {
         copies: [...copies],
         host: (name) => {
           const unit = this.units.get(name);
-          return unit === undefined ? undefined : { state: unit.up ? 'up' : 'away', awaySinceMs: unit.awaySinceMs, drained: unit.record.drained, dead: unit.record.dead };
+          return unit === undefined
+            ? undefined
+            : {
+                state: unit.up ? 'up' : 'away',
+                awaySinceMs: unit.awaySinceMs,
+                drained: unit.record.drained,
+                dead: unit.record.dead,
+              };
         },
         memory: (slot) => this.memoryOf(key, slot),
       },
@@ -306,7 +326,10 @@ export class Fleet {
 
   #wake(key: string, inMs: number): void {
     clearTimeout(this.#alarms.get(key));
-    this.#alarms.set(key, setTimeout(() => (this.#alarms.delete(key), this.poke(key)), Math.max(1, Math.min(inMs, 2 ** 30))));
+    this.#alarms.set(
+      key,
+      setTimeout(() => (this.#alarms.delete(key), this.poke(key)), Math.max(1, Math.min(inMs, 2 ** 30))),
+    );
   }
 
   #do(key: string, step: Step, wanted: Wanted | undefined, requests: (Request & { replaces: Tracked | undefined })[]): void {
@@ -330,47 +353,6 @@ export class Fleet {
         break;
       case 'note':
         this.note(key, step.slot, step.text);
-    }
-  }
-
-  async #create(requests: readonly Request[]): Promise<void> {
-    const began = performance.now();
-    const hosts = [...this.units.values()].map((unit) => unit.view(this.copies.load(unit.record.name)));
-    const placements = place(requests, { hosts, copies: (key, host) => this.copies.countOn(key, host) });
-    this.stats.placeMs = performance.now() - began;
-    const made: Tracked[] = [];
-    const changes = [];
-    for (const placement of placements) {
-      const { key, spec, slot } = placement.request;
-      if (placement.host === undefined) {
-        this.#unplacedNow(key, slot, placement.why);
-        continue;
-      }
-      const service = this.state.get('service', key)!;
-      const { serial, change } = this.state.nextSerial();
-      const chosen = chooseAddresses(spec, slot, ownerOfSerial(serial), this.units.get(placement.host)!.seen?.networks ?? [], (name) => this.state.get('pool', name), this.copies.addresses);
-      if (change !== undefined) changes.push(change);
-      if ('why' in chosen) {
-        this.#unplacedNow(key, slot, chosen.why);
-        continue;
-      }
-      const record: CopyRecord = {
-        id: { fleet: this.state.fleet, tenant: spec.tenant, service: spec.name, slot, serial, revision: this.revisionOf(service) },
-        host: placement.host,
-        memoryKib: spec.memoryKib,
-        addresses: chosen.vifs.filter((vif): vif is { network: string; ip: string } => vif.ip !== undefined),
-      };
-      changes.push(this.state.set('copy', String(serial), record));
-      const copy = this.copies.add(record);
-      copy.sent = false;
-      made.push(copy);
-    }
-    // Written down before any host is asked: after a crash every VM that may exist is known.
-    await this.state.write(changes);
-    this.stats.created += made.length;
-    for (const copy of made) {
-      this.tellVm(copy);
-      this.doing.launch(copy);
     }
   }
 

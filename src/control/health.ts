@@ -25,14 +25,22 @@ interface Row {
 export const probeNetwork: Probe = (check, address) =>
   new Promise((done) => {
     if (check.kind === 'icmp') {
-      execFile('ping', ['-n', '-q', '-c', '1', '-W', String(Math.ceil(check.timeoutMs / 1000)), address], { timeout: check.timeoutMs + 500 }, (error) => done(error === null));
+      execFile(
+        'ping',
+        ['-n', '-q', '-c', '1', '-W', String(Math.ceil(check.timeoutMs / 1000)), address],
+        { timeout: check.timeoutMs + 500 },
+        (error) => done(error === null),
+      );
       return;
     }
-    const outgoing = request({ host: address, port: check.port, path: check.path, agent: false, timeout: check.timeoutMs }, (response) => {
-      response.destroy();
-      clearTimeout(timer);
-      done((response.statusCode ?? 500) < 400);
-    });
+    const outgoing = request(
+      { host: address, port: check.port, path: check.path, agent: false, timeout: check.timeoutMs },
+      (response) => {
+        response.destroy();
+        clearTimeout(timer);
+        done((response.statusCode ?? 500) < 400);
+      },
+    );
     const timer = setTimeout(() => outgoing.destroy(new Error('late')), check.timeoutMs);
     outgoing.on('error', () => (clearTimeout(timer), done(false)));
     outgoing.end();

@@ -156,7 +156,8 @@ export class HostUnit {
       this.#pumping = false;
       if (!this.up) return;
       while (this.#singlesNow < singleCalls && this.#singles.length > 0) void this.#single(this.#singles.shift()!);
-      if (this.#destroyCallsNow === 0 && this.#destroys.length > 0) void this.#destroyMany(this.#destroys.splice(0, destroysACall));
+      if (this.#destroyCallsNow === 0 && this.#destroys.length > 0)
+        void this.#destroyMany(this.#destroys.splice(0, destroysACall));
       while (this.#launchCallsNow < launchCalls && this.#launches.length > 0) {
         // The second call takes its part even when one could take all.
         const share = this.#launchCallsNow === 0 ? Math.max(1, Math.ceil(this.#launches.length / 2)) : this.#launches.length;
@@ -166,20 +167,27 @@ export class HostUnit {
   }
 
   async #launchMany(batch: Waiting[]): Promise<void> {
-    const asked = batch.map((waiting) => ({ waiting, item: waiting.item() })).filter((each): each is { waiting: Waiting; item: LaunchItem } => each.item !== undefined);
+    const asked = batch
+      .map((waiting) => ({ waiting, item: waiting.item() }))
+      .filter((each): each is { waiting: Waiting; item: LaunchItem } => each.item !== undefined);
     if (asked.length === 0) return this.#pump();
     this.#launchCallsNow++;
     this.#launching += asked.length;
     let outcomes: LaunchOutcome[];
     try {
-      outcomes = await this.link.launch(asked.map(({ item }) => item), this.#abort.signal);
+      outcomes = await this.link.launch(
+        asked.map(({ item }) => item),
+        this.#abort.signal,
+      );
     } catch (thrown) {
       const error = asShoalError(thrown);
       outcomes = asked.map(() => ({ error }));
     }
     this.#launchCallsNow--;
     this.#launching -= asked.length;
-    asked.forEach(({ waiting }, i) => waiting.done(outcomes[i] ?? { error: asShoalError(new Error('The host gave no outcome.')) }));
+    asked.forEach(({ waiting }, i) =>
+      waiting.done(outcomes[i] ?? { error: asShoalError(new Error('The host gave no outcome.')) }),
+    );
     void this.refresh();
     this.#pump();
   }

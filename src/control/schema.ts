@@ -19,11 +19,19 @@ function reasonOf(error: ErrorObject): Reason {
   const p = error.params as Record<string, unknown>;
   switch (error.keyword) {
     case 'additionalProperties':
-      return { path: under(String(p['additionalProperty'])), message: 'is not a field.', hint: 'Check the spelling, or leave it out.' };
+      return {
+        path: under(String(p['additionalProperty'])),
+        message: 'is not a field.',
+        hint: 'Check the spelling, or leave it out.',
+      };
     case 'required':
       return { path: under(String(p['missingProperty'])), message: 'is needed.', hint: 'Give it.' };
     case 'enum':
-      return { path, message: 'has another value than it may have.', hint: `It may be ${(p['allowedValues'] as unknown[]).map((v) => JSON.stringify(v)).join(', ')}.` };
+      return {
+        path,
+        message: 'has another value than it may have.',
+        hint: `It may be ${(p['allowedValues'] as unknown[]).map((v) => JSON.stringify(v)).join(', ')}.`,
+      };
     case 'type':
       return { path, message: `must be of the type ${String(p['type'])}.`, hint: `Give it as ${String(p['type'])}.` };
     case 'pattern':
@@ -33,7 +41,8 @@ function reasonOf(error: ErrorObject): Reason {
   }
 }
 
-export const reasonsOf = (errors: readonly ErrorObject[] | null | undefined): Reason[] => (errors ?? []).slice(0, maxReasons).map(reasonOf);
+export const reasonsOf = (errors: readonly ErrorObject[] | null | undefined): Reason[] =>
+  (errors ?? []).slice(0, maxReasons).map(reasonOf);
 
 const checkSpec: ValidateFunction = ajv.compile(serviceSchema);
 
@@ -45,8 +54,13 @@ export function readSpec(value: unknown): { spec: ServiceSpec | undefined; reaso
 }
 
 /** An error whose data has the reasons, and whose message the first of them. */
-export function refused(code: 'SPEC_INVALID' | 'SPEC_IMPOSSIBLE' | 'QUOTA_EXCEEDED' | 'REQUEST_INVALID', reasons: Reason[]): ShoalError {
+export function refused(
+  code: 'SPEC_INVALID' | 'SPEC_IMPOSSIBLE' | 'QUOTA_EXCEEDED' | 'REQUEST_INVALID',
+  reasons: Reason[],
+): ShoalError {
   const [first] = reasons;
   const more = reasons.length > 1 ? ` And ${reasons.length - 1} more.` : '';
-  return new ShoalError(code, `${first === undefined ? '' : `${first.path} ${first.message}`.trim()}${more}`, { data: { reasons } });
+  return new ShoalError(code, `${first === undefined ? '' : `${first.path} ${first.message}`.trim()}${more}`, {
+    data: { reasons },
+  });
 }

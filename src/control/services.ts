@@ -34,7 +34,11 @@ export class Services {
    */
   async apply(values: readonly unknown[], tenant: string | undefined, dry = false): Promise<Task[]> {
     const many = values.length > 1;
-    const found: Record<'SPEC_INVALID' | 'SPEC_IMPOSSIBLE' | 'QUOTA_EXCEEDED', Reason[]> = { SPEC_INVALID: [], SPEC_IMPOSSIBLE: [], QUOTA_EXCEEDED: [] };
+    const found: Record<'SPEC_INVALID' | 'SPEC_IMPOSSIBLE' | 'QUOTA_EXCEEDED', Reason[]> = {
+      SPEC_INVALID: [],
+      SPEC_IMPOSSIBLE: [],
+      QUOTA_EXCEEDED: [],
+    };
     const specs: ServiceSpec[] = [];
     const keys = new Set<string>();
     values.forEach((value, i) => {
@@ -42,23 +46,34 @@ export class Services {
       const { spec, reasons } = readSpec(value);
       found.SPEC_INVALID.push(...reasons.map((reason) => ({ ...reason, path: at + reason.path })));
       if (spec === undefined) return;
-      if (tenant !== undefined && spec.tenant !== tenant) found.SPEC_INVALID.push({ path: `${at}tenant`, message: 'is not yours.', hint: `Say "${tenant}".` });
+      if (tenant !== undefined && spec.tenant !== tenant)
+        found.SPEC_INVALID.push({ path: `${at}tenant`, message: 'is not yours.', hint: `Say "${tenant}".` });
       const key = serviceKey(spec.tenant, spec.name);
-      if (keys.has(key)) found.SPEC_INVALID.push({ path: `${at}name`, message: 'is given twice.', hint: 'Give each service once.' });
+      if (keys.has(key))
+        found.SPEC_INVALID.push({ path: `${at}name`, message: 'is given twice.', hint: 'Give each service once.' });
       keys.add(key);
       specs.push(spec);
       found.SPEC_IMPOSSIBLE.push(...impossible(this.#fleet, spec, at));
     });
-    for (const each of new Set(specs.map((spec) => spec.tenant))) found.QUOTA_EXCEEDED.push(...pastQuota(this.#fleet, each, specs));
+    for (const each of new Set(specs.map((spec) => spec.tenant)))
+      found.QUOTA_EXCEEDED.push(...pastQuota(this.#fleet, each, specs));
     const reasons = Object.values(found).flat();
-    if (reasons.length > 0) throw refused((Object.keys(found) as (keyof typeof found)[]).find((code) => found[code].length > 0)!, reasons);
+    if (reasons.length > 0)
+      throw refused(
+        (Object.keys(found) as (keyof typeof found)[]).find((code) => found[code].length > 0)!,
+        reasons,
+      );
     return dry ? [] : this.#want(specs.map((spec) => ({ spec, kind: 'apply' })));
   }
 
   async scale(key: string, count: number): Promise<Task> {
     const { spec } = this.#needAlive(key);
     const scaled = { ...spec, count };
-    const reasons = [...readSpec(scaled).reasons, ...impossible(this.#fleet, scaled), ...pastQuota(this.#fleet, spec.tenant, [scaled])];
+    const reasons = [
+      ...readSpec(scaled).reasons,
+      ...impossible(this.#fleet, scaled),
+      ...pastQuota(this.#fleet, spec.tenant, [scaled]),
+    ];
     if (reasons.length > 0) throw refused('SPEC_IMPOSSIBLE', reasons);
     return (await this.#want([{ spec: scaled, kind: 'scale' }]))[0]!;
   }
@@ -84,7 +99,10 @@ export class Services {
 
   #needAlive(key: string): ServiceRecord {
     const record = this.need(key);
-    if (record.deleting) throw new ShoalError('CONFLICT', `The service ${key} is being deleted.`, { hint: 'Wait until it is gone, or cancel its deletion.' });
+    if (record.deleting)
+      throw new ShoalError('CONFLICT', `The service ${key} is being deleted.`, {
+        hint: 'Wait until it is gone, or cancel its deletion.',
+      });
     return record;
   }
 
@@ -142,9 +160,15 @@ export class Services {
 
   async addHost(record: HostRecord): Promise<void> {
     const { state } = this.#fleet;
-    if (state.get('host', record.name) !== undefined) throw new ShoalError('CONFLICT', `There is a host ${record.name} already.`, { hint: 'Choose another name, or remove it first.' });
+    if (state.get('host', record.name) !== undefined)
+      throw new ShoalError('CONFLICT', `There is a host ${record.name} already.`, {
+        hint: 'Choose another name, or remove it first.',
+      });
     for (const other of state.all('host').values())
-      if (other.url === record.url) throw new ShoalError('CONFLICT', `${record.url} is the host ${other.name} already.`, { hint: 'A host that is in the fleet twice would count twice.' });
+      if (other.url === record.url)
+        throw new ShoalError('CONFLICT', `${record.url} is the host ${other.name} already.`, {
+          hint: 'A host that is in the fleet twice would count twice.',
+        });
     // Made first: a record whose link cannot be made must not be kept.
     const unit = this.#fleet.addUnit(record);
     try {
@@ -157,10 +181,14 @@ export class Services {
     this.#fleet.pokeUnplaced();
   }
 
-  async changeHost(name: string, change: Partial<Pick<HostRecord, 'labels' | 'drained' | 'dead' | 'maxVifs'>>): Promise<HostRecord> {
+  async changeHost(
+    name: string,
+    change: Partial<Pick<HostRecord, 'labels' | 'drained' | 'dead' | 'maxVifs'>>,
+  ): Promise<HostRecord> {
     const before = this.needHost(name);
     const unit = this.#fleet.units.get(name)!;
-    if (change.dead === true && unit.up) throw new ShoalError('CONFLICT', `${name} is reached: it is not dead.`, { hint: 'Drain it instead.' });
+    if (change.dead === true && unit.up)
+      throw new ShoalError('CONFLICT', `${name} is reached: it is not dead.`, { hint: 'Drain it instead.' });
     const record = { ...before, ...change };
     const { state } = this.#fleet;
     await state.write([state.set('host', name, record)]);
@@ -190,7 +218,10 @@ export class Services {
   async removeHost(name: string): Promise<void> {
     this.needHost(name);
     const left = this.#fleet.copies.on(name).size;
-    if (left > 0) throw new ShoalError('CONFLICT', `There are ${left} copies on ${name}.`, { hint: 'Drain it first; when it is gone for good, say that it is dead.' });
+    if (left > 0)
+      throw new ShoalError('CONFLICT', `There are ${left} copies on ${name}.`, {
+        hint: 'Drain it first; when it is gone for good, say that it is dead.',
+      });
     const { state } = this.#fleet;
     await state.write([state.set('host', name, undefined)]);
     const unit = this.#fleet.units.get(name);

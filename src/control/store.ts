@@ -26,7 +26,8 @@ export class JournalStore implements StateStore {
     const entries = new Map<string, unknown>();
     const apply = (entry: Entry): void => {
       const changes = entry['set'];
-      if (!Array.isArray(changes)) throw new ShoalError('STATE_UNREADABLE', 'The journal has an entry this controller does not know.');
+      if (!Array.isArray(changes))
+        throw new ShoalError('STATE_UNREADABLE', 'The journal has an entry this controller does not know.');
       for (const [key, value] of changes as [string, unknown][]) {
         if (value === null) entries.delete(key);
         else entries.set(key, value);

@@ -44,7 +44,17 @@ export class Tasks {
   /** A task about the same subject that still runs is superseded. */
   begin(kind: Task['kind'], subject: string, tenant: string | undefined, work: Work): Task {
     for (const before of this.#running.get(subject) ?? []) this.#end(before, 'cancelled', 'superseded by a later call');
-    const task: Task = { id: randomBytes(8).toString('hex'), kind, subject, tenant, status: 'running', progress: 0, detail: '', createdMs: this.#now(), endedMs: undefined };
+    const task: Task = {
+      id: randomBytes(8).toString('hex'),
+      kind,
+      subject,
+      tenant,
+      status: 'running',
+      progress: 0,
+      detail: '',
+      createdMs: this.#now(),
+      endedMs: undefined,
+    };
     this.#tasks.set(task.id, task);
     this.#work.set(task.id, work);
     this.#running.set(subject, new Set([task]));
@@ -83,7 +93,8 @@ export class Tasks {
   /** Throws CONFLICT when it has ended. */
   async cancel(task: Task): Promise<void> {
     const work = this.#work.get(task.id);
-    if (task.status !== 'running' || work === undefined) throw new ShoalError('CONFLICT', `The task has ended: it is ${task.status}.`);
+    if (task.status !== 'running' || work === undefined)
+      throw new ShoalError('CONFLICT', `The task has ended: it is ${task.status}.`);
     this.#end(task, 'cancelled', 'cancelled; what was before is wanted again');
     await work.undo();
   }

@@ -31,12 +31,20 @@ export class Tokens {
   }
 
   /** The token itself is given once and kept nowhere. Throws REQUEST_INVALID. */
-  make(given: { role: Role; tenant?: string; note?: string; expiresMs?: number }): { token: string; record: TokenRecord; change: Change } {
+  make(given: { role: Role; tenant?: string; note?: string; expiresMs?: number }): {
+    token: string;
+    record: TokenRecord;
+    change: Change;
+  } {
     if ((given.role === 'tenant' || given.role === 'ci') && given.tenant === undefined) {
-      throw new ShoalError('REQUEST_INVALID', `A token of the role ${given.role} needs a tenant.`, { data: { reasons: [{ path: 'tenant', message: 'is needed.', hint: 'Give it.' }] } });
+      throw new ShoalError('REQUEST_INVALID', `A token of the role ${given.role} needs a tenant.`, {
+        data: { reasons: [{ path: 'tenant', message: 'is needed.', hint: 'Give it.' }] },
+      });
     }
     if (given.role === 'operator' && given.tenant !== undefined) {
-      throw new ShoalError('REQUEST_INVALID', 'An operator has no tenant.', { data: { reasons: [{ path: 'tenant', message: 'has no meaning for an operator.', hint: 'Leave it out.' }] } });
+      throw new ShoalError('REQUEST_INVALID', 'An operator has no tenant.', {
+        data: { reasons: [{ path: 'tenant', message: 'has no meaning for an operator.', hint: 'Leave it out.' }] },
+      });
     }
     const id = randomBytes(4).toString('hex');
     const secret = randomBytes(32).toString('base64url');
@@ -58,12 +66,14 @@ export class Tokens {
     const record = m === null ? undefined : this.#state.get('token', m[1]!);
     const given = hashOf(m?.[2] ?? '');
     const right = record !== undefined && timingSafeEqual(given, Buffer.from(record.hash, 'hex'));
-    if (!right || (record.expiresMs !== undefined && record.expiresMs <= this.#now())) throw new ShoalError('TOKEN_INVALID', 'The token is missing, wrong or expired.');
+    if (!right || (record.expiresMs !== undefined && record.expiresMs <= this.#now()))
+      throw new ShoalError('TOKEN_INVALID', 'The token is missing, wrong or expired.');
     return { id: record.id, role: record.role, tenant: record.tenant };
   }
 
   hasOperator(): boolean {
-    for (const { role, expiresMs } of this.#state.all('token').values()) if (role === 'operator' && expiresMs === undefined) return true;
+    for (const { role, expiresMs } of this.#state.all('token').values())
+      if (role === 'operator' && expiresMs === undefined) return true;
     return false;
   }
 }

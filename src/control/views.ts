@@ -8,7 +8,17 @@ const time = (ms: number): string => new Date(ms).toISOString();
 export function vmView(fleet: Fleet, vm: Tracked | Foreign) {
   if (!('id' in vm)) {
     const { uuid, host, name, state, memoryKib, addresses } = vm;
-    return { id: uuid as string, name, uuid: uuid as string, host, state: state as string, ready: false, memoryKib, addresses: addresses.map(({ ip }) => ip), foreign: true };
+    return {
+      id: uuid as string,
+      name,
+      uuid: uuid as string,
+      host,
+      state: state as string,
+      ready: false,
+      memoryKib,
+      addresses: addresses.map(({ ip }) => ip),
+      foreign: true,
+    };
   }
   return {
     id: vm.name,
@@ -54,7 +64,9 @@ export function hostView(fleet: Fleet, unit: HostUnit) {
     url: record.url,
     state: record.dead ? 'dead' : unit.up ? 'up' : 'away',
     ...(unit.up ? {} : { awaySince: time(unit.awaySinceMs) }),
-    ...(unit.error === undefined || unit.up ? {} : { error: { code: unit.error.code, message: unit.error.message, hint: unit.error.hint } }),
+    ...(unit.error === undefined || unit.up
+      ? {}
+      : { error: { code: unit.error.code, message: unit.error.message, hint: unit.error.hint } }),
     drained: record.drained,
     labels: record.labels,
     version: seen?.version ?? '',

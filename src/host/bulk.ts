@@ -140,7 +140,11 @@ export class Bulk {
    * Launches VMs that differ, each for itself: one that fails keeps none of the others from starting. Names are held for all from
    * the first moment on, so whoever asks again for one of them meanwhile is refused, whatever has become of this call.
    */
-  async launchEach(specs: readonly EachSpec[], signal: AbortSignal, progress: (part: number) => void = () => {}): Promise<EachResult[]> {
+  async launchEach(
+    specs: readonly EachSpec[],
+    signal: AbortSignal,
+    progress: (part: number) => void = () => {},
+  ): Promise<EachResult[]> {
     const began = performance.now();
     const results: EachResult[] = specs.map(({ name }) => ({ name }));
     const promises = results.map((result) => {

@@ -156,7 +156,8 @@ export class Journal {
   append(entry: Entry): Promise<void> {
     if (this.#closed) return Promise.reject(new ShoalError('INTERNAL_ERROR', 'The journal is closed.'));
     const bytes = encodeEntry(entry);
-    if (bytes.length > entryMaxBytes) return Promise.reject(new ShoalError('REQUEST_TOO_LARGE', `An entry of the journal would have ${bytes.length} bytes.`));
+    if (bytes.length > entryMaxBytes)
+      return Promise.reject(new ShoalError('REQUEST_TOO_LARGE', `An entry of the journal would have ${bytes.length} bytes.`));
     return new Promise((resolve, reject) => {
       this.#waiting.push({ bytes, resolve, reject });
       this.#writing ??= this.#drain();

@@ -53,18 +53,25 @@ function lock(folder: string): string {
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
       const pid = Number(readNeeded(path, 'lock'));
-      if (pid > 0 && pid !== process.pid && isAlive(pid)) throw new ShoalError('HOST_LIMIT', `The controller ${pid} uses ${folder}.`, { hint: 'End it first, or give this one a folder of its own.' });
+      if (pid > 0 && pid !== process.pid && isAlive(pid))
+        throw new ShoalError('HOST_LIMIT', `The controller ${pid} uses ${folder}.`, {
+          hint: 'End it first, or give this one a folder of its own.',
+        });
       rmSync(path, { force: true });
     }
   }
   throw new ShoalError('HOST_LIMIT', `Another controller takes ${folder} at the same time.`);
 }
 
-function linkOptions({ credentialsDir, pollS, patienceMs }: ControllerConfig, { name, url, fingerprint, ca, credential }: HostRecord): XenApiLinkOptions {
+function linkOptions(
+  { credentialsDir, pollS, patienceMs }: ControllerConfig,
+  { name, url, fingerprint, ca, credential }: HostRecord,
+): XenApiLinkOptions {
   return {
     url,
     // The name was checked to be one word: no path leads out of the folder.
-    password: () => readNeeded(join(credentialsDir, credential), `credential "${credential}" of host ${name}`).replace(/\r?\n$/, ''),
+    password: () =>
+      readNeeded(join(credentialsDir, credential), `credential "${credential}" of host ${name}`).replace(/\r?\n$/, ''),
     pollS,
     patienceMs,
     ...(fingerprint === undefined ? {} : { fingerprint }),
@@ -75,9 +82,13 @@ function linkOptions({ credentialsDir, pollS, patienceMs }: ControllerConfig, { 
 
 async function main(): Promise<void> {
   const path = process.argv[2];
-  if (path === undefined) throw new ShoalError('USAGE', 'usage: controller CONFIG', { hint: 'Give the path of the configuration file.' });
+  if (path === undefined)
+    throw new ShoalError('USAGE', 'usage: controller CONFIG', { hint: 'Give the path of the configuration file.' });
   const config = parseControllerConfig(readNeeded(path, 'configuration'));
-  const tls = config.tls === undefined ? undefined : { cert: readNeeded(config.tls.certFile, 'certificate'), key: readNeeded(config.tls.keyFile, 'key') };
+  const tls =
+    config.tls === undefined
+      ? undefined
+      : { cert: readNeeded(config.tls.certFile, 'certificate'), key: readNeeded(config.tls.keyFile, 'key') };
   const held = lock(config.stateDir);
   process.on('exit', () => rmSync(held, { force: true }));
   const store = await JournalStore.open(config.stateDir, log);
@@ -99,7 +110,9 @@ async function main(): Promise<void> {
     version,
     log,
   });
-  log(`controller: ready on ${config.listen.host}:${controller.server.port}${tls === undefined ? ' (no TLS)' : ''}, ${Math.round(process.uptime() * 1000)} ms after its start`);
+  log(
+    `controller: ready on ${config.listen.host}:${controller.server.port}${tls === undefined ? ' (no TLS)' : ''}, ${Math.round(process.uptime() * 1000)} ms after its start`,
+  );
 
   let ending = false;
   const end = (): void => {

@@ -72,7 +72,7 @@ export const errorHints = {
   USAGE: 'See `shoal help`.',
   LAB_FAILED: 'Run `shoal lab status`; `shoal lab down` cleans up.',
   LAB_NOT_UP: 'Start the lab first: `shoal lab up`.',
-  SETUP_FAILED: 'Shoal needs Debian 12 on x86-64, root, and Debian\'s packages and npm within reach.',
+  SETUP_FAILED: "Shoal needs Debian 12 on x86-64, root, and Debian's packages and npm within reach.",
   TIMEOUT: 'Try again; if it stays so, look at the state of the host.',
 } as const;
 

@@ -23,8 +23,7 @@ export interface CopyId {
   revision: string;
 }
 
-export const formatCopyId = (id: CopyId): string =>
-  [id.fleet, id.tenant, id.service, id.slot, id.serial, id.revision].join('/');
+export const formatCopyId = (id: CopyId): string => [id.fleet, id.tenant, id.service, id.slot, id.serial, id.revision].join('/');
 
 const copyForm = /^([0-9a-f]{8})\/([a-z0-9-]{1,16})\/([a-z0-9-]{1,28})\/(\d{1,5})\/(\d{1,15})\/([0-9a-f]{8})$/;
 
@@ -36,7 +35,8 @@ export function parseCopyId(text: string): CopyId | undefined {
 }
 
 /** At most 16+1+28+1+5+1+11 characters; unique by its serial. */
-export const vmNameOf = ({ tenant, service, slot, serial }: CopyId): string => `${tenant}.${service}.${slot}.${serial.toString(36)}`;
+export const vmNameOf = ({ tenant, service, slot, serial }: CopyId): string =>
+  `${tenant}.${service}.${slot}.${serial.toString(36)}`;
 
 /**
  * asked: written down, and perhaps sent to the host, but not seen yet. busy: seen, an operation is under way on it.

@@ -101,7 +101,12 @@ export const serviceSchema = {
   properties: {
     tenant: { type: 'string', pattern: tenantPattern, description: 'Whose service it is.' },
     name: { type: 'string', pattern: servicePattern, description: 'Unique within the tenant.' },
-    image: { type: 'string', minLength: 1, maxLength: 80, description: 'Digest ("sha256:" and 64 hex digits) or name of a release.' },
+    image: {
+      type: 'string',
+      minLength: 1,
+      maxLength: 80,
+      description: 'Digest ("sha256:" and 64 hex digits) or name of a release.',
+    },
     count: whole(0, serviceLimits.count, 'Copies that are to run.'),
     memoryKib: {
       ...whole(serviceLimits.memoryMinKib, serviceLimits.memoryMaxKib, 'Memory of a copy, in pages of 4 KiB.'),
@@ -135,7 +140,12 @@ export const serviceSchema = {
         },
       },
     },
-    args: { type: 'string', maxLength: serviceLimits.argsBytes, pattern: '^[\\x20-\\x7e]*$', description: 'Words for the application.' },
+    args: {
+      type: 'string',
+      maxLength: serviceLimits.argsBytes,
+      pattern: '^[\\x20-\\x7e]*$',
+      description: 'Words for the application.',
+    },
     health: {
       type: 'object',
       additionalProperties: false,
@@ -197,18 +207,31 @@ export function semanticReasons(value: unknown): Reason[] {
       if (addresses['from'] === of && addresses[of] === undefined)
         reasons.push({ path: `${at}/${of}`, message: 'is needed.', hint: `Give "${of}", or take the addresses "from": "host".` });
       if (addresses['from'] !== of && addresses[of] !== undefined)
-        reasons.push({ path: `${at}/${of}`, message: `has no meaning with "from": "${String(addresses['from'])}".`, hint: `Leave it out, or say "from": "${of}".` });
+        reasons.push({
+          path: `${at}/${of}`,
+          message: `has no meaning with "from": "${String(addresses['from'])}".`,
+          hint: `Leave it out, or say "from": "${of}".`,
+        });
     }
     if (!Array.isArray(addresses['list'])) return;
     const list = addresses['list'] as unknown[];
     if (addresses['from'] === 'list' && count !== undefined && list.length < count)
-      reasons.push({ path: `${at}/list`, message: `has ${list.length} addresses for ${count} copies.`, hint: 'Give one address a copy.' });
+      reasons.push({
+        path: `${at}/list`,
+        message: `has ${list.length} addresses for ${count} copies.`,
+        hint: 'Give one address a copy.',
+      });
     list.forEach((address, j) => {
       if (typeof address !== 'string') return;
       if (address.split('.').some((part) => Number(part) > 255))
-        reasons.push({ path: `${at}/list/${j}`, message: `"${address}" is no IPv4 address.`, hint: 'Give four numbers from 0 to 255.' });
+        reasons.push({
+          path: `${at}/list/${j}`,
+          message: `"${address}" is no IPv4 address.`,
+          hint: 'Give four numbers from 0 to 255.',
+        });
       const before = seen.get(address);
-      if (before !== undefined) reasons.push({ path: `${at}/list/${j}`, message: `${address} is given twice.`, hint: `It is at ${before} already.` });
+      if (before !== undefined)
+        reasons.push({ path: `${at}/list/${j}`, message: `${address} is given twice.`, hint: `It is at ${before} already.` });
       else seen.set(address, `${at}/list/${j}`);
     });
   });
@@ -218,11 +241,23 @@ export function semanticReasons(value: unknown): Reason[] {
       reasons.push({ path: 'health', message: 'says how to probe, but not to.', hint: 'Give only "kind", or another kind.' });
     for (const field of ['port', 'path'])
       if (health['kind'] === 'icmp' && health[field] !== undefined)
-        reasons.push({ path: `health/${field}`, message: 'has no meaning for icmp.', hint: 'Leave it out, or say "kind": "http".' });
+        reasons.push({
+          path: `health/${field}`,
+          message: 'has no meaning for icmp.',
+          hint: 'Leave it out, or say "kind": "http".',
+        });
     if (health['kind'] !== 'none' && Number(health['timeoutMs'] ?? 1000) > Number(health['intervalMs'] ?? 5000))
-      reasons.push({ path: 'health/timeoutMs', message: 'is longer than the interval.', hint: 'Probe less often, or wait less.' });
+      reasons.push({
+        path: 'health/timeoutMs',
+        message: 'is longer than the interval.',
+        hint: 'Probe less often, or wait less.',
+      });
     if (health['kind'] !== 'none' && Array.isArray(value['networks']) && networks.length === 0)
-      reasons.push({ path: 'health', message: 'needs a network to probe over.', hint: 'Give the service a network, or no health check.' });
+      reasons.push({
+        path: 'health',
+        message: 'needs a network to probe over.',
+        hint: 'Give the service a network, or no health check.',
+      });
   }
   if (isObject(placement) && placement['strategy'] === 'pack' && placement['required'] === true)
     reasons.push({ path: 'placement/required', message: 'has no meaning with "pack".', hint: 'Leave it out, or say "spread".' });
@@ -264,13 +299,18 @@ export const serviceKey = (tenant: string, name: string): string => `${tenant}/$
 export const addressesPerCopy = (spec: ServiceSpec): number => spec.networks.length;
 
 /** Whether copies have addresses of their own list, so that two copies of one slot can never run beside each other. */
-export const hasListedAddresses = (spec: ServiceSpec): boolean => spec.networks.some(({ addresses }) => addresses.from === 'list');
+export const hasListedAddresses = (spec: ServiceSpec): boolean =>
+  spec.networks.some(({ addresses }) => addresses.from === 'list');
 
 /**
  * The part of a spec that a running copy cannot change, as text: copies whose text differs are replaced. `image` is the digest
  * behind the name; `nonce` changes when a restart of all copies is asked for.
  */
 export function revisionText(spec: ServiceSpec, image: string, nonce: number): string {
-  const networks = spec.networks.map(({ name, addresses }) => [name, addresses.from, addresses.from === 'pool' ? addresses.pool : '']);
+  const networks = spec.networks.map(({ name, addresses }) => [
+    name,
+    addresses.from,
+    addresses.from === 'pool' ? addresses.pool : '',
+  ]);
   return JSON.stringify([image, spec.memoryKib, spec.args, networks, nonce]);
 }

@@ -101,7 +101,12 @@ function less(a: readonly number[], b: readonly number[]): boolean {
 }
 
 /** For a person: what is in the way, host by host in sum. */
-function whyNot({ spec, replacesOn }: Request, hosts: readonly Host[], rooms: readonly Room[], counts: readonly number[]): string {
+function whyNot(
+  { spec, replacesOn }: Request,
+  hosts: readonly Host[],
+  rooms: readonly Room[],
+  counts: readonly number[],
+): string {
   if (hosts.length === 0) return 'the fleet has no hosts';
   if (rooms.length === 0) return `none of ${hosts.length} hosts takes new VMs: they are away, drained or dead`;
   const kind = rooms.map(({ host }, i) => ({ host, i })).filter(({ host }) => fits(host, spec));

@@ -110,7 +110,11 @@ export function planService(wanted: Wanted | undefined, observed: Observed, nowM
         counts.waiting++;
       } else if (away.length > 0 && listed) {
         const hosts = [...new Set(away.map((copy) => copy.host))].sort().join(', ');
-        steps.push({ do: 'note', slot, text: `its address may still be in use on ${hosts}, which is away; say that the host is dead to have it moved` });
+        steps.push({
+          do: 'note',
+          slot,
+          text: `its address may still be in use on ${hosts}, which is away; say that the host is dead to have it moved`,
+        });
         counts.waiting++;
       } else create(slot, undefined);
       continue;
@@ -124,7 +128,11 @@ export function planService(wanted: Wanted | undefined, observed: Observed, nowM
       if (other.state === 'asked' || other.state === 'busy') replacing = true;
       else if (good && stays(other) && !stays(best) && other.state === 'running') replacing = true;
       else if (good || other.state === 'halted' || other.state === 'failed')
-        steps.push({ do: 'destroy', copy: other, why: other.state === 'running' ? whyEnd(other, 'double') : whyEnd(other, 'failed') });
+        steps.push({
+          do: 'destroy',
+          copy: other,
+          why: other.state === 'running' ? whyEnd(other, 'double') : whyEnd(other, 'failed'),
+        });
     }
 
     switch (best.state) {
@@ -141,7 +149,10 @@ export function planService(wanted: Wanted | undefined, observed: Observed, nowM
         if (!stays(best) && !replacing) toReplace.push(best);
         break;
       case 'paused':
-        steps.push({ do: 'note', slot, text: `${best.id.service} ${slot} was paused by someone; it goes on` }, { do: 'start', copy: best });
+        steps.push(
+          { do: 'note', slot, text: `${best.id.service} ${slot} was paused by someone; it goes on` },
+          { do: 'start', copy: best },
+        );
         unsettledSlots++;
         counts.starting++;
         break;
@@ -152,7 +163,13 @@ export function planService(wanted: Wanted | undefined, observed: Observed, nowM
         if (!stays(best)) {
           steps.push({ do: 'destroy', copy: best, why: whyEnd(best, 'failed') });
           counts.waiting++;
-        } else if (memory !== undefined && memory.failures >= givesUpAfter && memory.failures % givesUpAfter === 0 && memory.host === best.host && !listed) {
+        } else if (
+          memory !== undefined &&
+          memory.failures >= givesUpAfter &&
+          memory.failures % givesUpAfter === 0 &&
+          memory.host === best.host &&
+          !listed
+        ) {
           steps.push({ do: 'destroy', copy: best, why: 'failed' });
           counts.waiting++;
         } else {

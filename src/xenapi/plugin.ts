@@ -184,10 +184,12 @@ const eachFields = ['name', 'image', 'memoryKib', 'args', 'vifs', 'otherConfig']
 /** Shapes only: what a value may be is the host's to say, of each VM for itself. */
 function eachSpecsOf(text: string | undefined): EachSpec[] {
   const value = json('specs', text);
-  if (!Array.isArray(value) || value.length === 0 || value.length > bulkMax) throw wrong('specs', `a JSON list of 1 to ${bulkMax} VMs`);
+  if (!Array.isArray(value) || value.length === 0 || value.length > bulkMax)
+    throw wrong('specs', `a JSON list of 1 to ${bulkMax} VMs`);
   return value.map((each: unknown, i) => {
     const spec = objectOf(`specs[${i}]`, each, eachFields);
-    for (const field of ['name', 'image'] as const) if (typeof spec[field] !== 'string') throw wrong(`specs[${i}].${field}`, 'a string');
+    for (const field of ['name', 'image'] as const)
+      if (typeof spec[field] !== 'string') throw wrong(`specs[${i}].${field}`, 'a string');
     if (typeof spec['memoryKib'] !== 'number') throw wrong(`specs[${i}].memoryKib`, `a number, at least ${limits.memoryMinKib}`);
     if (spec['args'] !== undefined && typeof spec['args'] !== 'string') throw wrong(`specs[${i}].args`, 'a string');
     const vifs = spec['vifs'] ?? [];
@@ -198,7 +200,11 @@ function eachSpecsOf(text: string | undefined): EachSpec[] {
         throw wrong(`specs[${i}].vifs[${j}]`, 'network and, if one is wanted, ip as strings');
     }
     const otherConfig = spec['otherConfig'] ?? {};
-    if (typeof otherConfig !== 'object' || otherConfig === null || !Object.values(otherConfig).every((v) => typeof v === 'string'))
+    if (
+      typeof otherConfig !== 'object' ||
+      otherConfig === null ||
+      !Object.values(otherConfig).every((v) => typeof v === 'string')
+    )
       throw wrong(`specs[${i}].otherConfig`, 'a map of strings');
     return spec as unknown as EachSpec;
   });

@@ -29,13 +29,37 @@ function hostIn({ fleet, services }: Context, name: string) {
 }
 
 /** Get, put and delete of a record that is found by name. */
-function records<K extends 'quota' | 'release' | 'pool'>(kind: K, path: string, param: string, pattern: string, body: Route['body'], view: (name: string, value: unknown) => object, check: (context: Context, name: string, body: unknown) => unknown, seenBy: Route['who'], changedBy: Route['who']): Route[] {
+function records<K extends 'quota' | 'release' | 'pool'>(
+  kind: K,
+  path: string,
+  param: string,
+  pattern: string,
+  body: Route['body'],
+  view: (name: string, value: unknown) => object,
+  check: (context: Context, name: string, body: unknown) => unknown,
+  seenBy: Route['who'],
+  changedBy: Route['who'],
+): Route[] {
   const params = { [param]: { type: 'string', pattern } };
   const touched = ({ fleet }: Context): void => {
     for (const key of fleet.keys()) fleet.poke(key);
   };
   return [
-    { method: 'GET', path, summary: `Lists ${path.slice(4)}.`, who: seenBy, query: pageQuery, answers: { status: 200, what: 'A page.' }, run: ({ fleet }, { actor, query }) => page([...fleet.state.all(kind)].filter(([id]) => kind !== 'quota' || actor.tenant === undefined || id === actor.tenant).map(([id, value]) => ({ id, ...view(id, value) })), query) },
+    {
+      method: 'GET',
+      path,
+      summary: `Lists ${path.slice(4)}.`,
+      who: seenBy,
+      query: pageQuery,
+      answers: { status: 200, what: 'A page.' },
+      run: ({ fleet }, { actor, query }) =>
+        page(
+          [...fleet.state.all(kind)]
+            .filter(([id]) => kind !== 'quota' || actor.tenant === undefined || id === actor.tenant)
+            .map(([id, value]) => ({ id, ...view(id, value) })),
+          query,
+        ),
+    },
     {
       method: 'PUT',
       path: `${path}/:${param}`,
@@ -63,7 +87,10 @@ function records<K extends 'quota' | 'release' | 'pool'>(kind: K, path: string, 
         const id = call.params[param]!;
         if (fleet.state.get(kind, id) === undefined) throw new ShoalError('NOT_FOUND', `There is no ${kind} ${id}.`);
         for (const [key, { spec }] of fleet.state.all('service')) {
-          const used = kind === 'release' ? spec.image === id : kind === 'pool' && spec.networks.some(({ addresses }) => addresses.from === 'pool' && addresses.pool === id);
+          const used =
+            kind === 'release'
+              ? spec.image === id
+              : kind === 'pool' && spec.networks.some(({ addresses }) => addresses.from === 'pool' && addresses.pool === id);
           if (used) throw new ShoalError('CONFLICT', `The service ${key} uses it.`, { hint: 'Change the service first.' });
         }
         await fleet.state.write([fleet.state.set(kind, id, undefined)]);
@@ -82,7 +109,10 @@ export const operatorRoutes: readonly Route[] = [
     answers: { status: 200, what: 'A page.' },
     run: ({ fleet }, { actor, query }) => {
       mustSeeAll(actor);
-      return page([...fleet.units.values()].map((unit) => hostView(fleet, unit)), query);
+      return page(
+        [...fleet.units.values()].map((unit) => hostView(fleet, unit)),
+        query,
+      );
     },
   },
   {
@@ -97,9 +127,13 @@ export const operatorRoutes: readonly Route[] = [
       properties: {
         name: word,
         url: { type: 'string', pattern: '^https://[^/\\s]+/?$', maxLength: 256 },
-        fingerprint: { type: 'string', pattern: '^([0-9A-Fa-f]{2}:?){32}$', description: 'SHA-256 of its certificate; this or "ca".' },
+        fingerprint: {
+          type: 'string',
+          pattern: '^([0-9A-Fa-f]{2}:?){32}$',
+          description: 'SHA-256 of its certificate; this or "ca".',
+        },
         ca: { type: 'string', maxLength: 65_536, description: 'PEM of its certificate or of the authority that signed it.' },
-        credential: { ...word, description: 'Name of a file in the controller\'s folder of credentials, with the password.' },
+        credential: { ...word, description: "Name of a file in the controller's folder of credentials, with the password." },
         labels,
         maxVifs,
       },
@@ -113,21 +147,43 @@ export const operatorRoutes: readonly Route[] = [
       return hostIn(context, record.name);
     },
   },
-  { method: 'GET', path: '/v1/hosts/:name', summary: 'One host.', who: readers, params: { name: word }, answers: { status: 200, what: 'The host.' }, run: (context, { actor, params }) => (mustSeeAll(actor), hostIn(context, params['name']!)) },
+  {
+    method: 'GET',
+    path: '/v1/hosts/:name',
+    summary: 'One host.',
+    who: readers,
+    params: { name: word },
+    answers: { status: 200, what: 'The host.' },
+    run: (context, { actor, params }) => (mustSeeAll(actor), hostIn(context, params['name']!)),
+  },
   {
     method: 'PATCH',
     path: '/v1/hosts/:name',
-    summary: 'Changes labels, its limit of vifs, or says that it is dead: gone for good, so that its addresses may be used again.',
+    summary:
+      'Changes labels, its limit of vifs, or says that it is dead: gone for good, so that its addresses may be used again.',
     who: operators,
     params: { name: word },
-    body: { type: 'object', additionalProperties: false, minProperties: 1, properties: { labels, maxVifs, dead: { type: 'boolean' } } },
+    body: {
+      type: 'object',
+      additionalProperties: false,
+      minProperties: 1,
+      properties: { labels, maxVifs, dead: { type: 'boolean' } },
+    },
     answers: { status: 200, what: 'The host.' },
     run: async (context, { params, body }) => {
       await context.services.changeHost(params['name']!, body as Partial<HostRecord>);
       return hostIn(context, params['name']!);
     },
   },
-  { method: 'POST', path: '/v1/hosts/:name/drain', summary: 'Moves all copies to other hosts; no new ones come.', who: operators, params: { name: word }, answers: { status: 202, what: 'The task.' }, run: async ({ services }, { params }) => taskView(await services.drain(params['name']!)) },
+  {
+    method: 'POST',
+    path: '/v1/hosts/:name/drain',
+    summary: 'Moves all copies to other hosts; no new ones come.',
+    who: operators,
+    params: { name: word },
+    answers: { status: 202, what: 'The task.' },
+    run: async ({ services }, { params }) => taskView(await services.drain(params['name']!)),
+  },
   {
     method: 'POST',
     path: '/v1/hosts/:name/undrain',
@@ -140,7 +196,15 @@ export const operatorRoutes: readonly Route[] = [
       return hostIn(context, params['name']!);
     },
   },
-  { method: 'DELETE', path: '/v1/hosts/:name', summary: 'Takes a host without copies out of the fleet.', who: operators, params: { name: word }, answers: { status: 204, what: 'It is gone.' }, run: ({ services }, { params }) => services.removeHost(params['name']!) },
+  {
+    method: 'DELETE',
+    path: '/v1/hosts/:name',
+    summary: 'Takes a host without copies out of the fleet.',
+    who: operators,
+    params: { name: word },
+    answers: { status: 204, what: 'It is gone.' },
+    run: ({ services }, { params }) => services.removeHost(params['name']!),
+  },
   {
     method: 'GET',
     path: '/v1/tokens',
@@ -148,7 +212,13 @@ export const operatorRoutes: readonly Route[] = [
     who: owners,
     query: pageQuery,
     answers: { status: 200, what: 'A page.' },
-    run: ({ fleet }, { actor, query }) => page([...fleet.state.all('token').values()].filter((each) => actor.tenant === undefined || each.tenant === actor.tenant).map(tokenView), query),
+    run: ({ fleet }, { actor, query }) =>
+      page(
+        [...fleet.state.all('token').values()]
+          .filter((each) => actor.tenant === undefined || each.tenant === actor.tenant)
+          .map(tokenView),
+        query,
+      ),
   },
   {
     method: 'POST',
@@ -159,12 +229,20 @@ export const operatorRoutes: readonly Route[] = [
       type: 'object',
       additionalProperties: false,
       required: ['role'],
-      properties: { role: { enum: roles }, tenant: { type: 'string', pattern: tenantPattern }, note: { type: 'string', maxLength: 128 }, expiresInS: { type: 'integer', minimum: 1, maximum: 10 * 365 * 86_400 } },
+      properties: {
+        role: { enum: roles },
+        tenant: { type: 'string', pattern: tenantPattern },
+        note: { type: 'string', maxLength: 128 },
+        expiresInS: { type: 'integer', minimum: 1, maximum: 10 * 365 * 86_400 },
+      },
     },
     answers: { status: 201, what: 'The token itself, once.' },
     run: async ({ tokens, fleet }, { actor, body }) => {
       const given = body as { role: Role; tenant?: string; note?: string; expiresInS?: number };
-      if (actor.tenant !== undefined && ((given.role !== 'ci' && given.role !== 'viewer') || (given.tenant ?? actor.tenant) !== actor.tenant))
+      if (
+        actor.tenant !== undefined &&
+        ((given.role !== 'ci' && given.role !== 'viewer') || (given.tenant ?? actor.tenant) !== actor.tenant)
+      )
         throw new ShoalError('FORBIDDEN', 'A tenant makes tokens of the roles ci and viewer for itself only.');
       const owner = given.tenant ?? actor.tenant;
       const { token, record, change } = tokens.make({
@@ -187,7 +265,8 @@ export const operatorRoutes: readonly Route[] = [
     run: async ({ fleet, tokens }, { actor, params }) => {
       const id = params['id']!;
       const record = fleet.state.get('token', id);
-      if (record === undefined || (actor.tenant !== undefined && record.tenant !== actor.tenant)) throw new ShoalError('NOT_FOUND', `There is no token ${id}.`);
+      if (record === undefined || (actor.tenant !== undefined && record.tenant !== actor.tenant))
+        throw new ShoalError('NOT_FOUND', `There is no token ${id}.`);
       const change = fleet.state.set('token', id, undefined);
       if (!tokens.hasOperator()) {
         fleet.state.set('token', id, record);
@@ -196,22 +275,50 @@ export const operatorRoutes: readonly Route[] = [
       await fleet.state.write([change]);
     },
   },
-  ...records('quota', '/v1/quotas', 'tenant', tenantPattern, { type: 'object', additionalProperties: false, properties: { vms: whole, memoryKib: whole, addresses: whole } }, (_, value) => value as object, (_, __, body) => body, readers, operators),
-  ...records('release', '/v1/releases', 'name', wordPattern, { type: 'object', additionalProperties: false, required: ['digest'], properties: { digest: digestSchema } }, (_, value) => value as object, (_, __, body) => body, readers, ['operator']),
+  ...records(
+    'quota',
+    '/v1/quotas',
+    'tenant',
+    tenantPattern,
+    { type: 'object', additionalProperties: false, properties: { vms: whole, memoryKib: whole, addresses: whole } },
+    (_, value) => value as object,
+    (_, __, body) => body,
+    readers,
+    operators,
+  ),
+  ...records(
+    'release',
+    '/v1/releases',
+    'name',
+    wordPattern,
+    { type: 'object', additionalProperties: false, required: ['digest'], properties: { digest: digestSchema } },
+    (_, value) => value as object,
+    (_, __, body) => body,
+    readers,
+    ['operator'],
+  ),
   ...records(
     'pool',
     '/v1/pools',
     'name',
     wordPattern,
-    { type: 'object', additionalProperties: false, required: ['network', 'first', 'last'], properties: { network: word, first: address, last: address } },
+    {
+      type: 'object',
+      additionalProperties: false,
+      required: ['network', 'first', 'last'],
+      properties: { network: word, first: address, last: address },
+    },
     (_, value) => value as object,
     (_, name, body): PoolRecord => {
       const { network, first, last } = body as Omit<PoolRecord, 'name'>;
       const [from, to] = [parseIpv4(first), parseIpv4(last)];
       const reasons: Reason[] = [];
-      if (from === undefined) reasons.push({ path: 'first', message: `"${first}" is no IPv4 address.`, hint: 'Give four numbers from 0 to 255.' });
-      if (to === undefined) reasons.push({ path: 'last', message: `"${last}" is no IPv4 address.`, hint: 'Give four numbers from 0 to 255.' });
-      if (from !== undefined && to !== undefined && from > to) reasons.push({ path: 'first', message: 'is behind last.', hint: 'Turn them round.' });
+      if (from === undefined)
+        reasons.push({ path: 'first', message: `"${first}" is no IPv4 address.`, hint: 'Give four numbers from 0 to 255.' });
+      if (to === undefined)
+        reasons.push({ path: 'last', message: `"${last}" is no IPv4 address.`, hint: 'Give four numbers from 0 to 255.' });
+      if (from !== undefined && to !== undefined && from > to)
+        reasons.push({ path: 'first', message: 'is behind last.', hint: 'Turn them round.' });
       if (reasons.length > 0) throw refused('REQUEST_INVALID', reasons);
       return { name, network, first, last };
     },

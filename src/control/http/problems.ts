@@ -35,7 +35,10 @@ export function toProblemError(thrown: unknown): ShoalError {
   if (thrown instanceof ShoalError) return thrown;
   const { statusCode, code, message } = thrown as { statusCode?: number; code?: string; message?: string };
   if (statusCode === 413) return new ShoalError('REQUEST_TOO_LARGE', 'The body is larger than this call takes.');
-  if (code?.startsWith('FST_') === true || (statusCode !== undefined && statusCode >= 400 && statusCode < 500)) return new ShoalError('REQUEST_MALFORMED', message ?? 'The request was not understood.', { hint: 'Send JSON as "application/json".' });
+  if (code?.startsWith('FST_') === true || (statusCode !== undefined && statusCode >= 400 && statusCode < 500))
+    return new ShoalError('REQUEST_MALFORMED', message ?? 'The request was not understood.', {
+      hint: 'Send JSON as "application/json".',
+    });
   return asShoalError(thrown);
 }
 
@@ -43,5 +46,14 @@ export function problem(error: ShoalError) {
   const { reasons, ...data } = error.data;
   // What went wrong inside is for the log.
   const detail = error.code === 'INTERNAL_ERROR' ? 'The controller failed.' : error.message;
-  return { type: `urn:shoal:error:${error.code}`, title: error.code, status: statusOf(error), detail, code: error.code, hint: error.hint, ...(reasons === undefined ? {} : { reasons }), ...(Object.keys(data).length === 0 || error.code === 'INTERNAL_ERROR' ? {} : { data }) };
+  return {
+    type: `urn:shoal:error:${error.code}`,
+    title: error.code,
+    status: statusOf(error),
+    detail,
+    code: error.code,
+    hint: error.hint,
+    ...(reasons === undefined ? {} : { reasons }),
+    ...(Object.keys(data).length === 0 || error.code === 'INTERNAL_ERROR' ? {} : { data }),
+  };
 }

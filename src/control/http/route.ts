@@ -80,7 +80,10 @@ export const pageQuery: Record<string, Schema> = {
 };
 
 /** One page in the order of ids, which stays the same while things come and go. */
-export function page<T extends { id: string }>(items: Iterable<T>, query: Record<string, unknown>): { items: T[]; next?: string } {
+export function page<T extends { id: string }>(
+  items: Iterable<T>,
+  query: Record<string, unknown>,
+): { items: T[]; next?: string } {
   const limit = (query['limit'] as number | undefined) ?? 500;
   const after = query['after'] as string | undefined;
   const sorted: T[] = [];

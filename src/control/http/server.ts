@@ -55,11 +55,22 @@ export async function serveFleet(options: ServerOptions): Promise<FleetServer> {
   all.push(openApiRoute(document));
 
   app.setErrorHandler(async (thrown, request, reply) => answerError(thrown, request, reply));
-  app.setNotFoundHandler(async (request, reply) => answerError(new ShoalError('NOT_FOUND', `There is no ${request.method} ${request.url.split('?')[0]!.slice(0, 200)}.`, { hint: 'See /openapi.json.' }), request, reply));
+  app.setNotFoundHandler(async (request, reply) =>
+    answerError(
+      new ShoalError('NOT_FOUND', `There is no ${request.method} ${request.url.split('?')[0]!.slice(0, 200)}.`, {
+        hint: 'See /openapi.json.',
+      }),
+      request,
+      reply,
+    ),
+  );
 
   async function answerError(thrown: unknown, request: FastifyRequest, reply: FastifyReply): Promise<unknown> {
     const error = toProblemError(thrown);
-    if (error.code === 'INTERNAL_ERROR') log(`${request.method} ${request.url.split('?')[0]}: ${(error.cause as Error | undefined)?.stack ?? error.stack ?? error.message}`);
+    if (error.code === 'INTERNAL_ERROR')
+      log(
+        `${request.method} ${request.url.split('?')[0]}: ${(error.cause as Error | undefined)?.stack ?? error.stack ?? error.message}`,
+      );
     context.requests.failed++;
     (request as Marked).shoalCode = error.code;
     const body = problem(error);
@@ -73,7 +84,10 @@ export async function serveFleet(options: ServerOptions): Promise<FleetServer> {
     if (route === undefined || route.who === 'anyone') return;
     const actor = context.tokens.check(request.headers.authorization);
     (request as Marked).actor = actor;
-    if (!route.who.includes(actor.role)) throw new ShoalError('FORBIDDEN', `The role ${actor.role} may not do this.`, { hint: `These may: ${route.who.join(', ')}.` });
+    if (!route.who.includes(actor.role))
+      throw new ShoalError('FORBIDDEN', `The role ${actor.role} may not do this.`, {
+        hint: `These may: ${route.who.join(', ')}.`,
+      });
   });
   app.addHook('onSend', async (request, reply, payload) => {
     if (request.method === 'GET' || request.method === 'HEAD') return payload;
@@ -147,7 +161,14 @@ const openApiRoute = (document: string): Route => ({
 });
 
 const ownRoutes = (streams: Streams): Route[] => [
-  { method: 'GET', path: '/healthz', summary: 'Whether the controller serves.', who: 'anyone', answers: { status: 200, what: 'It does.' }, run: () => ({ status: 'ok' }) },
+  {
+    method: 'GET',
+    path: '/healthz',
+    summary: 'Whether the controller serves.',
+    who: 'anyone',
+    answers: { status: 200, what: 'It does.' },
+    run: () => ({ status: 'ok' }),
+  },
   {
     method: 'GET',
     path: '/v1/whoami',
@@ -171,16 +192,24 @@ const ownRoutes = (streams: Streams): Route[] => [
   {
     method: 'GET',
     path: '/v1/events',
-    summary: 'Changes as server-sent events: "vm", "service", "host", "task", "note", with {op: "put" | "del", key, data}; "reset": list anew.',
+    summary:
+      'Changes as server-sent events: "vm", "service", "host", "task", "note", with {op: "put" | "del", key, data}; "reset": list anew.',
     who: readers,
-    query: { kinds: { type: 'string', maxLength: 100, description: 'Only these, separated by commas.' }, since: { type: 'string', maxLength: 40, description: 'As the header Last-Event-ID.' } },
+    query: {
+      kinds: { type: 'string', maxLength: 100, description: 'Only these, separated by commas.' },
+      since: { type: 'string', maxLength: 40, description: 'As the header Last-Event-ID.' },
+    },
     raw: true,
     answers: { status: 200, what: 'A stream.' },
     run: ({ fleet }, { actor, query, request, reply }) => {
-      if (streams.count >= maxStreams) throw new ShoalError('HOST_LIMIT', `${maxStreams} clients watch already.`, { hint: 'Close some of them.' });
+      if (streams.count >= maxStreams)
+        throw new ShoalError('HOST_LIMIT', `${maxStreams} clients watch already.`, { hint: 'Close some of them.' });
       const wanted = (query['kinds'] as string | undefined)?.split(',');
       const unknown = wanted?.find((kind) => !(kinds as readonly string[]).includes(kind));
-      if (unknown !== undefined) throw refused('REQUEST_INVALID', [{ path: 'kinds', message: `"${unknown}" is no kind.`, hint: `There are: ${kinds.join(', ')}.` }]);
+      if (unknown !== undefined)
+        throw refused('REQUEST_INVALID', [
+          { path: 'kinds', message: `"${unknown}" is no kind.`, hint: `There are: ${kinds.join(', ')}.` },
+        ]);
       const header = request.headers['last-event-id'];
       const last = (typeof header === 'string' ? header : undefined) ?? (query['since'] as string | undefined);
       streams.serve(fleet.changes, actor, last, wanted === undefined ? undefined : new Set(wanted as ChangeKind[]), reply);

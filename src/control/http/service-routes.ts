@@ -34,7 +34,7 @@ function vmIn({ fleet }: Context, { actor, params }: Call): Tracked | Foreign {
 
 /** What the loop will make of a change by hand. */
 function reconciled(fleet: Fleet, found: Tracked | Foreign, what: 'stopped' | 'destroyed'): string {
-  if (!('id' in found)) return 'This VM is no service\'s: it stays as you leave it.';
+  if (!('id' in found)) return "This VM is no service's: it stays as you leave it.";
   const wanted = fleet.wanted(keyOf(found.id));
   if (wanted === undefined || found.id.slot >= wanted.spec.count) return 'No service wants this VM any more.';
   const again = what === 'stopped' ? 'it is started again' : 'another one is made in its place';
@@ -44,18 +44,30 @@ function reconciled(fleet: Fleet, found: Tracked | Foreign, what: 'stopped' | 'd
 async function onVm(context: Context, call: Call, what: 'start' | 'stop' | 'restart' | 'destroy'): Promise<unknown> {
   const found = vmIn(context, call);
   const unit = context.fleet.units.get(found.host);
-  if (!('id' in found) && call.actor.role !== 'operator') throw new ShoalError('FORBIDDEN', 'Only the operator may touch VMs that are no service\'s.');
-  if (unit === undefined || found.uuid === undefined) throw new ShoalError('CONFLICT', 'The VM is not there yet.', { hint: 'Wait until it runs.' });
+  if (!('id' in found) && call.actor.role !== 'operator')
+    throw new ShoalError('FORBIDDEN', "Only the operator may touch VMs that are no service's.");
+  if (unit === undefined || found.uuid === undefined)
+    throw new ShoalError('CONFLICT', 'The VM is not there yet.', { hint: 'Wait until it runs.' });
   if (!unit.up) throw new ShoalError('HOST_AWAY', `${found.host} is away.`);
   if (what === 'destroy') {
     const [failed] = await unit.link.destroy([found.uuid]);
     if (failed !== undefined) throw failed.error;
   } else await unit.link[what](found.uuid);
-  const note = what === 'stop' ? reconciled(context.fleet, found, 'stopped') : what === 'destroy' ? reconciled(context.fleet, found, 'destroyed') : undefined;
+  const note =
+    what === 'stop'
+      ? reconciled(context.fleet, found, 'stopped')
+      : what === 'destroy'
+        ? reconciled(context.fleet, found, 'destroyed')
+        : undefined;
   return { id: call.params['id'], done: what, ...(note === undefined ? {} : { note }) };
 }
 
-const vmRoute = (method: Route['method'], path: string, what: 'start' | 'stop' | 'restart' | 'destroy', summary: string): Route => ({
+const vmRoute = (
+  method: Route['method'],
+  path: string,
+  what: 'start' | 'stop' | 'restart' | 'destroy',
+  summary: string,
+): Route => ({
   method,
   path,
   summary,
@@ -72,10 +84,21 @@ export const serviceRoutes: readonly Route[] = [
     summary: 'Makes services so, all of them or none.',
     who: changers,
     query: { dryRun: { type: 'boolean', description: 'Only says whether it could be done.' } },
-    body: { type: 'object', additionalProperties: false, required: ['services'], properties: { services: { type: 'array', minItems: 1, maxItems: 1000, items: anyBody } } },
-    answers: { status: 202, what: 'One task a service.', schema: { type: 'object', properties: { tasks: { type: 'array', items: task } } } },
+    body: {
+      type: 'object',
+      additionalProperties: false,
+      required: ['services'],
+      properties: { services: { type: 'array', minItems: 1, maxItems: 1000, items: anyBody } },
+    },
+    answers: {
+      status: 202,
+      what: 'One task a service.',
+      schema: { type: 'object', properties: { tasks: { type: 'array', items: task } } },
+    },
     run: async ({ services }, { actor, body, query }) => ({
-      tasks: (await services.apply((body as { services: unknown[] }).services, actor.tenant, query['dryRun'] === true)).map(taskView),
+      tasks: (await services.apply((body as { services: unknown[] }).services, actor.tenant, query['dryRun'] === true)).map(
+        taskView,
+      ),
     }),
   },
   {
@@ -84,10 +107,19 @@ export const serviceRoutes: readonly Route[] = [
     summary: 'Lists services.',
     who: readers,
     query: { ...pageQuery, tenant },
-    answers: { status: 200, what: 'A page.', schema: { type: 'object', properties: { items: { type: 'array', items: service }, next: { type: 'string' } } } },
+    answers: {
+      status: 200,
+      what: 'A page.',
+      schema: { type: 'object', properties: { items: { type: 'array', items: service }, next: { type: 'string' } } },
+    },
     run: ({ fleet }, { actor, query }) => {
       const only = actor.tenant ?? query['tenant'];
-      const { items, next } = page([...fleet.state.all('service')].filter(([, { spec }]) => only === undefined || spec.tenant === only).map(([id]) => ({ id })), query);
+      const { items, next } = page(
+        [...fleet.state.all('service')]
+          .filter(([, { spec }]) => only === undefined || spec.tenant === only)
+          .map(([id]) => ({ id })),
+        query,
+      );
       return { items: items.map(({ id }) => serviceView(fleet, id)), ...(next === undefined ? {} : { next }) };
     },
   },
@@ -116,8 +148,14 @@ export const serviceRoutes: readonly Route[] = [
       keyIn(call);
       const { tenant: owner, name: label } = call.params;
       const given = call.body as Record<string, unknown>;
-      for (const [field, value] of [['tenant', owner], ['name', label]] as const)
-        if (given[field] !== undefined && given[field] !== value) throw new ShoalError('SPEC_INVALID', `${field} differs from the path.`, { data: { reasons: [{ path: field, message: 'differs from the path.', hint: 'Leave it out.' }] } });
+      for (const [field, value] of [
+        ['tenant', owner],
+        ['name', label],
+      ] as const)
+        if (given[field] !== undefined && given[field] !== value)
+          throw new ShoalError('SPEC_INVALID', `${field} differs from the path.`, {
+            data: { reasons: [{ path: field, message: 'differs from the path.', hint: 'Leave it out.' }] },
+          });
       return taskView((await services.apply([{ ...given, tenant: owner, name: label }], call.actor.tenant))[0]!);
     },
   },
@@ -136,7 +174,12 @@ export const serviceRoutes: readonly Route[] = [
     summary: 'Changes the number of copies.',
     who: changers,
     params: key,
-    body: { type: 'object', additionalProperties: false, required: ['count'], properties: { count: serviceSchema.properties.count } },
+    body: {
+      type: 'object',
+      additionalProperties: false,
+      required: ['count'],
+      properties: { count: serviceSchema.properties.count },
+    },
     answers: { status: 202, what: 'The task.', schema: task },
     run: async ({ services }, call) => taskView(await services.scale(keyIn(call), (call.body as { count: number }).count)),
   },
@@ -160,18 +203,29 @@ export const serviceRoutes: readonly Route[] = [
       service: name,
       host: { type: 'string', maxLength: 64 },
       state: { enum: ['asked', 'busy', 'running', 'paused', 'halted', 'failed'] },
-      foreign: { type: 'boolean', description: 'Also those that are no service\'s.' },
+      foreign: { type: 'boolean', description: "Also those that are no service's." },
     },
-    answers: { status: 200, what: 'A page.', schema: { type: 'object', properties: { items: { type: 'array', items: vm }, next: { type: 'string' } } } },
+    answers: {
+      status: 200,
+      what: 'A page.',
+      schema: { type: 'object', properties: { items: { type: 'array', items: vm }, next: { type: 'string' } } },
+    },
     run: ({ fleet }, { actor, query }) => {
       const only = actor.tenant ?? query['tenant'];
       const { service: label, host, state } = query;
       const found: { id: string; vm: Tracked | Foreign }[] = [];
       const from = host === undefined ? fleet.copies.all() : fleet.copies.on(host as string);
       for (const copy of from)
-        if ((only === undefined || copy.id.tenant === only) && (label === undefined || copy.id.service === label) && (state === undefined || copy.state === state)) found.push({ id: copy.name, vm: copy });
+        if (
+          (only === undefined || copy.id.tenant === only) &&
+          (label === undefined || copy.id.service === label) &&
+          (state === undefined || copy.state === state)
+        )
+          found.push({ id: copy.name, vm: copy });
       if (query['foreign'] === true && actor.tenant === undefined)
-        for (const each of fleet.copies.foreign()) if ((host === undefined || each.host === host) && (state === undefined || each.state === state)) found.push({ id: each.uuid, vm: each });
+        for (const each of fleet.copies.foreign())
+          if ((host === undefined || each.host === host) && (state === undefined || each.state === state))
+            found.push({ id: each.uuid, vm: each });
       const { items, next } = page(found, query);
       return { items: items.map((item) => vmView(fleet, item.vm)), ...(next === undefined ? {} : { next }) };
     },
@@ -208,11 +262,12 @@ export const serviceRoutes: readonly Route[] = [
   {
     method: 'GET',
     path: '/v1/tasks',
-    summary: 'Lists tasks of this controller\'s life.',
+    summary: "Lists tasks of this controller's life.",
     who: readers,
     query: pageQuery,
     answers: { status: 200, what: 'A page.' },
-    run: ({ tasks }, { actor, query }) => page([...tasks.all()].filter((each) => actor.tenant === undefined || each.tenant === actor.tenant).map(taskView), query),
+    run: ({ tasks }, { actor, query }) =>
+      page([...tasks.all()].filter((each) => actor.tenant === undefined || each.tenant === actor.tenant).map(taskView), query),
   },
   {
     method: 'GET',
@@ -240,7 +295,10 @@ export const serviceRoutes: readonly Route[] = [
 
 function needTask({ tasks }: Context, { actor, params }: Call) {
   const found = tasks.get(params['id']!);
-  if (found === undefined) throw new ShoalError('NOT_FOUND', `There is no task ${params['id']}.`, { hint: 'Tasks end with the controller; look at the service itself.' });
+  if (found === undefined)
+    throw new ShoalError('NOT_FOUND', `There is no task ${params['id']}.`, {
+      hint: 'Tasks end with the controller; look at the service itself.',
+    });
   mustSee(actor, found.tenant, `task ${found.id}`);
   return found;
 }

@@ -23,7 +23,13 @@ export class Streams {
     for (const close of [...this.#open]) close();
   }
 
-  serve(changes: Changes, actor: Actor, lastId: string | undefined, kinds: ReadonlySet<ChangeKind> | undefined, reply: FastifyReply): void {
+  serve(
+    changes: Changes,
+    actor: Actor,
+    lastId: string | undefined,
+    kinds: ReadonlySet<ChangeKind> | undefined,
+    reply: FastifyReply,
+  ): void {
     reply.hijack();
     const { raw } = reply;
     raw.writeHead(200, { 'content-type': 'text/event-stream', 'cache-control': 'no-store', 'x-accel-buffering': 'no' });
@@ -33,7 +39,8 @@ export class Streams {
       at = changes.number;
       raw.write(`id: ${idOf(at)}\nevent: reset\ndata: {}\n\n`);
     };
-    const sees = ({ kind, tenant }: Told): boolean => (actor.tenant === undefined || tenant === actor.tenant) && (kinds === undefined || kinds.has(kind));
+    const sees = ({ kind, tenant }: Told): boolean =>
+      (actor.tenant === undefined || tenant === actor.tenant) && (kinds === undefined || kinds.has(kind));
     const send = (): void => {
       while (raw.writableLength < maxWaitingBytes) {
         const told = changes.since(at);

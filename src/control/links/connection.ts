@@ -41,21 +41,30 @@ function dispatcherOf({ fingerprint, ca }: HostAddress): Agent {
       ...limits,
       connect: ({ hostname, port, servername }, done) => {
         const name = servername ?? hostname;
-        const socket = tlsConnect({ host: hostname, port: Number(port) || 443, rejectUnauthorized: false, minVersion: 'TLSv1.2', ALPNProtocols: ['http/1.1'], ...(/^[\d.:[\]]+$/.test(name) ? {} : { servername: name }) });
+        const socket = tlsConnect({
+          host: hostname,
+          port: Number(port) || 443,
+          rejectUnauthorized: false,
+          minVersion: 'TLSv1.2',
+          ALPNProtocols: ['http/1.1'],
+          ...(/^[\d.:[\]]+$/.test(name) ? {} : { servername: name }),
+        });
         const timer = setTimeout(() => socket.destroy(new Error('no answer to the connection')), 10_000);
         const fail = (error: Error): void => (clearTimeout(timer), done(error, null));
         socket.once('error', fail);
         socket.once('secureConnect', () => {
           clearTimeout(timer);
           socket.off('error', fail);
-          if (plainFingerprint((socket.getPeerCertificate() as PeerCertificate | undefined)?.fingerprint256 ?? '') === wanted) return done(null, socket);
+          if (plainFingerprint((socket.getPeerCertificate() as PeerCertificate | undefined)?.fingerprint256 ?? '') === wanted)
+            return done(null, socket);
           socket.destroy();
           done(Object.assign(new Error('the certificate is not the pinned one'), { code: 'CERT_NOT_PINNED' }), null);
         });
       },
     });
   }
-  if (ca === undefined) throw new ShoalError('CONFIG_INVALID', 'A host needs the fingerprint of its certificate, or an authority.');
+  if (ca === undefined)
+    throw new ShoalError('CONFIG_INVALID', 'A host needs the fingerprint of its certificate, or an authority.');
   const own = fingerprintsOf(ca);
   return new Agent({
     ...limits,
@@ -77,7 +86,8 @@ export interface Connection {
 
 /** Nothing is sent yet. Throws CONFIG_INVALID. */
 export function makeConnection(address: HostAddress, timeoutMs: (method: string) => number): Connection {
-  if (!/^https:\/\/[^/\s]+\/?$/.test(address.url)) throw new ShoalError('CONFIG_INVALID', `"${address.url}" is no address of a host: it must be https://HOST:PORT.`);
+  if (!/^https:\/\/[^/\s]+\/?$/.test(address.url))
+    throw new ShoalError('CONFIG_INVALID', `"${address.url}" is no address of a host: it must be https://HOST:PORT.`);
   const dispatcher = dispatcherOf(address);
   class CheckedXapi extends Xapi {
     protected override _setUrl(url: unknown): void {
@@ -96,16 +106,28 @@ export function makeConnection(address: HostAddress, timeoutMs: (method: string)
   return { xapi, dispatcher };
 }
 
-const certificateCodes = /^(ERR_TLS_CERT|CERT_|UNABLE_TO_(VERIFY|GET)|DEPTH_ZERO|SELF_SIGNED|HOSTNAME_MISMATCH|INVALID_CA|PATH_LENGTH)/;
+const certificateCodes =
+  /^(ERR_TLS_CERT|CERT_|UNABLE_TO_(VERIFY|GET)|DEPTH_ZERO|SELF_SIGNED|HOSTNAME_MISMATCH|INVALID_CA|PATH_LENGTH)/;
 
 /** Anything the package throws. A failure of the host keeps its code; everything else is about the connection. */
 export function linkError(thrown: unknown, url: string): ShoalError {
   if (thrown instanceof ShoalError) return thrown;
-  const error = thrown as { code?: unknown; params?: unknown; message?: string; name?: string; cause?: { code?: unknown; message?: string } };
-  if (typeof error.code === 'string' && Array.isArray(error.params)) return toShoalError({ code: error.code, params: error.params.map(String) });
+  const error = thrown as {
+    code?: unknown;
+    params?: unknown;
+    message?: string;
+    name?: string;
+    cause?: { code?: unknown; message?: string };
+  };
+  if (typeof error.code === 'string' && Array.isArray(error.params))
+    return toShoalError({ code: error.code, params: error.params.map(String) });
   const code = String(error.code ?? error.cause?.code ?? '');
-  if (certificateCodes.test(code)) return new ShoalError('CERTIFICATE_MISMATCH', `The certificate of ${url} is not to be trusted: ${error.message ?? code}.`, { cause: thrown });
-  if (error.name === 'TimeoutError' || /timed? ?out/i.test(error.message ?? '')) return new ShoalError('TIMEOUT', `${url} gave no answer in time.`, { cause: thrown });
+  if (certificateCodes.test(code))
+    return new ShoalError('CERTIFICATE_MISMATCH', `The certificate of ${url} is not to be trusted: ${error.message ?? code}.`, {
+      cause: thrown,
+    });
+  if (error.name === 'TimeoutError' || /timed? ?out/i.test(error.message ?? ''))
+    return new ShoalError('TIMEOUT', `${url} gave no answer in time.`, { cause: thrown });
   const why = code === 'ECONNREFUSED' ? 'nothing listens there' : (error.message ?? String(thrown));
   return new ShoalError('CONNECTION_FAILED', `Cannot reach ${url}: ${why}.`, { cause: thrown });
 }

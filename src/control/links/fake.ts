@@ -73,7 +73,14 @@ export class FakeHost {
   facts(): SeenHost {
     let usedKib = 64 * 1024;
     for (const vm of this.vms.values()) if (vm.state !== 'halted') usedKib += vm.memoryKib + 128;
-    return { version: 'fake', totalKib: this.totalKib, freeKib: Math.max(0, this.totalKib - usedKib), cpuCount: 1, networks: this.networks, shortfalls: [] };
+    return {
+      version: 'fake',
+      totalKib: this.totalKib,
+      freeKib: Math.max(0, this.totalKib - usedKib),
+      cpuCount: 1,
+      networks: this.networks,
+      shortfalls: [],
+    };
   }
 
   /** What someone else does to a VM. */
@@ -117,7 +124,8 @@ export class FakeHost {
   #one(item: LaunchItem): LaunchOutcome {
     const error = this.refuse(item);
     if (error !== undefined) return { error };
-    if (this.facts().freeKib < item.memoryKib) return { error: new ShoalError('HOST_NOT_ENOUGH_FREE_MEMORY', 'The host is full.') };
+    if (this.facts().freeKib < item.memoryKib)
+      return { error: new ShoalError('HOST_NOT_ENOUGH_FREE_MEMORY', 'The host is full.') };
     const taken = new Set([...this.vms.values()].flatMap((vm) => vm.addresses.map(({ ip }) => ip)));
     const addresses: SeenVm['addresses'] = [];
     for (const { network, ip } of item.vifs) {
@@ -130,7 +138,17 @@ export class FakeHost {
     }
     const uuid = newVmUuid();
     this.launched.push(item.name);
-    if (!this.lies) this.put({ uuid, name: item.name, copy: item.copy, state: 'running', memoryKib: item.memoryKib, image: item.image, args: item.args, addresses });
+    if (!this.lies)
+      this.put({
+        uuid,
+        name: item.name,
+        copy: item.copy,
+        state: 'running',
+        memoryKib: item.memoryKib,
+        image: item.image,
+        args: item.args,
+        addresses,
+      });
     return { uuid };
   }
 
@@ -151,7 +169,9 @@ class FakeLink implements HostLink {
 
   open(listener: LinkListener): void {
     this.listener = listener;
-    setImmediate(() => (this.#host.reachable ? this.greet() : this.listener?.away(new ShoalError('CONNECTION_FAILED', 'Cannot reach it.'))));
+    setImmediate(() =>
+      this.#host.reachable ? this.greet() : this.listener?.away(new ShoalError('CONNECTION_FAILED', 'Cannot reach it.')),
+    );
   }
 
   greet(): void {

@@ -73,7 +73,9 @@ export class XenApiLink implements HostLink {
     let failures = 0;
     while (!this.#closed) {
       try {
-        this.#connection ??= makeConnection(addressOf(this.#o), (method) => (method === 'event.from' ? this.#o.pollS * 1000 + this.#o.patienceMs : 10 * callTimeoutMs));
+        this.#connection ??= makeConnection(addressOf(this.#o), (method) =>
+          method === 'event.from' ? this.#o.pollS * 1000 + this.#o.patienceMs : 10 * callTimeoutMs,
+        );
         await this.#bounded(this.#connection.xapi.connect(), this.#o.patienceMs);
         let token = await this.#whole();
         failures = 0;
@@ -112,13 +114,19 @@ export class XenApiLink implements HostLink {
     for (const each of [this.#vms, this.#vifs, this.#vifsOfVm, this.#networks]) each.clear();
     const hosts = answer.events.filter((event) => event.class === 'host');
     if (hosts.length !== 1) {
-      throw new ShoalError('HOST_UNSUPPORTED', `${this.#o.url} is a pool of ${hosts.length} hosts; a fleet takes each host by itself.`);
+      throw new ShoalError(
+        'HOST_UNSUPPORTED',
+        `${this.#o.url} is a pool of ${hosts.length} hosts; a fleet takes each host by itself.`,
+      );
     }
     this.#take(answer.events);
     this.#hostRef = hosts[0]!.ref;
     await this.#findPlugin();
     this.#host = await this.lookAtHost();
-    this.#listener?.picture(this.#host, [...this.#vms.keys()].map((ref) => this.#seen(ref)!));
+    this.#listener?.picture(
+      this.#host,
+      [...this.#vms.keys()].map((ref) => this.#seen(ref)!),
+    );
     return answer.token;
   }
 
@@ -177,11 +185,19 @@ export class XenApiLink implements HostLink {
   #seen(ref: string, vm: VmRecord | undefined = this.#vms.get(ref)): SeenVm | undefined {
     if (vm === undefined) return undefined;
     const vifs = [...(this.#vifsOfVm.get(ref) ?? [])].map((vif) => this.#vifs.get(vif)!).sort((a, b) => a.device - b.device);
-    return { ...vm, addresses: vifs.filter(({ ip }) => ip !== '').map(({ network, ip }) => ({ network: this.#networks.get(network)?.name ?? '', ip })) };
+    return {
+      ...vm,
+      addresses: vifs
+        .filter(({ ip }) => ip !== '')
+        .map(({ network, ip }) => ({ network: this.#networks.get(network)?.name ?? '', ip })),
+    };
   }
 
   async lookAtHost(): Promise<SeenHost> {
-    const [freeBytes, record] = await Promise.all([this.#raw('host.compute_free_memory', this.#hostRef), this.#raw('host.get_record', this.#hostRef)]);
+    const [freeBytes, record] = await Promise.all([
+      this.#raw('host.compute_free_memory', this.#hostRef),
+      this.#raw('host.get_record', this.#hostRef),
+    ]);
     const host = record as { metrics: string; software_version: Record<string, string>; cpu_info: Record<string, string> };
     const metrics = (await this.#raw('host_metrics.get_record', host.metrics)) as { memory_total: unknown };
     const v = host.software_version;
@@ -191,7 +207,9 @@ export class XenApiLink implements HostLink {
       freeKib: Math.floor(Number(freeBytes) / 1024),
       cpuCount: Number(host.cpu_info['cpu_count'] ?? 0),
       networks: [...this.#networks.values()],
-      shortfalls: this.#plugin ? [] : ['This host has not the plugin "shoal": VMs are made and ended one by one, and images must be there as templates.'],
+      shortfalls: this.#plugin
+        ? []
+        : ['This host has not the plugin "shoal": VMs are made and ended one by one, and images must be there as templates.'],
     });
   }
 
@@ -225,7 +243,12 @@ export class XenApiLink implements HostLink {
       return launchOneByOne((method, ...args) => this.#raw(method, ...args), items, networks, signal);
     }
     const specs = items.map(({ copy, ...item }) => ({ ...item, otherConfig: { [copyKey]: formatCopyId(copy) } }));
-    const { results } = await this.#bounded(this.#callPlugin<{ results: { vm?: { uuid: Uuid }; error?: ErrorShown }[] }>('launch-each', { specs: JSON.stringify(specs) }), launchTimeoutMs(items.length));
+    const { results } = await this.#bounded(
+      this.#callPlugin<{ results: { vm?: { uuid: Uuid }; error?: ErrorShown }[] }>('launch-each', {
+        specs: JSON.stringify(specs),
+      }),
+      launchTimeoutMs(items.length),
+    );
     return results.map(({ vm, error }) => (vm !== undefined ? { uuid: vm.uuid } : { error: errorOf(error) }));
   }
 
@@ -233,7 +256,10 @@ export class XenApiLink implements HostLink {
     const ref = (await this.#raw('VM.get_by_uuid', uuid)) as string;
     const { power_state: power } = (await this.#raw('VM.get_record', ref)) as { power_state: string };
     if (power === 'Running') return;
-    await this.#bounded(power === 'Paused' ? this.#raw('VM.unpause', ref) : this.#raw('VM.start', ref, false, false), callTimeoutMs);
+    await this.#bounded(
+      power === 'Paused' ? this.#raw('VM.unpause', ref) : this.#raw('VM.start', ref, false, false),
+      callTimeoutMs,
+    );
   }
 
   async restart(uuid: Uuid): Promise<void> {
@@ -247,8 +273,13 @@ export class XenApiLink implements HostLink {
   async destroy(uuids: readonly Uuid[]): Promise<{ uuid: Uuid; error: ShoalError }[]> {
     const failed: { uuid: Uuid; error: ShoalError }[] = [];
     if (this.#plugin) {
-      const answer = await this.#bounded(this.#callPlugin<{ failed: ({ uuid: Uuid } & ErrorShown)[] }>('destroy', { vms: JSON.stringify(uuids) }), launchTimeoutMs(uuids.length));
-      for (const each of answer.failed) if (each.code !== 'UUID_INVALID' && each.code !== 'HANDLE_INVALID') failed.push({ uuid: each.uuid, error: errorOf(each) });
+      const answer = await this.#bounded(
+        this.#callPlugin<{ failed: ({ uuid: Uuid } & ErrorShown)[] }>('destroy', { vms: JSON.stringify(uuids) }),
+        launchTimeoutMs(uuids.length),
+      );
+      for (const each of answer.failed)
+        if (each.code !== 'UUID_INVALID' && each.code !== 'HANDLE_INVALID')
+          failed.push({ uuid: each.uuid, error: errorOf(each) });
       return failed;
     }
     for (const uuid of uuids) {
@@ -278,11 +309,16 @@ export class XenApiLink implements HostLink {
   async putImage(digest: string, bytes: Uint8Array): Promise<void> {
     const connection = this.#need();
     const query = new URLSearchParams({ session_id: connection.xapi.sessionId });
-    const answer = await request(new URL(`/image/${digest}?${query.toString()}`, this.#o.url), { method: 'PUT', body: bytes, dispatcher: connection.dispatcher }).catch((error: unknown) => {
+    const answer = await request(new URL(`/image/${digest}?${query.toString()}`, this.#o.url), {
+      method: 'PUT',
+      body: bytes,
+      dispatcher: connection.dispatcher,
+    }).catch((error: unknown) => {
       throw linkError(error, this.#o.url);
     });
     const body = await answer.body.text();
-    if (answer.statusCode >= 300) throw errorOf(parsed(body) ?? { code: 'CONNECTION_FAILED', message: `The host answered ${answer.statusCode}.`, hint: '' });
+    if (answer.statusCode >= 300)
+      throw errorOf(parsed(body) ?? { code: 'CONNECTION_FAILED', message: `The host answered ${answer.statusCode}.`, hint: '' });
   }
 
   async #callPlugin<T>(fn: string, args: Record<string, string>): Promise<T> {
@@ -290,7 +326,8 @@ export class XenApiLink implements HostLink {
   }
 
   #need(): Connection {
-    if (this.#connection === undefined || this.#connection.xapi.status !== 'connected') throw new ShoalError('HOST_AWAY', `${this.#o.url} is not connected.`);
+    if (this.#connection === undefined || this.#connection.xapi.status !== 'connected')
+      throw new ShoalError('HOST_AWAY', `${this.#o.url} is not connected.`);
     return this.#connection;
   }
 
@@ -305,13 +342,19 @@ export class XenApiLink implements HostLink {
   #bounded<T>(work: Promise<T>, timeoutMs: number): Promise<T> {
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<never>((_, reject) => {
-      timer = setTimeout(() => reject(new ShoalError('TIMEOUT', `${this.#o.url} gave no answer within ${timeoutMs} ms.`)), timeoutMs);
+      timer = setTimeout(
+        () => reject(new ShoalError('TIMEOUT', `${this.#o.url} gave no answer within ${timeoutMs} ms.`)),
+        timeoutMs,
+      );
     });
     return Promise.race([work, late]).finally(() => clearTimeout(timer));
   }
 }
 
-const addressOf = ({ password, ...rest }: XenApiLinkOptions): HostAddress => ({ ...rest, password: typeof password === 'string' ? password : password() });
+const addressOf = ({ password, ...rest }: XenApiLinkOptions): HostAddress => ({
+  ...rest,
+  password: typeof password === 'string' ? password : password(),
+});
 
 /** Throws CONFIG_INVALID when a connection cannot even be tried: the address, the certificate or the password is missing. */
 export function checkLink(options: XenApiLinkOptions): void {
@@ -326,7 +369,10 @@ interface ErrorShown {
 }
 
 const errorOf = (shown: ErrorShown | undefined): ShoalError =>
-  new ShoalError((shown?.code ?? 'INTERNAL_ERROR') as ShoalError['code'], shown?.message ?? 'The host gave no outcome.', { hint: shown?.hint ?? '', data: shown?.data ?? {} });
+  new ShoalError((shown?.code ?? 'INTERNAL_ERROR') as ShoalError['code'], shown?.message ?? 'The host gave no outcome.', {
+    hint: shown?.hint ?? '',
+    data: shown?.data ?? {},
+  });
 
 function parsed(body: string): ErrorShown | undefined {
   try {

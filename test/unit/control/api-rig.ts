@@ -26,7 +26,11 @@ export interface ApiRig {
   log: string[];
   call(method: string, path: string, body?: unknown, token?: string | null, headers?: Record<string, string>): Promise<Reply>;
   /** The events of a stream as they come; `close` ends it. */
-  stream(path: string, token?: string, headers?: Record<string, string>): Promise<{ events: { id: string; event: string; data: any; atMs: number }[]; close(): void; status: number }>;
+  stream(
+    path: string,
+    token?: string,
+    headers?: Record<string, string>,
+  ): Promise<{ events: { id: string; event: string; data: any; atMs: number }[]; close(): void; status: number }>;
   /** Makes a token. */
   tokenFor(role: string, tenant?: string, more?: object): Promise<string>;
   reopen(): Promise<void>;
@@ -84,7 +88,9 @@ export async function makeApi(names: string[] = ['a', 'b'], options: Partial<Con
         });
       });
       outgoing.on('error', reject);
-      outgoing.end(body === undefined ? undefined : typeof body === 'string' || body instanceof Uint8Array ? body : JSON.stringify(body));
+      outgoing.end(
+        body === undefined ? undefined : typeof body === 'string' || body instanceof Uint8Array ? body : JSON.stringify(body),
+      );
     });
   rig.stream = (path, token = rig.token, headers = {}) =>
     new Promise((resolve, reject) => {
@@ -94,9 +100,15 @@ export async function makeApi(names: string[] = ['a', 'b'], options: Partial<Con
         response.setEncoding('utf8').on('data', (part: string) => {
           rest += part;
           for (let at = rest.indexOf('\n\n'); at >= 0; at = rest.indexOf('\n\n')) {
-            const lines = Object.fromEntries(rest.slice(0, at).split('\n').map((line) => line.split(/: (.*)/s).slice(0, 2) as [string, string]));
+            const lines = Object.fromEntries(
+              rest
+                .slice(0, at)
+                .split('\n')
+                .map((line) => line.split(/: (.*)/s).slice(0, 2) as [string, string]),
+            );
             rest = rest.slice(at + 2);
-            if (lines['event'] !== undefined) events.push({ id: lines['id']!, event: lines['event'], data: JSON.parse(lines['data']!), atMs: performance.now() });
+            if (lines['event'] !== undefined)
+              events.push({ id: lines['id']!, event: lines['event'], data: JSON.parse(lines['data']!), atMs: performance.now() });
           }
         });
         response.on('error', () => {});
@@ -105,7 +117,8 @@ export async function makeApi(names: string[] = ['a', 'b'], options: Partial<Con
       outgoing.on('error', reject);
       outgoing.end();
     });
-  rig.tokenFor = async (role, tenant, more = {}) => (await rig.call('POST', '/v1/tokens', { role, ...(tenant === undefined ? {} : { tenant }), ...more })).body.token as string;
+  rig.tokenFor = async (role, tenant, more = {}) =>
+    (await rig.call('POST', '/v1/tokens', { role, ...(tenant === undefined ? {} : { tenant }), ...more })).body.token as string;
   rig.reopen = async () => {
     await rig.controller.close();
     rig.controller = await open();
@@ -115,7 +128,8 @@ export async function makeApi(names: string[] = ['a', 'b'], options: Partial<Con
     await rig.controller.close();
     await rm(folder, { recursive: true, force: true });
   };
-  for (const name of names) await rig.call('POST', '/v1/hosts', { name, url: `https://${name}:443`, credential: name, fingerprint: 'ab'.repeat(32) });
+  for (const name of names)
+    await rig.call('POST', '/v1/hosts', { name, url: `https://${name}:443`, credential: name, fingerprint: 'ab'.repeat(32) });
   return rig;
 }
 

@@ -6,7 +6,8 @@ import { until } from '../host/rig.ts';
 import { eventually, makeApi, web, type ApiRig } from './api-rig.ts';
 import { digest } from './rig.ts';
 
-const done = async (rig: ApiRig, id: string): Promise<boolean> => (await rig.call('GET', `/v1/tasks/${id}`)).body.status === 'done';
+const done = async (rig: ApiRig, id: string): Promise<boolean> =>
+  (await rig.call('GET', `/v1/tasks/${id}`)).body.status === 'done';
 const running = (rig: ApiRig): number => [...rig.hosts.values()].reduce((sum, host) => sum + host.vms.size, 0);
 
 test('apply, watch the task, scale, restart, delete', async (t) => {
@@ -23,8 +24,15 @@ test('apply, watch the task, scale, restart, delete', async (t) => {
   const before = new Set((await rig.call('GET', '/v1/vms')).body.items.map((vm: { id: string }) => vm.id));
   const restarted = await rig.call('POST', '/v1/services/acme/web/restart');
   await eventually(() => done(rig, restarted.body.id), 'restarted');
-  t.ok((await rig.call('GET', '/v1/vms')).body.items.every((vm: { id: string }) => !before.has(vm.id)), 'all copies are new');
-  t.equal((await rig.call('PUT', '/v1/services/acme/web', { ...web, name: 'other' })).status, 422, 'a name that is not the path\'s');
+  t.ok(
+    (await rig.call('GET', '/v1/vms')).body.items.every((vm: { id: string }) => !before.has(vm.id)),
+    'all copies are new',
+  );
+  t.equal(
+    (await rig.call('PUT', '/v1/services/acme/web', { ...web, name: 'other' })).status,
+    422,
+    "a name that is not the path's",
+  );
   const removed = await rig.call('DELETE', '/v1/services/acme/web');
   await eventually(() => done(rig, removed.body.id), 'deleted');
   t.equal(running(rig), 0);
@@ -41,9 +49,16 @@ test('several at once: all or none, every reason named', async (t) => {
     { tenant: 'acme', name: 'Three', ...web, count: -1 },
   ];
   const refused = await rig.call('POST', '/v1/apply', { services });
-  t.deepEqual([refused.status, refused.body.code, /^application\/problem\+json/.test(refused.headers['content-type']!)], [422, 'SPEC_INVALID', true]);
+  t.deepEqual(
+    [refused.status, refused.body.code, /^application\/problem\+json/.test(refused.headers['content-type']!)],
+    [422, 'SPEC_INVALID', true],
+  );
   const paths = refused.body.reasons.map(({ path }: { path: string }) => path);
-  t.deepEqual(paths.sort(), ['', 'services/1/image', 'services/1/networks/0/name', 'services/2/count', 'services/2/name'], 'shape, impossible and quota together');
+  t.deepEqual(
+    paths.sort(),
+    ['', 'services/1/image', 'services/1/networks/0/name', 'services/2/count', 'services/2/name'],
+    'shape, impossible and quota together',
+  );
   t.deepEqual((await rig.call('GET', '/v1/services')).body.items, [], 'nothing was changed');
   t.equal((await rig.call('POST', '/v1/apply', { services: services.slice(0, 1) })).status, 202);
   const past = await rig.call('POST', '/v1/services/acme/one/scale', { count: 11 });
@@ -56,7 +71,10 @@ test('several at once: all or none, every reason named', async (t) => {
     [{ placement: { labels: { zone: 'x' } } }, 'placement/labels/zone'],
     [{ placement: { required: true } }, 'count'],
     [{ networks: [{ name: 'default', addresses: { from: 'pool', pool: 'p' } }] }, 'networks/0/addresses/pool'],
-    [{ count: 1, networks: [{ name: 'default', addresses: { from: 'list', list: ['192.168.0.1'] } }] }, 'networks/0/addresses/list/0'],
+    [
+      { count: 1, networks: [{ name: 'default', addresses: { from: 'list', list: ['192.168.0.1'] } }] },
+      'networks/0/addresses/list/0',
+    ],
   ];
   for (const [change, path] of impossible) {
     const { status, body } = await rig.call('PUT', '/v1/services/beta/x', { ...web, ...change });
@@ -73,11 +91,19 @@ test('a task is cancelled: what was before is wanted again', async (t) => {
   const more = await rig.call('POST', '/v1/services/acme/web/scale', { count: 40 });
   await until(() => running(rig) > 5, 'under way');
   t.equal((await rig.call('POST', `/v1/tasks/${more.body.id}/cancel`)).body.status, 'cancelled');
-  await eventually(async () => (await rig.call('GET', '/v1/services/acme/web')).body.copies.total === 3 && running(rig) === 3, 'three again', 10_000);
+  await eventually(
+    async () => (await rig.call('GET', '/v1/services/acme/web')).body.copies.total === 3 && running(rig) === 3,
+    'three again',
+    10_000,
+  );
   t.equal((await rig.call('POST', `/v1/tasks/${more.body.id}/cancel`)).status, 409, 'not twice');
   const fresh = await rig.call('PUT', '/v1/services/acme/new', { ...web, count: 20 });
   await rig.call('POST', `/v1/tasks/${fresh.body.id}/cancel`);
-  await eventually(async () => (await rig.call('GET', '/v1/services/acme/new')).status === 404 && running(rig) === 3, 'a new one leaves nothing', 10_000);
+  await eventually(
+    async () => (await rig.call('GET', '/v1/services/acme/new')).status === 404 && running(rig) === 3,
+    'a new one leaves nothing',
+    10_000,
+  );
   await rig.close();
 });
 
@@ -99,8 +125,16 @@ test('imperative calls say what becomes of them', async (t) => {
 test('hosts: added, labelled, drained, dead, removed', async (t) => {
   const rig = await makeApi();
   t.equal((await rig.call('POST', '/v1/hosts', { name: 'a', url: 'https://x', credential: 'a' })).status, 409, 'a name twice');
-  t.equal((await rig.call('POST', '/v1/hosts', { name: 'c', url: 'https://a:443', credential: 'a' })).status, 409, 'a host twice');
-  t.equal((await rig.call('POST', '/v1/hosts', { name: '../c', url: 'https://c', credential: '../../etc/passwd' })).status, 400, 'a path for a name');
+  t.equal(
+    (await rig.call('POST', '/v1/hosts', { name: 'c', url: 'https://a:443', credential: 'a' })).status,
+    409,
+    'a host twice',
+  );
+  t.equal(
+    (await rig.call('POST', '/v1/hosts', { name: '../c', url: 'https://c', credential: '../../etc/passwd' })).status,
+    400,
+    'a path for a name',
+  );
   t.deepEqual((await rig.call('PATCH', '/v1/hosts/a', { labels: { zone: 'x' } })).body.labels, { zone: 'x' });
   const applied = await rig.call('PUT', '/v1/services/acme/web', { ...web, count: 4 });
   await eventually(() => done(rig, applied.body.id), 'four');
@@ -114,7 +148,10 @@ test('hosts: added, labelled, drained, dead, removed', async (t) => {
   await rig.call('PATCH', '/v1/hosts/b', { dead: true });
   await eventually(async () => rig.hosts.get('a')!.vms.size === 4, 'a dead one needs no grace period', 1000);
   t.equal((await rig.call('DELETE', '/v1/hosts/b')).status, 204);
-  t.deepEqual((await rig.call('GET', '/v1/hosts')).body.items.map((host: { id: string }) => host.id), ['a']);
+  t.deepEqual(
+    (await rig.call('GET', '/v1/hosts')).body.items.map((host: { id: string }) => host.id),
+    ['a'],
+  );
   await rig.close();
 });
 
@@ -122,7 +159,9 @@ test('pages, filters, 10,000 VMs', async (t) => {
   const rig = await makeApi(['a', 'b', 'c', 'd']);
   for (const host of rig.hosts.values()) host.totalKib = 64 * 1024 * 1024;
   for (const host of rig.hosts.values()) (host.disconnect(), host.connect());
-  const applied = await rig.call('POST', '/v1/apply', { services: [0, 1, 2, 3, 4].map((n) => ({ tenant: 'acme', name: `s${n}`, ...web, count: 2000 })) });
+  const applied = await rig.call('POST', '/v1/apply', {
+    services: [0, 1, 2, 3, 4].map((n) => ({ tenant: 'acme', name: `s${n}`, ...web, count: 2000 })),
+  });
   t.equal(applied.status, 202);
   await until(() => rig.controller.fleet.copies.size === 10_000 && running(rig) === 10_000, 'all run', 30_000);
   const began = performance.now();
@@ -142,7 +181,12 @@ test('pages, filters, 10,000 VMs', async (t) => {
   t.equal((await rig.call('GET', '/v1/vms?limit=0')).status, 400);
   t.equal((await rig.call('GET', '/v1/vms?colour=red')).status, 400, 'what is not known is refused');
   const text = (await rig.call('GET', '/metrics')).text;
-  t.ok(text.endsWith('# EOF\n') && text.includes('shoal_service_copies_ready{tenant="acme",service="s0"}') && text.includes('shoal_host_up{host="a"} 1'), 'metrics');
+  t.ok(
+    text.endsWith('# EOF\n') &&
+      text.includes('shoal_service_copies_ready{tenant="acme",service="s0"}') &&
+      text.includes('shoal_host_up{host="a"} 1'),
+    'metrics',
+  );
   t.equal(text.split('\n').filter((line) => line.startsWith('shoal_vm_ready{')).length, 10_000, 'of every VM');
   await rig.close();
 });
@@ -154,8 +198,14 @@ test('events: only changes, each once and as it is now; Last-Event-ID; latency',
   t.equal(stream.events[0]!.event, 'hello', 'nothing of what is there already');
   const applied = await rig.call('PUT', '/v1/services/acme/web', { ...web, count: 2 });
   await eventually(() => done(rig, applied.body.id), 'two');
-  await until(() => stream.events.some(({ event, data }) => event === 'service' && data.data.copies.ready === 2), 'the service is ready');
-  t.ok(stream.events.every(({ event }) => ['hello', 'vm', 'service'].includes(event)), 'only the kinds asked for');
+  await until(
+    () => stream.events.some(({ event, data }) => event === 'service' && data.data.copies.ready === 2),
+    'the service is ready',
+  );
+  t.ok(
+    stream.events.every(({ event }) => ['hello', 'vm', 'service'].includes(event)),
+    'only the kinds asked for',
+  );
   const last = stream.events.at(-1)!.id;
   stream.close();
   const [vm] = [...rig.hosts.get('a')!.vms.values()];
@@ -163,7 +213,11 @@ test('events: only changes, each once and as it is now; Last-Event-ID; latency',
   await until(() => rig.hosts.get('a')!.vms.get(vm!.uuid)!.state === 'running', 'died and came back');
   const again = await rig.stream('/v1/events?kinds=vm', rig.token, { 'last-event-id': last });
   await until(() => again.events.length > 0, 'what was missed');
-  t.deepEqual(again.events.map(({ event, data }) => [event, data.key, data.data.state]), [['vm', vm!.name, 'running']], 'one event, with the latest state');
+  t.deepEqual(
+    again.events.map(({ event, data }) => [event, data.key, data.data.state]),
+    [['vm', vm!.name, 'running']],
+    'one event, with the latest state',
+  );
   again.close();
   const lost = await rig.stream('/v1/events', rig.token, { 'last-event-id': '00000000-17' });
   await until(() => lost.events.length > 0, 'an answer');
@@ -195,7 +249,11 @@ test('the document names every route, and the state outlives the controller', as
   const names = (await rig.call('GET', '/v1/vms')).body.items.map((vm: { id: string }) => vm.id);
   await rig.reopen();
   await eventually(async () => (await rig.call('GET', '/v1/services/acme/web')).body.copies.ready === 3, 'ready again');
-  t.deepEqual((await rig.call('GET', '/v1/vms')).body.items.map((vm: { id: string }) => vm.id), names, 'the same VMs, the same token');
+  t.deepEqual(
+    (await rig.call('GET', '/v1/vms')).body.items.map((vm: { id: string }) => vm.id),
+    names,
+    'the same VMs, the same token',
+  );
   t.ok((await readFile(join(rig.folder, 'audit.log'), 'utf8')).includes('"path":"/v1/services/acme/web"'), 'audited');
   await rig.close();
 });

@@ -6,13 +6,19 @@ import { until } from '../host/rig.ts';
 import { doubles, makeFleet, type FleetRig } from './rig.ts';
 
 const settled = (rig: FleetRig, key: string, count: number) => () =>
-  rig.ready(key) === count && rig.fleet.copies.of(key).size === count && rig.vms().filter(({ state }) => state === 'running').length === count;
+  rig.ready(key) === count &&
+  rig.fleet.copies.of(key).size === count &&
+  rig.vms().filter(({ state }) => state === 'running').length === count;
 
 test('apply, scale, update, delete', async (t) => {
   const rig = await makeFleet(['a', 'b', 'c']);
   const key = rig.apply({ count: 6 });
   await until(settled(rig, key, 6), 'six');
-  t.deepEqual(['a', 'b', 'c'].map((h) => rig.hosts.get(h)!.vms.size), [2, 2, 2], 'spread');
+  t.deepEqual(
+    ['a', 'b', 'c'].map((h) => rig.hosts.get(h)!.vms.size),
+    [2, 2, 2],
+    'spread',
+  );
   t.deepEqual(doubles(rig), [], 'addresses differ, although each host has the same range');
   rig.apply({ count: 2 });
   await until(settled(rig, key, 2), 'two');
@@ -21,10 +27,17 @@ test('apply, scale, update, delete', async (t) => {
   const before = new Set(rig.vms().map(({ name }) => name));
   rig.apply({ count: 4, args: 'new' });
   await until(() => settled(rig, key, 4)() && rig.vms().every(({ name }) => !before.has(name)), 'all replaced');
-  t.ok([...rig.hosts.values()].every((h) => [...h.vms.values()].every(({ args }) => args === 'new')), 'with the new arguments');
+  t.ok(
+    [...rig.hosts.values()].every((h) => [...h.vms.values()].every(({ args }) => args === 'new')),
+    'with the new arguments',
+  );
   rig.forget(key);
   await until(() => rig.vms().length === 0 && rig.fleet.state.get('service', key) === undefined, 'all gone');
-  t.deepEqual([rig.fleet.copies.size, rig.fleet.state.all('copy').size, rig.fleet.copies.addresses.size('default')], [0, 0, 0], 'nothing is left in ledger and addresses');
+  t.deepEqual(
+    [rig.fleet.copies.size, rig.fleet.state.all('copy').size, rig.fleet.copies.addresses.size('default')],
+    [0, 0, 0],
+    'nothing is left in ledger and addresses',
+  );
   await rig.close();
 });
 
@@ -52,7 +65,10 @@ test('a VM that dies is started again, later each time; one that is destroyed is
   const second = vm().uuid;
   host.change(second, { args: 'changed by hand' });
   await until(() => settled(rig, key, 1)() && vm().uuid !== second, 'drift is corrected');
-  t.ok(rig.log.some((line) => line.includes('changed by someone (arguments)')), 'and reported');
+  t.ok(
+    rig.log.some((line) => line.includes('changed by someone (arguments)')),
+    'and reported',
+  );
   host.remove(vm().uuid, true);
   host.disconnect();
   host.connect();
@@ -73,7 +89,10 @@ test('a host that vanishes: after the grace period its copies run elsewhere, wit
   rig.hosts.get('a')!.connect();
   await until(settled(rig, key, 10), 'doubles are gone');
   t.equal(rig.hosts.get('a')!.vms.size, 0, 'those on a');
-  t.ok(rig.log.some((line) => line.includes('second copy')), 'and reported');
+  t.ok(
+    rig.log.some((line) => line.includes('second copy')),
+    'and reported',
+  );
   rig.hosts.get('b')!.disconnect();
   rig.hosts.get('b')!.wipe();
   rig.hosts.get('b')!.connect();
@@ -152,9 +171,24 @@ test('the controller is killed at any moment: the next one goes on', async (t) =
 test('what belongs to others is left alone', async (t) => {
   const rig = await makeFleet(['a']);
   const a = rig.hosts.get('a')!;
-  const other = { uuid: newVmUuid(), name: 'theirs', copy: undefined, state: 'running' as const, memoryKib: 4096, image: '', args: '', addresses: [{ network: 'default', ip: '10.64.1.1' }] };
+  const other = {
+    uuid: newVmUuid(),
+    name: 'theirs',
+    copy: undefined,
+    state: 'running' as const,
+    memoryKib: 4096,
+    image: '',
+    args: '',
+    addresses: [{ network: 'default', ip: '10.64.1.1' }],
+  };
   a.put(other);
-  const stranger = { ...other, uuid: newVmUuid(), name: 't.s.0.1', copy: { fleet: 'ffffffff', tenant: 't', service: 's', slot: 0, serial: 1, revision: '0000000a' }, addresses: [] };
+  const stranger = {
+    ...other,
+    uuid: newVmUuid(),
+    name: 't.s.0.1',
+    copy: { fleet: 'ffffffff', tenant: 't', service: 's', slot: 0, serial: 1, revision: '0000000a' },
+    addresses: [],
+  };
   a.put(stranger);
   const key = rig.apply({ count: 3 });
   await until(() => rig.ready(key) === 3, 'three of ours');
@@ -163,7 +197,11 @@ test('what belongs to others is left alone', async (t) => {
   a.put({ ...other, uuid: newVmUuid(), name: 'clone', copy: one.record.id, addresses: [] });
   rig.forget(key);
   await until(() => rig.fleet.copies.size === 0, 'ours are gone');
-  t.deepEqual([...a.vms.values()].map(({ name }) => name).sort(), ['clone', 't.s.0.1', 'theirs'], 'foreign VMs, those of another fleet, and a clone that someone made stay');
+  t.deepEqual(
+    [...a.vms.values()].map(({ name }) => name).sort(),
+    ['clone', 't.s.0.1', 'theirs'],
+    'foreign VMs, those of another fleet, and a clone that someone made stay',
+  );
   await rig.close();
 });
 
@@ -178,7 +216,11 @@ test('10,000 copies on 50 hosts from scratch, one host lost, and what the contro
   t.deepEqual(doubles(rig), []);
   rig.hosts.get('h7')!.disconnect();
   const lost = Date.now();
-  await until(() => [...rig.fleet.copies.on('h7')].length === 200 && ready() === 10_000 && rig.fleet.copies.size === 10_200, 'made elsewhere', 60_000);
+  await until(
+    () => [...rig.fleet.copies.on('h7')].length === 200 && ready() === 10_000 && rig.fleet.copies.size === 10_200,
+    'made elsewhere',
+    60_000,
+  );
   t.comment(`after a host was lost: ${Date.now() - lost} ms`);
   rig.hosts.get('h7')!.connect();
   await until(() => rig.vms().length === 10_000 && rig.fleet.copies.size === 10_000, 'no doubles', 60_000);

@@ -27,7 +27,13 @@ const signal = new AbortController().signal;
 /** A link, and what it told. */
 function watch(rig: ServerRig, options: object = {}) {
   const link = new XenApiLink({ url: rig.url, password, fingerprint, retryMs: 20, pollS: 2, ...options });
-  const seen = { vms: new Map<string, SeenVm>(), host: undefined as SeenHost | undefined, pictures: 0, told: [] as string[], away: [] as ShoalError[] };
+  const seen = {
+    vms: new Map<string, SeenVm>(),
+    host: undefined as SeenHost | undefined,
+    pictures: 0,
+    told: [] as string[],
+    away: [] as ShoalError[],
+  };
   link.open({
     picture: (host, vms) => {
       seen.pictures++;
@@ -47,17 +53,36 @@ test('launch, see, stop, start, destroy; foreign VMs are seen as such', async (t
   await rig.plugin('launch', { spec: JSON.stringify({ name: 'other', image, memoryKib: 4096 }) });
   const { link, seen } = watch(rig);
   await until(() => seen.pictures === 1, 'the picture');
-  t.deepEqual([...seen.vms.values()].map(({ name, copy, state }) => [name, copy, state]), [['other', undefined, 'running']]);
+  t.deepEqual(
+    [...seen.vms.values()].map(({ name, copy, state }) => [name, copy, state]),
+    [['other', undefined, 'running']],
+  );
   t.equal(seen.host!.networks[0]!.name, 'default');
   t.equal(seen.host!.networks[0]!.range!.first, 0x0a400100, 'the range of its addresses');
   t.deepEqual(seen.host!.shortfalls, []);
 
-  const outcomes = await link.launch([item(0), item(1, { vifs: [{ network: 'default', ip: '10.64.9.9' }] }), item(2, { image: 'sha256:0' })], signal);
-  t.deepEqual(outcomes.map((o) => ('error' in o ? o.error.code : 'ok')), ['ok', 'ok', 'IMAGE_UNKNOWN'], 'each for itself');
+  const outcomes = await link.launch(
+    [item(0), item(1, { vifs: [{ network: 'default', ip: '10.64.9.9' }] }), item(2, { image: 'sha256:0' })],
+    signal,
+  );
+  t.deepEqual(
+    outcomes.map((o) => ('error' in o ? o.error.code : 'ok')),
+    ['ok', 'ok', 'IMAGE_UNKNOWN'],
+    'each for itself',
+  );
   const uuids = outcomes.flatMap((o) => ('uuid' in o ? [o.uuid] : []));
   const [a, b] = uuids as [(typeof uuids)[0], (typeof uuids)[0]];
   await until(() => seen.vms.get(a)?.state === 'running' && seen.vms.get(b)?.addresses.length === 1, 'both running');
-  t.deepEqual(seen.vms.get(b), { uuid: b, name: 't.s.1.1', copy: item(1).copy, state: 'running', memoryKib: 4096, image, args: '', addresses: [{ network: 'default', ip: '10.64.9.9' }] });
+  t.deepEqual(seen.vms.get(b), {
+    uuid: b,
+    name: 't.s.1.1',
+    copy: item(1).copy,
+    state: 'running',
+    memoryKib: 4096,
+    image,
+    args: '',
+    addresses: [{ network: 'default', ip: '10.64.9.9' }],
+  });
   t.deepEqual(await link.look(b), seen.vms.get(b), 'reading it again says the same');
   t.deepEqual(await link.held(['t.s.1.1', 'nobody']), ['t.s.1.1']);
   const again = await link.launch([item(0)], signal);
@@ -74,7 +99,11 @@ test('launch, see, stop, start, destroy; foreign VMs are seen as such', async (t
   await link.restart(a);
   rig.sim.crash(rig.agent.fleet.get(b)!.domid!, 'oh');
   await until(() => seen.vms.get(b)?.state === 'halted', 'a crash is seen');
-  t.deepEqual(await link.destroy([a, b, '5a0a15e4-0000-0000-0000-000000000000' as typeof a]), [], 'one that is not there counts as destroyed');
+  t.deepEqual(
+    await link.destroy([a, b, '5a0a15e4-0000-0000-0000-000000000000' as typeof a]),
+    [],
+    'one that is not there counts as destroyed',
+  );
   await until(() => seen.vms.size === 1, 'gone');
   t.equal(await link.look(a), undefined);
   t.equal(await codeOf(link.start(a)), 'UUID_INVALID');
@@ -93,7 +122,11 @@ test('a certificate that is not the pinned one, a wrong authority, a wrong passw
     t.equal(seen.pictures, 0, 'nothing was read');
     await link.close();
   };
-  await refused({ fingerprint: fingerprint.replace(/^../, fingerprint.startsWith('00') ? '01' : '00') }, 'CERTIFICATE_MISMATCH', 'another fingerprint');
+  await refused(
+    { fingerprint: fingerprint.replace(/^../, fingerprint.startsWith('00') ? '01' : '00') },
+    'CERTIFICATE_MISMATCH',
+    'another fingerprint',
+  );
   t.equal(rig.api.sessions.size, 0, 'and no password was sent');
   const { rootCertificates } = await import('node:tls');
   await refused({ fingerprint: undefined, ca: rootCertificates[0] }, 'CERTIFICATE_MISMATCH', 'another authority');
@@ -119,7 +152,11 @@ test('the connection breaks and comes back: away is told, then the whole picture
   await rig.agent.bulk.launchEach([{ ...item(5), vifs: [], otherConfig: {} }], signal);
   const server = await listen({ host: '127.0.0.1', port, tls: { cert, key }, api: Promise.resolve(rig.api), log: () => {} });
   await until(() => seen.pictures === 2, 'back');
-  t.deepEqual([...seen.vms.values()].map(({ name }) => name), ['t.s.5.1'], 'with what happened meanwhile');
+  t.deepEqual(
+    [...seen.vms.values()].map(({ name }) => name),
+    ['t.s.5.1'],
+    'with what happened meanwhile',
+  );
   await link.close();
   await server.close();
   rig.api.close();
@@ -137,13 +174,26 @@ test('without the plugin: one by one, with calls that every XAPI has', async (t)
     });
   };
   const launchAll = (...items: LaunchItem[]) => launchOneByOne(call, items, new Map([['default', networkRef]]), signal);
-  const [a, b, c] = await launchAll(item(0, { vifs: [{ network: 'default', ip: '10.64.9.9' }], args: 'x' }), item(1, { image: 'sha256:0' }), item(2, { vifs: [{ network: 'none' }] }));
+  const [a, b, c] = await launchAll(
+    item(0, { vifs: [{ network: 'default', ip: '10.64.9.9' }], args: 'x' }),
+    item(1, { image: 'sha256:0' }),
+    item(2, { vifs: [{ network: 'none' }] }),
+  );
   t.ok('uuid' in a!, 'one is launched');
   t.deepEqual(['error' in b! && b.error.code, 'error' in c! && c.error.code], ['IMAGE_UNKNOWN', 'NETWORK_UNKNOWN']);
-  t.deepEqual([...rig.agent.fleet.all()].map((vm) => [vm.name, vm.power, vm.vifs[0]!.ipv4[0], vm.args]), [['t.s.0.1', 'Running', '10.64.9.9', 'x']], 'what failed left nothing');
+  t.deepEqual(
+    [...rig.agent.fleet.all()].map((vm) => [vm.name, vm.power, vm.vifs[0]!.ipv4[0], vm.args]),
+    [['t.s.0.1', 'Running', '10.64.9.9', 'x']],
+    'what failed left nothing',
+  );
   t.deepEqual(await launchAll(item(0)), [a], 'asked for again it is the same VM');
   const half = item(3);
-  await call('VM.create', { name_label: half.name, memory_static_max: 4 << 20, PV_kernel: image, other_config: { shoal_copy: '0123abcd/t/s/3/1/deadbeef' } });
+  await call('VM.create', {
+    name_label: half.name,
+    memory_static_max: 4 << 20,
+    PV_kernel: image,
+    other_config: { shoal_copy: '0123abcd/t/s/3/1/deadbeef' },
+  });
   const [done] = await launchAll(half);
   t.equal(rig.agent.fleet.get('uuid' in done! ? done.uuid : '')!.power, 'Running', 'one that was half made is finished');
   await rig.as('VM.create', { name_label: `shoal-${image.slice(7, 19)}`, memory_static_max: 8 << 20, PV_kernel: image });
@@ -161,8 +211,13 @@ test('the link finds out by itself that a host has no plugin, says so, and does 
   const between = createServer({ cert, key }, (incoming, outgoing) => {
     let body = '';
     incoming.on('data', (part: Buffer) => (body += part.toString()));
-    incoming.on('end', () =>
-      void rig.http('POST', incoming.url!, body.replace('"shoal","', '"nope","')).then(({ status, text }) => outgoing.writeHead(status, { 'content-type': 'application/json' }).end(text), () => outgoing.destroy()),
+    incoming.on(
+      'end',
+      () =>
+        void rig.http('POST', incoming.url!, body.replace('"shoal","', '"nope","')).then(
+          ({ status, text }) => outgoing.writeHead(status, { 'content-type': 'application/json' }).end(text),
+          () => outgoing.destroy(),
+        ),
     );
   });
   await new Promise<void>((done) => between.listen(0, '127.0.0.1', done));

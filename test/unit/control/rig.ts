@@ -31,14 +31,23 @@ export interface FleetRig {
   ready(key: string): number;
 }
 
-export async function makeFleet(names: string[], options: FakeOptions & { graceMs?: number; store?: StateStore } = {}): Promise<FleetRig> {
+export async function makeFleet(
+  names: string[],
+  options: FakeOptions & { graceMs?: number; store?: StateStore } = {},
+): Promise<FleetRig> {
   const store = options.store ?? new MemoryStore();
   const hosts = new Map(names.map((name) => [name, new FakeHost(name, options)]));
   const log: string[] = [];
   const open = async (): Promise<Fleet> => {
     const state = await State.open(store);
-    for (const name of names) if (state.get('host', name) === undefined) await state.write([state.set('host', name, recordOf(name))]);
-    const fleet = new Fleet({ state, graceMs: options.graceMs ?? 200, link: ({ name }) => hosts.get(name)!.link(), log: (line) => log.push(line) });
+    for (const name of names)
+      if (state.get('host', name) === undefined) await state.write([state.set('host', name, recordOf(name))]);
+    const fleet = new Fleet({
+      state,
+      graceMs: options.graceMs ?? 200,
+      link: ({ name }) => hosts.get(name)!.link(),
+      log: (line) => log.push(line),
+    });
     fleet.open();
     return fleet;
   };
@@ -47,7 +56,15 @@ export async function makeFleet(names: string[], options: FakeOptions & { graceM
     hosts,
     log,
     apply: (given) => {
-      const { spec, reasons } = readSpec({ tenant: 't', name: 's', image: digest, memoryKib: 4096, count: 1, restart: { firstMs: 20, maxMs: 100 }, ...given });
+      const { spec, reasons } = readSpec({
+        tenant: 't',
+        name: 's',
+        image: digest,
+        memoryKib: 4096,
+        count: 1,
+        restart: { firstMs: 20, maxMs: 100 },
+        ...given,
+      });
       if (spec === undefined) throw new Error(JSON.stringify(reasons));
       const key = `${spec.tenant}/${spec.name}`;
       const { state } = rig.fleet;
@@ -67,7 +84,9 @@ export async function makeFleet(names: string[], options: FakeOptions & { graceM
     },
     close: () => rig.fleet.close(),
     vms: () =>
-      [...hosts].flatMap(([host, fake]) => [...fake.vms.values()].map(({ name, state, addresses }) => ({ host, name, state, ip: addresses[0]?.ip }))),
+      [...hosts].flatMap(([host, fake]) =>
+        [...fake.vms.values()].map(({ name, state, addresses }) => ({ host, name, state, ip: addresses[0]?.ip })),
+      ),
     ready: (key) => rig.fleet.counts.get(key)?.ready ?? 0,
   };
   return rig;

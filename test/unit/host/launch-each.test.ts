@@ -51,7 +51,10 @@ test('a cancelled call leaves nothing of what it had not started', async (t) => 
   const call = rig.agent.bulk.launchEach([spec('a'), spec('b'), spec('c')], abort.signal);
   setTimeout(() => abort.abort(), 5);
   const results = await call;
-  t.ok(results.every(({ error }) => error?.code === 'TASK_CANCELLED'), 'all say so');
+  t.ok(
+    results.every(({ error }) => error?.code === 'TASK_CANCELLED'),
+    'all say so',
+  );
   t.equal(rig.agent.fleet.size, 0);
   await rig.close();
 });

@@ -11,10 +11,24 @@ import { FleetProcs, kernel, kernelDigest, type RealVm } from './fleet-rig.ts';
 
 const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 
-test('the configuration is read, and what it cannot mean is refused with the field\'s name', (t) => {
+test("the configuration is read, and what it cannot mean is refused with the field's name", (t) => {
   const good = { stateDir: 's', credentialsDir: 'c', certFile: 'a', keyFile: 'b' };
-  t.deepEqual(parseControllerConfig(JSON.stringify(good)), { listen: { host: '127.0.0.1', port: 7443 }, tls: { certFile: 'a', keyFile: 'b' }, stateDir: 's', credentialsDir: 'c', graceMs: 60_000, pollS: 10, patienceMs: 10_000 });
-  for (const [change, field] of [[{ colour: 1 }, 'colour'], [{ stateDir: undefined }, 'stateDir'], [{ certFile: undefined }, 'certFile'], [{ listen: { port: -1 } }, 'listen.port'], [{ graceMs: 'x' }, 'graceMs']] as [object, string][]) {
+  t.deepEqual(parseControllerConfig(JSON.stringify(good)), {
+    listen: { host: '127.0.0.1', port: 7443 },
+    tls: { certFile: 'a', keyFile: 'b' },
+    stateDir: 's',
+    credentialsDir: 'c',
+    graceMs: 60_000,
+    pollS: 10,
+    patienceMs: 10_000,
+  });
+  for (const [change, field] of [
+    [{ colour: 1 }, 'colour'],
+    [{ stateDir: undefined }, 'stateDir'],
+    [{ certFile: undefined }, 'certFile'],
+    [{ listen: { port: -1 } }, 'listen.port'],
+    [{ graceMs: 'x' }, 'graceMs'],
+  ] as [object, string][]) {
     try {
       parseControllerConfig(JSON.stringify({ ...good, ...change }));
       t.fail(field);
@@ -53,7 +67,8 @@ test('kill -9 of controller and agents under churn: in the end observed equals d
     while (watching) {
       const all = (await Promise.all(names.map((name) => rig.real(name)))).flatMap((vms) => vms ?? []);
       const owners = new Map<string, Set<string>>();
-      for (const { host, name, ip } of all) if (ip !== undefined) owners.set(ip, (owners.get(ip) ?? new Set()).add(`${host}/${name}`));
+      for (const { host, name, ip } of all)
+        if (ip !== undefined) owners.set(ip, (owners.get(ip) ?? new Set()).add(`${host}/${name}`));
       const now = new Set([...owners].filter(([, who]) => who.size > 1).map(([ip, who]) => `${ip} ${[...who].sort().join(' ')}`));
       for (const each of now) if (before.has(each)) doubled.push(each);
       before = now;
@@ -62,7 +77,8 @@ test('kill -9 of controller and agents under churn: in the end observed equals d
     }
   })();
 
-  const tell = async (method: string, path: string, body?: unknown): Promise<number> => (await rig.api(method, path, body).catch(() => ({ status: 0 }))).status;
+  const tell = async (method: string, path: string, body?: unknown): Promise<number> =>
+    (await rig.api(method, path, body).catch(() => ({ status: 0 }))).status;
   const until = Date.now() + 9000;
   let kills = 0;
   let accepted = 0;
@@ -70,8 +86,29 @@ test('kill -9 of controller and agents under churn: in the end observed equals d
     round++;
     const what = roll(10);
     const count = 1 + roll(25);
-    if (what < 6) accepted += (await tell('PUT', '/v1/services/acme/web', { image: 'web', memoryKib: 4096, count, args: `v${roll(3)}`, restart: { firstMs: 50, maxMs: 400 }, update: { maxAtOnce: 8 } })) === 202 ? 1 : 0;
-    else if (what < 8) accepted += (await tell('PUT', '/v1/services/beta/api', { image: 'web', memoryKib: 2048, count, placement: { strategy: 'pack' }, restart: { firstMs: 50, maxMs: 400 } })) === 202 ? 1 : 0;
+    if (what < 6)
+      accepted +=
+        (await tell('PUT', '/v1/services/acme/web', {
+          image: 'web',
+          memoryKib: 4096,
+          count,
+          args: `v${roll(3)}`,
+          restart: { firstMs: 50, maxMs: 400 },
+          update: { maxAtOnce: 8 },
+        })) === 202
+          ? 1
+          : 0;
+    else if (what < 8)
+      accepted +=
+        (await tell('PUT', '/v1/services/beta/api', {
+          image: 'web',
+          memoryKib: 2048,
+          count,
+          placement: { strategy: 'pack' },
+          restart: { firstMs: 50, maxMs: 400 },
+        })) === 202
+          ? 1
+          : 0;
     else if (what === 8) await tell('DELETE', '/v1/services/beta/api');
     else await tell('POST', `/v1/hosts/${names[roll(3)]}/${roll(2) === 0 ? 'drain' : 'undrain'}`);
     await sleep(roll(120));
@@ -90,13 +127,22 @@ test('kill -9 of controller and agents under churn: in the end observed equals d
   t.ok(kills >= 4 && accepted >= 5, `${kills} kills, ${accepted} changes in ${round} rounds`);
 
   for (const name of names) await rig.api('POST', `/v1/hosts/${name}/undrain`);
-  await rig.api('PUT', '/v1/services/acme/web', { image: 'web', memoryKib: 4096, count: 12, args: 'last', restart: { firstMs: 50, maxMs: 400 }, update: { maxAtOnce: 8 } });
+  await rig.api('PUT', '/v1/services/acme/web', {
+    image: 'web',
+    memoryKib: 4096,
+    count: 12,
+    args: 'last',
+    restart: { firstMs: 50, maxMs: 400 },
+    update: { maxAtOnce: 8 },
+  });
   await rig.api('DELETE', '/v1/services/beta/api');
   let all: RealVm[] = [];
   const settled = async (): Promise<boolean> => {
     all = (await Promise.all(names.map((name) => rig.real(name)))).flatMap((vms) => vms ?? []);
     const { body } = await rig.api('GET', '/v1/services/acme/web');
-    return body.copies?.ready === 12 && body.copies.total === 12 && all.length === 12 && all.every(({ power }) => power === 'Running');
+    return (
+      body.copies?.ready === 12 && body.copies.total === 12 && all.length === 12 && all.every(({ power }) => power === 'Running')
+    );
   };
   const deadline = Date.now() + 15_000;
   let right = false;
@@ -107,10 +153,21 @@ test('kill -9 of controller and agents under churn: in the end observed equals d
   watching = false;
   await watcher;
   t.ok(right, `observed equals desired: ${all.length} VMs on the hosts`);
-  if (!right) t.comment(JSON.stringify({ all, service: (await rig.api('GET', '/v1/services/acme/web')).body, log: rig.controller.log().slice(-3000) }));
+  if (!right)
+    t.comment(
+      JSON.stringify({
+        all,
+        service: (await rig.api('GET', '/v1/services/acme/web')).body,
+        log: rig.controller.log().slice(-3000),
+      }),
+    );
   t.deepEqual(doubled, [], `no address on two VMs, in ${looks} looks`);
   const listed = (await rig.api('GET', '/v1/vms')).body.items;
-  t.deepEqual(listed.map((vm: { id: string; addresses: string[] }) => `${vm.id} ${vm.addresses[0]}`).sort(), all.map(({ name, ip }) => `${name} ${ip}`).sort(), 'the controller knows them as they are, with their addresses');
+  t.deepEqual(
+    listed.map((vm: { id: string; addresses: string[] }) => `${vm.id} ${vm.addresses[0]}`).sort(),
+    all.map(({ name, ip }) => `${name} ${ip}`).sort(),
+    'the controller knows them as they are, with their addresses',
+  );
   t.equal((await rig.api('GET', '/v1/services/beta/api')).status, 404, 'what was deleted is gone');
 
   rig.controller.child.kill('SIGTERM');

@@ -41,7 +41,9 @@ async function start(script: string, config: string): Promise<Proc> {
   const child = spawn(process.execPath, [script, config], { cwd: root, stdio: ['ignore', 'ignore', 'pipe'] });
   let log = '';
   child.stderr!.on('data', (data: Buffer) => (log += data.toString()));
-  const exit = new Promise<{ code: number | null; signal: string | null }>((done) => child.once('exit', (code, signal) => done({ code, signal })));
+  const exit = new Promise<{ code: number | null; signal: string | null }>((done) =>
+    child.once('exit', (code, signal) => done({ code, signal })),
+  );
   const ready = new Promise<number>((done) => {
     child.stderr!.on('data', () => {
       const found = /ready on 127\.0\.0\.1:(\d+)/.exec(log);
@@ -52,22 +54,43 @@ async function start(script: string, config: string): Promise<Proc> {
 }
 
 const agent = new Agent({ keepAlive: true, maxSockets: 16 });
-export function send(port: number, method: string, path: string, body?: unknown, token?: string): Promise<{ status: number; body: any }> {
+export function send(
+  port: number,
+  method: string,
+  path: string,
+  body?: unknown,
+  token?: string,
+): Promise<{ status: number; body: any }> {
   return new Promise((done, fail) => {
     const bytes = body instanceof Uint8Array ? body : body === undefined ? undefined : JSON.stringify(body);
     const type = body instanceof Uint8Array ? 'application/octet-stream' : 'application/json';
-    const outgoing = request({ host: '127.0.0.1', port, ca: cert, method, path, agent, timeout: 5000, headers: { ...(bytes === undefined ? {} : { 'content-type': type }), ...(token === undefined ? {} : { authorization: `Bearer ${token}` }) } }, (response) => {
-      let text = '';
-      response.on('data', (data: Buffer) => (text += data.toString()));
-      response.on('error', fail);
-      response.on('end', () => {
-        try {
-          done({ status: response.statusCode ?? 0, body: text === '' ? undefined : JSON.parse(text) });
-        } catch {
-          done({ status: response.statusCode ?? 0, body: text });
-        }
-      });
-    });
+    const outgoing = request(
+      {
+        host: '127.0.0.1',
+        port,
+        ca: cert,
+        method,
+        path,
+        agent,
+        timeout: 5000,
+        headers: {
+          ...(bytes === undefined ? {} : { 'content-type': type }),
+          ...(token === undefined ? {} : { authorization: `Bearer ${token}` }),
+        },
+      },
+      (response) => {
+        let text = '';
+        response.on('data', (data: Buffer) => (text += data.toString()));
+        response.on('error', fail);
+        response.on('end', () => {
+          try {
+            done({ status: response.statusCode ?? 0, body: text === '' ? undefined : JSON.parse(text) });
+          } catch {
+            done({ status: response.statusCode ?? 0, body: text });
+          }
+        });
+      },
+    );
     outgoing.on('timeout', () => outgoing.destroy(new Error('late')));
     outgoing.on('error', fail);
     outgoing.end(bytes);
@@ -108,27 +131,57 @@ export class FleetProcs {
       await rig.startAgent(name);
     }
     const shared = { certFile: file('cert.pem'), keyFile: file('key.pem') };
-    await writeFile(file('controller.json'), JSON.stringify({ listen: { host: '127.0.0.1', port: 0 }, ...shared, stateDir: file('fleet'), credentialsDir: file('credentials'), graceMs: 2000, pollS: 2, patienceMs: 2000, ...config }));
+    await writeFile(
+      file('controller.json'),
+      JSON.stringify({
+        listen: { host: '127.0.0.1', port: 0 },
+        ...shared,
+        stateDir: file('fleet'),
+        credentialsDir: file('credentials'),
+        graceMs: 2000,
+        pollS: 2,
+        patienceMs: 2000,
+        ...config,
+      }),
+    );
     await rig.startController();
     rig.token = (await readFile(join(file('fleet'), 'operator.token'), 'utf8')).trim();
     const fingerprint = new X509Certificate(cert).fingerprint256;
-    for (const name of names) await rig.api('POST', '/v1/hosts', { name, url: `https://127.0.0.1:${rig.agents.get(name)!.port}`, fingerprint, credential: name });
+    for (const name of names)
+      await rig.api('POST', '/v1/hosts', {
+        name,
+        url: `https://127.0.0.1:${rig.agents.get(name)!.port}`,
+        fingerprint,
+        credential: name,
+      });
     return rig;
   }
 
   async startAgent(name: string, port = 0): Promise<Proc> {
     const file = (word: string) => join(this.folder, word);
     const config = file(`${name}.json`);
-    await writeFile(config, JSON.stringify({
-      listen: { host: '127.0.0.1', port },
-      certFile: file('cert.pem'),
-      keyFile: file('key.pem'),
-      passwordFile: join(file('credentials'), name),
-      stateDir: file(`agent-${name}`),
-      hypervisor: 'sim',
-      simTotalKib: 4 * 1024 * 1024,
-      networks: [{ name: 'default', bridge: 'xenbr0', cidr: '10.64.0.0/16', gateway: '10.64.0.1', first: '10.64.1.0', last: '10.64.250.255' }],
-    }));
+    await writeFile(
+      config,
+      JSON.stringify({
+        listen: { host: '127.0.0.1', port },
+        certFile: file('cert.pem'),
+        keyFile: file('key.pem'),
+        passwordFile: join(file('credentials'), name),
+        stateDir: file(`agent-${name}`),
+        hypervisor: 'sim',
+        simTotalKib: 4 * 1024 * 1024,
+        networks: [
+          {
+            name: 'default',
+            bridge: 'xenbr0',
+            cidr: '10.64.0.0/16',
+            gateway: '10.64.0.1',
+            first: '10.64.1.0',
+            last: '10.64.250.255',
+          },
+        ],
+      }),
+    );
     const proc = await start(this.#scripts.agent, config);
     this.#sessions.delete(name);
     this.agents.set(name, proc);
@@ -156,12 +209,21 @@ export class FleetProcs {
   /** All VMs of one host; undefined while it cannot be asked. */
   async real(name: string): Promise<RealVm[] | undefined> {
     const { port } = this.agents.get(name)!;
-    const call = async (method: string, ...params: unknown[]) => (await send(port, 'POST', '/jsonrpc', { jsonrpc: '2.0', id: 1, method, params })).body.result;
+    const call = async (method: string, ...params: unknown[]) =>
+      (await send(port, 'POST', '/jsonrpc', { jsonrpc: '2.0', id: 1, method, params })).body.result;
     try {
       if (!this.#sessions.has(name)) this.#sessions.set(name, await call('session.login_with_password', 'root', `pw-${name}`));
-      const [vms, vifs] = await Promise.all([call('VM.get_all_records', this.#sessions.get(name)), call('VIF.get_all_records', this.#sessions.get(name))]);
+      const [vms, vifs] = await Promise.all([
+        call('VM.get_all_records', this.#sessions.get(name)),
+        call('VIF.get_all_records', this.#sessions.get(name)),
+      ]);
       const ips = new Map(Object.values<any>(vifs).map((vif) => [vif.VM, vif.ipv4_allowed[0]]));
-      return Object.entries<any>(vms).map(([ref, vm]) => ({ host: name, name: vm.name_label, power: vm.power_state, ip: ips.get(ref) }));
+      return Object.entries<any>(vms).map(([ref, vm]) => ({
+        host: name,
+        name: vm.name_label,
+        power: vm.power_state,
+        ip: ips.get(ref),
+      }));
     } catch {
       return undefined;
     }

@@ -23,9 +23,17 @@ const hostOf = (name: string, more: Partial<Host> = {}): Host => ({
   networks: ['default'],
   ...more,
 });
-const specOf = (more: object = {}) => completed({ tenant: 't', name: 's', image: 'sha256:0', count: 1, memoryKib: 4096, ...more });
+const specOf = (more: object = {}) =>
+  completed({ tenant: 't', name: 's', image: 'sha256:0', count: 1, memoryKib: 4096, ...more });
 const requests = (n: number, more: object = {}, rest: Partial<Request> = {}): Request[] =>
-  Array.from({ length: n }, (_, slot) => ({ key: 't/s', spec: specOf(more), slot, avoid: undefined, replacesOn: undefined, ...rest }));
+  Array.from({ length: n }, (_, slot) => ({
+    key: 't/s',
+    spec: specOf(more),
+    slot,
+    avoid: undefined,
+    replacesOn: undefined,
+    ...rest,
+  }));
 const none = () => 0;
 const where = (asked: Request[], hosts: Host[], copies: (key: string, host: string) => number = none) =>
   place(asked, { hosts, copies }).map((p) => p.host ?? p.why);
@@ -35,8 +43,16 @@ test('spread goes round, pack fills up, ties go to the first name', (t) => {
   t.deepEqual(where(requests(4), abc), ['a', 'b', 'c', 'a'], 'spread');
   t.deepEqual(where(requests(4, { placement: { strategy: 'pack' } }), abc), ['a', 'a', 'a', 'a'], 'pack');
   const small = [hostOf('a', { freeKib: 16 * 1024 + 2 * 4608 }), hostOf('b')];
-  t.deepEqual(where(requests(3, { placement: { strategy: 'pack' } }), small), ['a', 'a', 'b'], 'pack goes on when the first is full');
-  t.deepEqual(where(requests(2), abc, (_, host) => (host === 'a' ? 1 : 0)), ['b', 'c'], 'copies there already are counted');
+  t.deepEqual(
+    where(requests(3, { placement: { strategy: 'pack' } }), small),
+    ['a', 'a', 'b'],
+    'pack goes on when the first is full',
+  );
+  t.deepEqual(
+    where(requests(2), abc, (_, host) => (host === 'a' ? 1 : 0)),
+    ['b', 'c'],
+    'copies there already are counted',
+  );
   t.deepEqual(where(requests(1), [hostOf('a', { load: 1 }), hostOf('b', { vms: 900 })]), ['b'], 'a busy host waits');
   t.deepEqual(where(requests(1), [hostOf('a', { freeKib: 4 * gib }), hostOf('b')]), ['b'], 'memory counts');
   t.end();
@@ -56,8 +72,16 @@ test('what a host must have', (t) => {
   t.deepEqual(where(requests(1, {}, { avoid: 'a' }), hosts), ['b'], 'avoided');
   t.deepEqual(where(requests(1, {}, { avoid: 'a' }), hosts.slice(0, 1)), ['a'], 'unless there is no other');
   const must = { placement: { required: true } };
-  t.deepEqual(where(requests(3, must), hosts), ['a', 'b', 'each of 2 hosts has a copy already, and no second one is allowed'], 'spread required');
-  t.deepEqual(where(requests(1, must, { replacesOn: 'a' }), hosts, () => 1), ['a'], 'the copy to be replaced is no second one');
+  t.deepEqual(
+    where(requests(3, must), hosts),
+    ['a', 'b', 'each of 2 hosts has a copy already, and no second one is allowed'],
+    'spread required',
+  );
+  t.deepEqual(
+    where(requests(1, must, { replacesOn: 'a' }), hosts, () => 1),
+    ['a'],
+    'the copy to be replaced is no second one',
+  );
   t.end();
 });
 
@@ -73,7 +97,9 @@ test('why there is no host', (t) => {
 });
 
 test('10,000 copies on 50 hosts, twice the same, evenly, and again after a host failed', (t) => {
-  const hosts = Array.from({ length: 50 }, (_, i) => hostOf(`h${String(i).padStart(2, '0')}`, { totalKib: 4 * gib, freeKib: 3 * gib }));
+  const hosts = Array.from({ length: 50 }, (_, i) =>
+    hostOf(`h${String(i).padStart(2, '0')}`, { totalKib: 4 * gib, freeKib: 3 * gib }),
+  );
   const services = Array.from({ length: 100 }, (_, s) => requests(100, {}, { key: `t/s${s}` })).flat();
   const began = performance.now();
   const first = place(services, { hosts, copies: none });
@@ -86,12 +112,21 @@ test('10,000 copies on 50 hosts, twice the same, evenly, and again after a host 
     load.set(host!, (load.get(host!) ?? 0) + 1);
     perService.set(`${request.key} ${host}`, (perService.get(`${request.key} ${host}`) ?? 0) + 1);
   }
-  t.ok([...load.values()].every((n) => n >= 190 && n <= 210), 'hosts have about 200 each');
-  t.ok([...perService.values()].every((n) => n === 2), 'two of each service on each host');
+  t.ok(
+    [...load.values()].every((n) => n >= 190 && n <= 210),
+    'hosts have about 200 each',
+  );
+  t.ok(
+    [...perService.values()].every((n) => n === 2),
+    'two of each service on each host',
+  );
   const lost = first.filter(({ host }) => host === 'h07').map(({ request }) => request);
   const left = hosts.map((host) => (host.name === 'h07' ? { ...host, state: 'away' as const } : { ...host, vms: 200 }));
   const again = place(lost, { hosts: left, copies: (key, host) => perService.get(`${key} ${host}`) ?? 0 });
-  t.ok(again.every(({ host }) => host !== undefined && host !== 'h07'), 'all placed elsewhere');
+  t.ok(
+    again.every(({ host }) => host !== undefined && host !== 'h07'),
+    'all placed elsewhere',
+  );
   t.ok(new Set(again.map(({ host }) => host)).size >= 40, 'over the other hosts');
   t.end();
 });
@@ -99,7 +134,10 @@ test('10,000 copies on 50 hosts, twice the same, evenly, and again after a host 
 test('addresses go round, are held by all who say so, and doubles are seen', (t) => {
   const book = new FleetAddresses();
   const range = { first: 10, last: 13, except: (a: number) => a === 12 };
-  t.deepEqual([1, 2, 3, 4].map((n) => book.take('net', range, `o${n}`)), [10, 11, 13, undefined]);
+  t.deepEqual(
+    [1, 2, 3, 4].map((n) => book.take('net', range, `o${n}`)),
+    [10, 11, 13, undefined],
+  );
   book.release('net', 10, 'o9');
   t.notOk(book.isFree('net', 10), 'only its owner can give it back');
   book.release('net', 10, 'o1');

@@ -23,47 +23,194 @@ const cases: Case[] = [
   { what: 'nothing there: create all', spec: { count: 3 }, copies: [], steps: ['create 0', 'create 1', 'create 2'] },
   { what: 'all there: nothing', spec: two, copies: ['0#1 a running', '1#2 b running'], steps: [] },
   { what: 'on its way: wait', spec: two, copies: ['0#1 a asked', '1#2 b busy'], steps: [] },
-  { what: 'scaled down: the highest slots go', spec: { count: 1 }, copies: ['0#1 a running', '1#2 b running', '2#3 a asked'], steps: ['destroy #2 unwanted', 'destroy #3 unwanted'] },
-  { what: 'deleted: all go', spec: undefined, copies: ['0#1 a running', '1#2 b halted'], steps: ['destroy #1 unwanted', 'destroy #2 unwanted'] },
+  {
+    what: 'scaled down: the highest slots go',
+    spec: { count: 1 },
+    copies: ['0#1 a running', '1#2 b running', '2#3 a asked'],
+    steps: ['destroy #2 unwanted', 'destroy #3 unwanted'],
+  },
+  {
+    what: 'deleted: all go',
+    spec: undefined,
+    copies: ['0#1 a running', '1#2 b halted'],
+    steps: ['destroy #1 unwanted', 'destroy #2 unwanted'],
+  },
   { what: 'deleted, host away: later', spec: undefined, copies: ['0#1 a running'], hosts: 'a:away:999999', steps: [] },
   // dying
-  { what: 'died for the first time, remembered: wait firstMs', spec: {}, copies: ['0#1 a halted'], memory: '0:1:400:a', steps: [], lookIn: 600 },
+  {
+    what: 'died for the first time, remembered: wait firstMs',
+    spec: {},
+    copies: ['0#1 a halted'],
+    memory: '0:1:400:a',
+    steps: [],
+    lookIn: 600,
+  },
   { what: 'died, waited: start it where it is', spec: {}, copies: ['0#1 a halted'], memory: '0:1:1000:a', steps: ['start #1'] },
   { what: 'died twice: waits twice as long', spec: {}, copies: ['0#1 a halted'], memory: '0:2:1000:a', steps: [], lookIn: 1000 },
-  { what: 'died three times on one host: made elsewhere', spec: {}, copies: ['0#1 a halted'], memory: '0:3:0:a', steps: ['destroy #1 failed'] },
-  { what: '… and there it avoids that host, after its back-off', spec: {}, copies: [], memory: '0:3:4000:a', steps: ['create 0 not a'] },
+  {
+    what: 'died three times on one host: made elsewhere',
+    spec: {},
+    copies: ['0#1 a halted'],
+    memory: '0:3:0:a',
+    steps: ['destroy #1 failed'],
+  },
+  {
+    what: '… and there it avoids that host, after its back-off',
+    spec: {},
+    copies: [],
+    memory: '0:3:4000:a',
+    steps: ['create 0 not a'],
+  },
   { what: '… but not with listed addresses', spec: listed, copies: ['0#1 a halted'], memory: '0:3:4000:a', steps: ['start #1'] },
-  { what: 'health says dead: restart with back-off', spec: {}, copies: ['0#1 a failed'], memory: '0:1:1000:a', steps: ['restart #1'] },
+  {
+    what: 'health says dead: restart with back-off',
+    spec: {},
+    copies: ['0#1 a failed'],
+    memory: '0:1:1000:a',
+    steps: ['restart #1'],
+  },
   { what: 'a copy that could not be made: wait', spec: {}, copies: [], memory: '0:1:100:a', steps: [], lookIn: 900 },
   { what: 'paused by someone: said, and goes on', spec: {}, copies: ['0#1 a paused'], steps: ['note 0', 'start #1'] },
   // hosts that vanish
-  { what: 'host away within grace: wait', spec: {}, copies: ['0#1 a running'], hosts: 'a:away:10000 b', steps: [], lookIn: 20_000 },
-  { what: 'host away beyond grace: elsewhere', spec: {}, copies: ['0#1 a running'], hosts: 'a:away:30000 b', steps: ['create 0'] },
-  { what: 'listed address on a host that is away: never twice', spec: listed, copies: ['0#1 a running'], hosts: 'a:away:99999 b', steps: ['note 0'] },
-  { what: 'listed address on a host said to be dead: moved', spec: listed, copies: ['0#1 a running'], hosts: 'a:dead:99999 b', steps: ['create 0'] },
+  {
+    what: 'host away within grace: wait',
+    spec: {},
+    copies: ['0#1 a running'],
+    hosts: 'a:away:10000 b',
+    steps: [],
+    lookIn: 20_000,
+  },
+  {
+    what: 'host away beyond grace: elsewhere',
+    spec: {},
+    copies: ['0#1 a running'],
+    hosts: 'a:away:30000 b',
+    steps: ['create 0'],
+  },
+  {
+    what: 'listed address on a host that is away: never twice',
+    spec: listed,
+    copies: ['0#1 a running'],
+    hosts: 'a:away:99999 b',
+    steps: ['note 0'],
+  },
+  {
+    what: 'listed address on a host said to be dead: moved',
+    spec: listed,
+    copies: ['0#1 a running'],
+    hosts: 'a:dead:99999 b',
+    steps: ['create 0'],
+  },
   { what: 'dead: no grace either', spec: {}, copies: ['0#1 a running'], hosts: 'a:dead:1 b', steps: ['create 0'] },
-  { what: 'replaced while away: nothing more', spec: {}, copies: ['0#1 a running', '0#2 b running'], hosts: 'a:away:99999 b', steps: [] },
-  { what: 'back with its copy: the younger is kept', spec: {}, copies: ['0#1 a running', '0#2 b running'], steps: ['destroy #1 double'] },
+  {
+    what: 'replaced while away: nothing more',
+    spec: {},
+    copies: ['0#1 a running', '0#2 b running'],
+    hosts: 'a:away:99999 b',
+    steps: [],
+  },
+  {
+    what: 'back with its copy: the younger is kept',
+    spec: {},
+    copies: ['0#1 a running', '0#2 b running'],
+    steps: ['destroy #1 double'],
+  },
   { what: 'back while the other only starts: both, for now', spec: {}, copies: ['0#1 a running', '0#2 b asked'], steps: [] },
-  { what: 'back while the other failed: the older is kept', spec: {}, copies: ['0#1 a running', '0#2 b halted'], steps: ['destroy #2 failed'] },
-  { what: 'two that do not answer yet: neither goes', spec: {}, copies: ['0#1 a running r2 unready', '0#2 b running r2 unready'], steps: [] },
+  {
+    what: 'back while the other failed: the older is kept',
+    spec: {},
+    copies: ['0#1 a running', '0#2 b halted'],
+    steps: ['destroy #2 failed'],
+  },
+  {
+    what: 'two that do not answer yet: neither goes',
+    spec: {},
+    copies: ['0#1 a running r2 unready', '0#2 b running r2 unready'],
+    steps: [],
+  },
   // updates
   { what: 'outdated: new one first', spec: {}, copies: ['0#1 a running r1'], steps: ['create 0 for #1'] },
   { what: 'outdated, new one starts: wait', spec: {}, copies: ['0#1 a running r1', '0#2 a busy'], steps: [] },
-  { what: 'outdated, new one does not answer yet: wait', spec: {}, copies: ['0#1 a running r1', '0#2 a running r2 unready'], steps: [] },
-  { what: 'outdated, new one answers: old one goes', spec: {}, copies: ['0#1 a running r1', '0#2 a running'], steps: ['destroy #1 outdated'] },
-  { what: 'outdated, new one died: it goes, the old stays', spec: {}, copies: ['0#1 a running r1', '0#2 a halted'], memory: '0:1:0:a', steps: ['destroy #2 failed'], lookIn: 1000 },
+  {
+    what: 'outdated, new one does not answer yet: wait',
+    spec: {},
+    copies: ['0#1 a running r1', '0#2 a running r2 unready'],
+    steps: [],
+  },
+  {
+    what: 'outdated, new one answers: old one goes',
+    spec: {},
+    copies: ['0#1 a running r1', '0#2 a running'],
+    steps: ['destroy #1 outdated'],
+  },
+  {
+    what: 'outdated, new one died: it goes, the old stays',
+    spec: {},
+    copies: ['0#1 a running r1', '0#2 a halted'],
+    memory: '0:1:0:a',
+    steps: ['destroy #2 failed'],
+    lookIn: 1000,
+  },
   { what: 'stop-first', spec: { update: { order: 'stop-first' } }, copies: ['0#1 a running r1'], steps: ['destroy #1 outdated'] },
-  { what: 'listed addresses stop first whatever is asked', spec: listed, copies: ['0#1 a running r1'], steps: ['destroy #1 outdated'] },
-  { what: 'one at a time', spec: { count: 3 }, copies: ['0#1 a running r1', '1#2 a running r1', '2#3 a running r1'], steps: ['create 0 for #1'] },
-  { what: 'two at a time', spec: { count: 3, update: { maxAtOnce: 2 } }, copies: ['0#1 a running r1', '1#2 a running r1', '2#3 a running r1'], steps: ['create 0 for #1', 'create 1 for #2'] },
-  { what: 'the next only when the one before answers', spec: two, copies: ['0#4 a running r2 unready', '1#2 a running r1'], steps: [] },
-  { what: 'a bad release stops at the first', spec: two, copies: ['0#4 a halted', '0#1 a running r1', '1#2 a running r1'], memory: '0:1:5000:a', steps: ['destroy #4 failed', 'create 0 for #1 not a'] },
-  { what: 'outdated and dead: no throttle', spec: two, copies: ['0#1 a halted r1', '1#2 a halted r1'], steps: ['destroy #1 outdated', 'destroy #2 outdated'] },
+  {
+    what: 'listed addresses stop first whatever is asked',
+    spec: listed,
+    copies: ['0#1 a running r1'],
+    steps: ['destroy #1 outdated'],
+  },
+  {
+    what: 'one at a time',
+    spec: { count: 3 },
+    copies: ['0#1 a running r1', '1#2 a running r1', '2#3 a running r1'],
+    steps: ['create 0 for #1'],
+  },
+  {
+    what: 'two at a time',
+    spec: { count: 3, update: { maxAtOnce: 2 } },
+    copies: ['0#1 a running r1', '1#2 a running r1', '2#3 a running r1'],
+    steps: ['create 0 for #1', 'create 1 for #2'],
+  },
+  {
+    what: 'the next only when the one before answers',
+    spec: two,
+    copies: ['0#4 a running r2 unready', '1#2 a running r1'],
+    steps: [],
+  },
+  {
+    what: 'a bad release stops at the first',
+    spec: two,
+    copies: ['0#4 a halted', '0#1 a running r1', '1#2 a running r1'],
+    memory: '0:1:5000:a',
+    steps: ['destroy #4 failed', 'create 0 for #1 not a'],
+  },
+  {
+    what: 'outdated and dead: no throttle',
+    spec: two,
+    copies: ['0#1 a halted r1', '1#2 a halted r1'],
+    steps: ['destroy #1 outdated', 'destroy #2 outdated'],
+  },
   // drain
-  { what: 'drained: moved, new one first', spec: {}, copies: ['0#1 a running'], hosts: 'a:drained b', steps: ['create 0 for #1'] },
-  { what: 'drained and moved: old one goes', spec: {}, copies: ['0#1 a running', '0#2 b running'], hosts: 'a:drained b', steps: ['destroy #1 drained'] },
-  { what: 'drained and dead: not started there again', spec: {}, copies: ['0#1 a halted'], hosts: 'a:drained b', steps: ['destroy #1 drained'] },
+  {
+    what: 'drained: moved, new one first',
+    spec: {},
+    copies: ['0#1 a running'],
+    hosts: 'a:drained b',
+    steps: ['create 0 for #1'],
+  },
+  {
+    what: 'drained and moved: old one goes',
+    spec: {},
+    copies: ['0#1 a running', '0#2 b running'],
+    hosts: 'a:drained b',
+    steps: ['destroy #1 drained'],
+  },
+  {
+    what: 'drained and dead: not started there again',
+    spec: {},
+    copies: ['0#1 a halted'],
+    hosts: 'a:drained b',
+    steps: ['destroy #1 drained'],
+  },
 ];
 
 test('the planner, case by case', (t) => {
@@ -77,15 +224,33 @@ test('the planner, case by case', (t) => {
     t.deepEqual(shown(plan), steps, what);
     t.equal(plan.lookAgainAtMs, lookIn === undefined ? undefined : now + lookIn, `${what}: looks again`);
     // The order in which copies are told of changes nothing.
-    const turned = planService(spec === undefined ? undefined : wantedOf(spec), { copies: copies.map(copy).reverse(), host: hosts(words ?? 'a b'), memory: memories(memory ?? '99:0:0') }, now, { graceMs });
+    const turned = planService(
+      spec === undefined ? undefined : wantedOf(spec),
+      { copies: copies.map(copy).reverse(), host: hosts(words ?? 'a b'), memory: memories(memory ?? '99:0:0') },
+      now,
+      { graceMs },
+    );
     t.deepEqual(shown(turned).sort(), [...steps].sort(), `${what}: in any order`);
   }
   t.end();
 });
 
 test('which copy stays is a total order', (t) => {
-  const all = ['0#1 a running', '0#2 b running', '0#3 a running r1', '0#4 a halted', '0#5 a failed', '0#6 a asked', '0#7 d running', '0#8 a running r2 unready', '0#9 a paused'].map(copy);
-  const standing = { current: (c: { id: { revision: string } }) => c.id.revision === 'r2', settled: (c: { host: string }) => c.host !== 'd' };
+  const all = [
+    '0#1 a running',
+    '0#2 b running',
+    '0#3 a running r1',
+    '0#4 a halted',
+    '0#5 a failed',
+    '0#6 a asked',
+    '0#7 d running',
+    '0#8 a running r2 unready',
+    '0#9 a paused',
+  ].map(copy);
+  const standing = {
+    current: (c: { id: { revision: string } }) => c.id.revision === 'r2',
+    settled: (c: { host: string }) => c.host !== 'd',
+  };
   let wrong = 0;
   for (const a of all) {
     if (compareCopies(a, a, standing) !== 0) wrong++;
@@ -97,13 +262,19 @@ test('which copy stays is a total order', (t) => {
     }
   }
   t.equal(wrong, 0);
-  t.deepEqual([...all].sort((a, b) => compareCopies(a, b, standing)).map((c) => c.id.serial), [2, 1, 7, 3, 8, 6, 9, 4, 5]);
+  t.deepEqual(
+    [...all].sort((a, b) => compareCopies(a, b, standing)).map((c) => c.id.serial),
+    [2, 1, 7, 3, 8, 6, 9, 4, 5],
+  );
   t.end();
 });
 
 test('back-off doubles to its bound, and a good run makes good', (t) => {
   const { restart } = specOf();
-  t.deepEqual([0, 1, 2, 3, 7, 500].map((n) => backoffMs(restart, n)), [0, 1000, 2000, 4000, 60_000, 60_000]);
+  t.deepEqual(
+    [0, 1, 2, 3, 7, 500].map((n) => backoffMs(restart, n)),
+    [0, 1000, 2000, 4000, 60_000, 60_000],
+  );
   const once = afterFailure(restart, undefined, now, 0, 'a');
   t.equal(afterFailure(restart, once, now, 10, 'a').failures, 2);
   t.equal(afterFailure(restart, once, now, restart.resetAfterMs, 'a').failures, 1);

@@ -93,7 +93,11 @@ export class World {
       if (step.do === 'create') {
         const free = Object.keys(this.hosts).filter((name) => this.hosts[name]!.state === 'up' && !this.hosts[name]!.drained);
         const host = free[this.serial % free.length];
-        if (host !== undefined) this.copies.push({ ...copy(`${step.slot}#${++this.serial} ${host} asked`), id: { fleet: 'f', tenant: 't', service: 's', slot: step.slot, serial: this.serial, revision: wanted!.revision } });
+        if (host !== undefined)
+          this.copies.push({
+            ...copy(`${step.slot}#${++this.serial} ${host} asked`),
+            id: { fleet: 'f', tenant: 't', service: 's', slot: step.slot, serial: this.serial, revision: wanted!.revision },
+          });
       } else if (step.do === 'destroy') this.copies = this.copies.filter((c) => c !== step.copy);
       else if (step.do === 'start' || step.do === 'restart') this.become(step.copy, 'busy');
     }
@@ -102,12 +106,19 @@ export class World {
   /** Whatever is under way ends well. */
   finish(): void {
     for (const c of this.copies)
-      if (this.hosts[c.host]!.state === 'up' && (c.state === 'asked' || c.state === 'busy' || (c.state === 'running' && !c.ready))) this.become(c, 'running');
+      if (
+        this.hosts[c.host]!.state === 'up' &&
+        (c.state === 'asked' || c.state === 'busy' || (c.state === 'running' && !c.ready))
+      )
+        this.become(c, 'running');
   }
 
   become(c: Copy, state: CopyState): void {
     if (state === 'halted' || state === 'failed')
-      this.memory.set(c.id.slot, afterFailure(specOf().restart, this.memory.get(c.id.slot), this.nowMs, this.nowMs - c.sinceMs, c.host));
+      this.memory.set(
+        c.id.slot,
+        afterFailure(specOf().restart, this.memory.get(c.id.slot), this.nowMs, this.nowMs - c.sinceMs, c.host),
+      );
     this.copies[this.copies.indexOf(c)] = { ...c, state, ready: state === 'running', sinceMs: this.nowMs };
   }
 }
