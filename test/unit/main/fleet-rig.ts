@@ -169,7 +169,7 @@ export class FleetProcs {
         passwordFile: join(file('credentials'), name),
         stateDir: file(`agent-${name}`),
         hypervisor: 'sim',
-        simTotalKib: 4 * 1024 * 1024,
+        simTotalKib: 64 * 1024 * 1024,
         networks: [
           {
             name: 'default',
