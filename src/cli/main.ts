@@ -5,9 +5,13 @@
 import { asShoalError } from '../model/errors.ts';
 import { findVerb, readWords, type Verb } from './arguments.ts';
 import { Terminal, type Sink } from './terminal.ts';
+import { apply, deleteVerb, drain, restart, scale } from './verbs/apply.ts';
 import { buildVerb } from './verbs/build.ts';
 import { demo } from './verbs/demo.ts';
 import { events } from './verbs/events.ts';
+import { fleet } from './verbs/fleet.ts';
+import { hostAdd, hostRemove, tokenEnd, tokenMake } from './verbs/fleet-operator.ts';
+import { describe, get } from './verbs/get.ts';
 import { helpOf, makeHelp } from './verbs/help.ts';
 import { hostShow } from './verbs/host-show.ts';
 import { imageList, imagePut, imageRemove } from './verbs/image.ts';
@@ -38,7 +42,19 @@ export const verbs: readonly Verb[] = [
   buildVerb,
   testVerb,
   benchVerb,
+  fleet,
   help,
+  apply,
+  get,
+  describe,
+  scale,
+  restart,
+  deleteVerb,
+  drain,
+  hostAdd,
+  hostRemove,
+  tokenMake,
+  tokenEnd,
   vmCreate,
   vmList,
   vmShow,
