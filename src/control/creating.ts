@@ -1,6 +1,6 @@
 /** New copies: placed, given their addresses, written down, and only then asked for. */
 import { chooseAddresses } from './choose.ts';
-import { ownerOfSerial, type Tracked } from './copies.ts';
+import { keyOf, ownerOfSerial, type Tracked } from './copies.ts';
 import type { Fleet } from './fleet.ts';
 import type { Change } from './port.ts';
 import type { CopyRecord } from './state.ts';
@@ -58,7 +58,17 @@ export async function createCopies(
     made.push(copy);
   }
   // Written down before any host is asked: after a crash every VM that may exist is known.
-  await fleet.state.write(changes);
+  try {
+    await fleet.state.write(changes);
+  } catch (error) {
+    // What is not written down is not asked for.
+    for (const copy of made) {
+      fleet.copies.remove(copy);
+      fleet.state.set('copy', String(copy.id.serial), undefined);
+      unplaced(keyOf(copy.id), copy.id.slot, (error as Error).message);
+    }
+    return;
+  }
   fleet.stats.created += made.length;
   for (const copy of made) {
     fleet.tellVm(copy);

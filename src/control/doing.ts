@@ -150,7 +150,7 @@ export class Doing {
     if (!this.#there(copy)) return;
     const { copies, state, changes } = this.#fleet;
     copies.remove(copy);
-    void state.write([state.set('copy', String(copy.record.id.serial), undefined)]);
+    state.later([state.set('copy', String(copy.record.id.serial), undefined)]);
     changes.tell('vm', copy.name, copy.id.tenant, undefined);
     this.#fleet.poke(keyOf(copy.id));
   }

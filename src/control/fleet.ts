@@ -63,6 +63,7 @@ export class Fleet {
     this.state = options.state;
     this.now = options.now ?? Date.now;
     this.log = options.log ?? (() => {});
+    this.state.onTrouble = this.log;
     this.copies = new Copies({
       fleet: this.state.fleet,
       now: this.now,
@@ -74,7 +75,7 @@ export class Fleet {
       },
       changed: (copy, before) => this.#changed(copy, before),
       gone: (copy) => this.#gone(copy),
-      adopted: (record) => void this.state.write([this.state.set('copy', String(record.id.serial), record)]),
+      adopted: (record) => this.state.later([this.state.set('copy', String(record.id.serial), record)]),
       foreign: (vm, gone) => this.changes.tell('vm', vm.uuid, undefined, gone ? undefined : () => vmView(this, vm)),
       readyAtOnce: (key) => this.state.get('service', key)?.spec.health.kind === 'none',
     });
@@ -191,7 +192,7 @@ export class Fleet {
       this.failed(key, copy.id.slot, this.now() - copy.sinceMs, undefined);
       this.note(key, copy.id.slot, `${copy.name} vanished from ${copy.host}`);
     }
-    void this.state.write([this.state.set('copy', String(copy.record.id.serial), undefined)]);
+    this.state.later([this.state.set('copy', String(copy.record.id.serial), undefined)]);
     this.changes.tell('vm', copy.name, copy.id.tenant, undefined);
     this.poke(key);
     this.pokeUnplaced();
@@ -319,7 +320,7 @@ export class Fleet {
     this.notes.delete(key);
     this.counts.delete(key);
     if (this.state.get('service', key)?.deleting === true) {
-      void this.state.write([this.state.set('service', key, undefined)]);
+      this.state.later([this.state.set('service', key, undefined)]);
       this.tellService(key);
     }
   }

@@ -136,6 +136,18 @@ export class State {
     return this.store.write(changes);
   }
 
+  /**
+   * As `write`, for what a next controller would find out by itself: that a copy is gone. When the disk is full it is said, and the
+   * fleet goes on.
+   */
+  later(changes: readonly Change[]): void {
+    this.store
+      .write(changes)
+      .catch((error: unknown) => this.onTrouble(`the state could not be written: ${(error as Error).message}`));
+  }
+
+  onTrouble: (line: string) => void = () => {};
+
   /** A number never given before. The change that makes it so comes along when there is one; it must be written before its use. */
   nextSerial(): { serial: number; change: Change | undefined } {
     const serial = ++this.#serial;

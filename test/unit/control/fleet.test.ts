@@ -1,5 +1,6 @@
 /** The loop over hosts in memory: what is wanted comes to be, whatever hosts do, and no address is ever on two VMs. */
 import test from 'tape';
+import { fakeNetwork } from '../../../src/control/links/fake.ts';
 import { ShoalError } from '../../../src/model/errors.ts';
 import { newVmUuid } from '../../../src/model/uuid.ts';
 import { until } from '../host/rig.ts';
@@ -165,6 +166,32 @@ test('the controller is killed at any moment: the next one goes on', async (t) =
   t.deepEqual(doubles(rig), [], 'so their addresses are not used');
   rig.hosts.get('a')!.connect();
   await until(settled(rig, key, 9), 'back');
+  await rig.close();
+});
+
+test('a launch of a dead controller that still goes on holds its address, although nobody wants its VM any more', async (t) => {
+  // Four addresses for both hosts together: one that is given back too early is taken at once.
+  const rig = await makeFleet(['a', 'b'], { networks: [fakeNetwork('10.64.0.0', '10.64.1.1', '10.64.1.4')] });
+  const a = rig.hosts.get('a')!;
+  a.launchMs = 150;
+  const key = rig.apply({ count: 4, placement: { labels: {} } });
+  await until(() => rig.hosts.get('b')!.vms.size === 2 && a.isHeld('t.s.0.1'), 'b is done, a is at it');
+  await rig.crash();
+  rig.forget(key);
+  const other = rig.apply({ name: 'other', count: 2, restart: { firstMs: 10, maxMs: 20 } });
+  const seen: string[] = [];
+  const end = Date.now() + 900;
+  while (Date.now() < end) {
+    seen.push(...doubles(rig));
+    await new Promise((resolve) => setTimeout(resolve, 3));
+  }
+  t.deepEqual(seen, [], 'at no time on two VMs');
+  t.deepEqual(a.launched.filter((name) => name.startsWith('t.s.')).length, 2, 'the old launches did go on');
+  await until(
+    () => rig.ready(other) === 2 && rig.vms().length === 2 && rig.fleet.copies.size === 2,
+    'and in the end only what is wanted',
+    8000,
+  );
   await rig.close();
 });
 

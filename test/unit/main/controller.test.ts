@@ -179,3 +179,43 @@ test('kill -9 of controller and agents under churn: in the end observed equals d
   t.ok(rig.controller.port > 0, 'a lock of a process that is gone does not keep the next one out');
   await rig.close();
 });
+
+test('a host that stands still (SIGSTOP) in the middle of launches, and goes on later', async (t) => {
+  const names = ['a', 'b'];
+  const rig = await FleetProcs.open(names, { graceMs: 1000, pollS: 1, patienceMs: 1000 });
+  const eventually = async (what: string, condition: () => Promise<boolean>, timeoutMs = 12_000): Promise<void> => {
+    const deadline = Date.now() + timeoutMs;
+    while (!(await condition())) {
+      if (Date.now() > deadline) throw new Error(`waited in vain for: ${what}; ${rig.controller.log().slice(-1500)}`);
+      await sleep(30);
+    }
+  };
+  const service = async () => (await rig.api('GET', '/v1/services/acme/web')).body;
+  const want = (count: number) =>
+    rig.api('PUT', '/v1/services/acme/web', {
+      image: kernelDigest,
+      memoryKib: 2048,
+      count,
+      restart: { firstMs: 50, maxMs: 200 },
+    });
+  await rig.api('PUT', `/v1/images/${kernelDigest}`, kernel);
+  await want(20);
+  await eventually('twenty', async () => (await service()).copies?.ready === 20);
+  await want(200);
+  await sleep(40);
+  rig.agents.get('a')!.child.kill('SIGSTOP');
+  await eventually('all on b', async () => (await service()).copies.ready === 200);
+  const host = (await rig.api('GET', '/v1/hosts/a')).body;
+  t.deepEqual([host.state, typeof host.error.code], ['away', 'string'], 'it is seen to be away, and why');
+  const onB = new Set((await rig.real('b'))!.map(({ ip }) => ip));
+  t.equal(onB.size, 200, 'b has 200, each with an address of its own');
+  rig.agents.get('a')!.child.kill('SIGCONT');
+  const left: RealVm[] = (await rig.real('a')) ?? [];
+  t.ok(left.length > 0 && !left.some(({ ip }) => onB.has(ip)), `${left.length} VMs went on on a, with other addresses`);
+  await eventually(
+    'no doubles',
+    async () => (await service()).copies.total === 200 && (await rig.real('a'))!.length + (await rig.real('b'))!.length === 200,
+  );
+  t.equal((await service()).copies.ready, 200, 'two hundred in all');
+  await rig.close();
+});
