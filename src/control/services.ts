@@ -5,9 +5,17 @@ import { readSpec, refused } from './schema.ts';
 import type { HostRecord, ServiceRecord } from './state.ts';
 import type { Task, Tasks } from './tasks.ts';
 import { ShoalError } from '../model/errors.ts';
-import { serviceKey, type Reason, type ServiceSpec } from '../model/service.ts';
+import { scaled, serviceKey, type Reason, type ServiceSpec } from '../model/service.ts';
 
 const notFound = (what: string): ShoalError => new ShoalError('NOT_FOUND', `There is no ${what}.`);
+
+type Found = Record<'SPEC_INVALID' | 'SPEC_IMPOSSIBLE' | 'QUOTA_EXCEEDED', Reason[]>;
+
+/** Throws when anything is in the way: all of it, under the code of the first kind there is. */
+function refuse(found: Found): void {
+  const code = (Object.keys(found) as (keyof Found)[]).find((each) => found[each].length > 0);
+  if (code !== undefined) throw refused(code, Object.values(found).flat());
+}
 
 export class Services {
   readonly #fleet: Fleet;
@@ -34,7 +42,7 @@ export class Services {
    */
   async apply(values: readonly unknown[], tenant: string | undefined, dry = false): Promise<Task[]> {
     const many = values.length > 1;
-    const found: Record<'SPEC_INVALID' | 'SPEC_IMPOSSIBLE' | 'QUOTA_EXCEEDED', Reason[]> = {
+    const found: Found = {
       SPEC_INVALID: [],
       SPEC_IMPOSSIBLE: [],
       QUOTA_EXCEEDED: [],
@@ -57,25 +65,19 @@ export class Services {
     });
     for (const each of new Set(specs.map((spec) => spec.tenant)))
       found.QUOTA_EXCEEDED.push(...pastQuota(this.#fleet, each, specs));
-    const reasons = Object.values(found).flat();
-    if (reasons.length > 0)
-      throw refused(
-        (Object.keys(found) as (keyof typeof found)[]).find((code) => found[code].length > 0)!,
-        reasons,
-      );
+    refuse(found);
     return dry ? [] : this.#want(specs.map((spec) => ({ spec, kind: 'apply' })));
   }
 
   async scale(key: string, count: number): Promise<Task> {
     const { spec } = this.#needAlive(key);
-    const scaled = { ...spec, count };
-    const reasons = [
-      ...readSpec(scaled).reasons,
-      ...impossible(this.#fleet, scaled),
-      ...pastQuota(this.#fleet, spec.tenant, [scaled]),
-    ];
-    if (reasons.length > 0) throw refused('SPEC_IMPOSSIBLE', reasons);
-    return (await this.#want([{ spec: scaled, kind: 'scale' }]))[0]!;
+    const wanted = scaled(spec, count);
+    refuse({
+      SPEC_INVALID: readSpec(wanted).reasons,
+      SPEC_IMPOSSIBLE: impossible(this.#fleet, wanted),
+      QUOTA_EXCEEDED: pastQuota(this.#fleet, spec.tenant, [wanted]),
+    });
+    return (await this.#want([{ spec: wanted, kind: 'scale' }]))[0]!;
   }
 
   /** Every copy is replaced, as an update would. */

@@ -1,5 +1,5 @@
 /** The controller's configuration file: JSON, read once at the start. Hosts, tokens and quotas are not in it: those are state. */
-import { Fields, fieldsOf } from './fields.ts';
+import { Fields, fieldsOf, invalid } from './fields.ts';
 
 export interface ControllerConfig {
   listen: { host: string; port: number };
@@ -30,5 +30,7 @@ export function parseControllerConfig(text: string): ControllerConfig {
   };
   listen.end();
   fields.end();
+  if (config.tls === undefined && !/^(127\.|::1$|localhost$)/.test(config.listen.host))
+    throw invalid('tls', 'may be false only where nobody but this machine can connect: listen on 127.0.0.1');
   return config;
 }

@@ -289,8 +289,17 @@ export function completed(value: unknown): ServiceSpec {
         : { kind: 'none' }) as HealthCheck,
     placement: { strategy: 'spread', required: false, labels: {}, ...part('placement') },
     restart: { firstMs: 1000, maxMs: 60_000, resetAfterMs: 600_000, ...part('restart') },
-    update: { maxAtOnce: Math.max(1, Math.ceil(count / 10)), order: 'start-first', ...part('update') },
+    update: { maxAtOnce: usualAtOnce(count), order: 'start-first', ...part('update') },
   };
+}
+
+/** Copies replaced at once where the spec does not say. */
+export const usualAtOnce = (count: number): number => Math.max(1, Math.ceil(count / 10));
+
+/** The same service with another number of copies; what follows from their number follows it. */
+export function scaled(spec: ServiceSpec, count: number): ServiceSpec {
+  const usual = spec.update.maxAtOnce === usualAtOnce(spec.count);
+  return { ...spec, count, update: usual ? { ...spec.update, maxAtOnce: usualAtOnce(count) } : spec.update };
 }
 
 export const serviceKey = (tenant: string, name: string): string => `${tenant}/${name}`;

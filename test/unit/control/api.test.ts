@@ -62,7 +62,10 @@ test('several at once: all or none, every reason named', async (t) => {
   t.deepEqual((await rig.call('GET', '/v1/services')).body.items, [], 'nothing was changed');
   t.equal((await rig.call('POST', '/v1/apply', { services: services.slice(0, 1) })).status, 202);
   const past = await rig.call('POST', '/v1/services/acme/one/scale', { count: 11 });
-  t.deepEqual([past.status, past.body.reasons[0].message], [422, 'acme would have 11 vms, its quota is 10.']);
+  t.deepEqual(
+    [past.status, past.body.code, past.body.reasons[0].message],
+    [403, 'QUOTA_EXCEEDED', 'acme would have 11 vms, its quota is 10.'],
+  );
   const dry = await rig.call('POST', '/v1/apply?dryRun=true', { services: [{ tenant: 'acme', name: 'dry', ...web }] });
   t.deepEqual([dry.status, dry.body.tasks], [202, []]);
   t.equal((await rig.call('GET', '/v1/services/acme/dry')).status, 404, 'a dry run changes nothing');

@@ -2,6 +2,7 @@
 import test from 'tape';
 import { fakeNetwork } from '../../../src/control/links/fake.ts';
 import { ShoalError } from '../../../src/model/errors.ts';
+import { MemoryStore } from '../../../src/control/store.ts';
 import { newVmUuid } from '../../../src/model/uuid.ts';
 import { until } from '../host/rig.ts';
 import { doubles, makeFleet, type FleetRig } from './rig.ts';
@@ -192,6 +193,25 @@ test('a launch of a dead controller that still goes on holds its address, althou
     'and in the end only what is wanted',
     8000,
   );
+  await rig.close();
+});
+
+test('a disk that is full: what cannot be written down is not asked for, and is when there is room again', async (t) => {
+  const store = new MemoryStore();
+  const rig = await makeFleet(['a'], { store });
+  const write = store.write.bind(store);
+  let full = false;
+  store.write = (changes) =>
+    full && changes.some(({ key }) => key.startsWith('copy/')) ? Promise.reject(new Error('no space left')) : write(changes);
+  const key = rig.apply({ count: 2 });
+  await until(settled(rig, key, 2), 'two');
+  full = true;
+  rig.apply({ count: 4 });
+  await until(() => rig.log.some((line) => line.includes('no space left')), 'it is said');
+  t.deepEqual([rig.vms().length, rig.fleet.copies.size], [2, 2], 'no VM that nobody would know of');
+  full = false;
+  rig.fleet.poke(key);
+  await until(settled(rig, key, 4), 'four');
   await rig.close();
 });
 

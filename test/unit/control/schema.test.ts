@@ -2,7 +2,7 @@
 import test from 'tape';
 import { readSpec } from '../../../src/control/schema.ts';
 import { formatCopyId, parseCopyId, vmNameOf } from '../../../src/model/fleet.ts';
-import { hasListedAddresses, revisionText } from '../../../src/model/service.ts';
+import { hasListedAddresses, revisionText, scaled } from '../../../src/model/service.ts';
 
 const good = { tenant: 'acme', name: 'web', image: 'ping', count: 25, memoryKib: 4096 };
 const paths = (value: unknown) =>
@@ -96,6 +96,15 @@ test('all reasons at once, those of shape and those of meaning', (t) => {
     'each with what to do',
   );
   t.ok(readSpec({ ...good, networks: Array.from({ length: 5000 }, () => 7) }).reasons.length <= 100, 'but not without end');
+  t.end();
+});
+
+test('scaled: what follows from the number follows it, what was given stays', (t) => {
+  const spec = readSpec(good).spec!;
+  t.deepEqual([spec.update.maxAtOnce, scaled(spec, 1000).update.maxAtOnce, scaled(spec, 1000).count], [3, 100, 1000]);
+  const given = readSpec({ ...good, update: { maxAtOnce: 7 } }).spec!;
+  t.equal(scaled(given, 1000).update.maxAtOnce, 7);
+  t.equal(spec.count, 25, 'the spec itself is as it was');
   t.end();
 });
 

@@ -28,6 +28,7 @@ test("the configuration is read, and what it cannot mean is refused with the fie
     [{ certFile: undefined }, 'certFile'],
     [{ listen: { port: -1 } }, 'listen.port'],
     [{ graceMs: 'x' }, 'graceMs'],
+    [{ tls: false, listen: { host: '0.0.0.0' }, certFile: undefined, keyFile: undefined }, 'tls'],
   ] as [object, string][]) {
     try {
       parseControllerConfig(JSON.stringify({ ...good, ...change }));
