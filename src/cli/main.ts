@@ -7,6 +7,7 @@ import { findVerb, readWords, type Verb } from './arguments.ts';
 import { Terminal, type Sink } from './terminal.ts';
 import { apply, deleteVerb, drain, restart, scale } from './verbs/apply.ts';
 import { buildVerb } from './verbs/build.ts';
+import { makeCompletion } from './verbs/completion.ts';
 import { demo } from './verbs/demo.ts';
 import { events } from './verbs/events.ts';
 import { fleet } from './verbs/fleet.ts';
@@ -18,6 +19,7 @@ import { imageList, imagePut, imageRemove } from './verbs/image.ts';
 import { labVerb } from './verbs/lab.ts';
 import { networkList } from './verbs/network-list.ts';
 import { benchVerb, testVerb } from './verbs/scripts.ts';
+import { top } from './verbs/top.ts';
 import { vmConsole } from './verbs/vm-console.ts';
 import { vmCreate } from './verbs/vm-create.ts';
 import { vmList } from './verbs/vm-list.ts';
@@ -35,6 +37,8 @@ const help = makeHelp(
   (words) => findVerb(verbs, words).verb,
 );
 
+const completion = makeCompletion(() => verbs);
+
 /** In the order of the help. */
 export const verbs: readonly Verb[] = [
   demo,
@@ -43,10 +47,12 @@ export const verbs: readonly Verb[] = [
   testVerb,
   benchVerb,
   fleet,
+  completion,
   help,
   apply,
   get,
   describe,
+  top,
   scale,
   restart,
   deleteVerb,

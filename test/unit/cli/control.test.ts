@@ -1,4 +1,5 @@
 /** The command against a whole controller over TLS, with hosts in memory behind it. */
+import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -92,6 +93,7 @@ test('apply -f, get, describe, scale, restart, drain, delete', (t) =>
     t.equal((await shoal('drain', 'a')).out, 'a  drain done: 0 left\n');
     t.equal(rig.hosts.get('a')!.vms.size, 0);
     t.equal((await shoal('drain', 'a', '--undo')).code, 0);
+    t.ok(/acme\/web +#{20} 5 of 5/.test((await shoal('top')).out), 'top, once where nobody looks');
     t.ok((await shoal('delete', 'acme/web', '--no-wait')).out.includes('under way'));
     t.equal((await shoal('delete', 'acme/api')).code, 0);
     await until(() => rig.hosts.get('b')!.vms.size === 0, 'all gone');
@@ -157,3 +159,29 @@ test('tokens into files, hosts in and out, events as they happen', (t) =>
     control.close();
     t.pass('events');
   }));
+
+test('completion knows every verb and its options', async (t) => {
+  const { verbs } = await import('../../../src/cli/main.ts');
+  const { completionScript } = await import('../../../src/cli/verbs/completion.ts');
+  const script = completionScript(verbs);
+  const complete = (...words: string[]): string[] =>
+    execFileSync(
+      'bash',
+      [
+        '-c',
+        `complete() { :; }; ${script}\nCOMP_WORDS=(shoal "$@"); COMP_CWORD=$#; _shoal; printf '%s\\n' "\${COMPREPLY[@]}"`,
+        '-',
+        ...words,
+      ],
+      { encoding: 'utf8' },
+    )
+      .trim()
+      .split('\n');
+  t.deepEqual(complete('sca'), ['scale']);
+  t.deepEqual(complete('token', ''), ['make', 'end']);
+  t.deepEqual(complete('vm', 'cr'), ['create']);
+  t.ok(complete('apply', '--').includes('--dry-run') && !complete('apply', '--').includes('--lab'));
+  t.ok(complete('token', 'make', '--o').includes('--out'), 'options of a verb of two words');
+  for (const { name } of verbs) t.ok(script.includes(`'${name}')`), name);
+  t.end();
+});
