@@ -34,6 +34,8 @@ export interface BenchOutcome {
 export interface BenchContext {
   terminal: Terminal;
   quick: boolean;
+  /** How many VMs it is to be about; only of a benchmark that has `vms`. */
+  vms: number | undefined;
   lab: Lab;
   signal: AbortSignal;
 }
@@ -41,6 +43,10 @@ export interface BenchContext {
 export interface Benchmark {
   name: string;
   summary: string;
+  /** Sizes it can be run at; without them its sizes are its own. */
+  vms?: { full: number; quick: number; least: number; most: number };
+  /** Memory of the lab's host for so many VMs, in MiB; the lab's default when left out. */
+  memoryMib?(vms: number): number;
   run(context: BenchContext): Promise<BenchOutcome>;
 }
 
@@ -84,11 +90,16 @@ export const machineFacts = (): Record<string, string | number> => ({
   node: process.version,
 });
 
-/** Runs `work` in the lab `name`; takes it down after it unless it was up before. */
-export async function inLab<T>(terminal: Terminal, name: string, work: (lab: Lab) => Promise<T>): Promise<T> {
+/** Runs `work` in the lab `name`; takes it down after it unless it was up before, and then with the memory it has. */
+export async function inLab<T>(
+  terminal: Terminal,
+  name: string,
+  memoryMib: number | undefined,
+  work: (lab: Lab) => Promise<T>,
+): Promise<T> {
   const wasUp = (await labStatus(name)).up;
   const onProgress = (text: string) => (terminal.live ? terminal.status(`lab: ${text}`) : terminal.note(`lab: ${text}`));
-  const lab = await labUp({ name, onProgress });
+  const lab = await labUp({ name, onProgress, ...(wasUp || memoryMib === undefined ? {} : { memoryMib }) });
   terminal.status('');
   try {
     return await work(lab);

@@ -7,9 +7,11 @@ import { readWords, type Verb } from '../src/cli/arguments.ts';
 import { nearest } from '../src/cli/format.ts';
 import { Terminal } from '../src/cli/terminal.ts';
 import { boot } from './boot.ts';
+import { density } from './density.ts';
 import { inLab, keep, promiseTable, type Benchmark } from './harness.ts';
+import { packets } from './packets.ts';
 
-const benchmarks: readonly Benchmark[] = [boot];
+const benchmarks: readonly Benchmark[] = [boot, density, packets];
 
 const form: Verb = {
   name: 'bench',
@@ -18,6 +20,7 @@ const form: Verb = {
   operandCount: [1, 1],
   options: {
     quick: { help: 'smaller' },
+    vms: { value: 'N', help: 'how many VMs, where a benchmark can be had in several sizes' },
     keep: { help: 'write series and picture into docs/bench' },
     lab: { value: 'NAME', help: 'lab to use' },
   },
@@ -38,6 +41,11 @@ async function main(argv: readonly string[], terminal: Terminal): Promise<number
       hint: meant === undefined ? all : `Did you mean ${meant}? ${all}`,
     });
   }
+  const quick = words.flag('quick');
+  const { vms: sizes } = bench;
+  if (sizes === undefined && words.flag('vms'))
+    throw new ShoalError('USAGE', `The sizes of "${bench.name}" are its own.`, { hint: 'Leave out --vms; --quick makes it smaller.' });
+  const vms = sizes && words.number('vms', quick ? sizes.quick : sizes.full, sizes.least, sizes.most);
   const stopped = new AbortController();
   const onSignal = () => {
     if (stopped.signal.aborted) process.exit(130);
@@ -46,14 +54,13 @@ async function main(argv: readonly string[], terminal: Terminal): Promise<number
   };
   process.on('SIGINT', onSignal);
   process.on('SIGTERM', onSignal);
-  const quick = words.flag('quick');
-  const outcome = await inLab(terminal, words.text('lab') ?? 'bench', (lab) =>
-    bench.run({ terminal, quick, lab, signal: stopped.signal }),
+  const outcome = await inLab(terminal, words.text('lab') ?? 'bench', vms && bench.memoryMib?.(vms), (lab) =>
+    bench.run({ terminal, quick, vms, lab, signal: stopped.signal }),
   );
   terminal.print(`\n${promiseTable(outcome.promises, terminal)}\n`);
   for (const line of outcome.lines) terminal.print(line);
   if (words.flag('keep')) for (const file of keep(outcome.files)) terminal.note(`wrote ${file}`);
-  terminal.printJson({ bench: bench.name, quick, machine: outcome.machine, promises: outcome.promises });
+  terminal.printJson({ bench: bench.name, quick, ...(vms === undefined ? {} : { vms }), machine: outcome.machine, promises: outcome.promises });
   return outcome.promises.some(({ met }) => met === false) ? 1 : 0;
 }
 

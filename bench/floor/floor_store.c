@@ -181,3 +181,16 @@ void store_remove(int handle, unsigned domid)
   queue(XS_RM, 0, path, strlen(path) + 1);
   flush(handle, answer);
 }
+
+unsigned store_name(int handle, unsigned domid, const char *name, const char *record)
+{
+  static char answer[XENSTORE_PAYLOAD_MAX + 1];
+  char home[64];
+
+  changes = 0;
+  snprintf(home, sizeof home, "/local/domain/%u", domid);
+  write_node(0, home, "name", name);
+  write_node(0, home, "shoal", record);
+  flush(handle, answer);
+  return changes;
+}

@@ -12,7 +12,8 @@ import type { IncomingMessage } from 'node:http';
 import { checkServerIdentity } from 'node:tls';
 import { ShoalError } from '../model/errors.ts';
 import { toShoalError } from '../xenapi/errors.ts';
-import { errorOf, type WireError } from './failure.ts';
+import type { WireError } from '../xenapi/plugin-types.ts';
+import { errorOf } from './failure.ts';
 
 export interface ClientOptions {
   /** https://host:port */
@@ -82,7 +83,7 @@ export class Client {
 
   /** A function of the plugin "shoal". Arguments that are not strings go as JSON. */
   async plugin<T>(fn: string, args: Record<string, unknown> = {}, options: CallOptions = {}): Promise<T> {
-    const host = await this.#host();
+    const { ref: host } = await this.#host();
     const texts = Object.fromEntries(
       Object.entries(args).map(([name, value]) => [name, typeof value === 'string' ? value : JSON.stringify(value)]),
     );
@@ -110,14 +111,21 @@ export class Client {
     this.#agent.destroy();
   }
 
-  #hostRef: Promise<string> | undefined;
-  /** The one host of the pool. */
-  #host(): Promise<string> {
-    this.#hostRef ??= this.call<string[]>('host.get_all').then((hosts) => {
-      if (hosts[0] === undefined) throw new ShoalError('CONNECTION_FAILED', 'The server names no host.');
-      return hosts[0];
+  /** Which build of the agent the host runs; '' for one that does not say. */
+  async hostBuild(): Promise<string> {
+    const { record } = await this.#host();
+    return (record['software_version'] as Record<string, string>)['build'] ?? '';
+  }
+
+  #hostRecord: Promise<{ ref: string; record: Record<string, unknown> }> | undefined;
+  /** The one host of the pool, asked for once. */
+  #host(): Promise<{ ref: string; record: Record<string, unknown> }> {
+    this.#hostRecord ??= this.records('host').then((hosts) => {
+      const [first] = Object.entries(hosts);
+      if (first === undefined) throw new ShoalError('CONNECTION_FAILED', 'The server names no host.');
+      return { ref: first[0], record: first[1] };
     });
-    return this.#hostRef;
+    return this.#hostRecord;
   }
 
   async #rpc(method: string, params: readonly unknown[], options: CallOptions): Promise<unknown> {

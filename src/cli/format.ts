@@ -3,7 +3,10 @@ import { plainStyle, type Style } from './terminal.ts';
 
 const escapes = /\x1b\[[0-9;]*m/g;
 /** Columns a text takes; colour takes none. */
-export const widthOf = (text: string): number => [...text.replace(escapes, '')].length;
+export const widthOf = (text: string): number =>
+  plainForm.test(text) ? text.length : [...text.replace(escapes, '')].length;
+/** Most cells of a long table: a look at each character, and no copy. */
+const plainForm = /^[\x20-\x7e]*$/;
 
 export interface Column {
   title: string;
@@ -12,7 +15,7 @@ export interface Column {
 
 /** Rows under dim titles, two blanks between columns, nothing at the ends of lines. */
 export function table(columns: readonly Column[], rows: readonly (readonly string[])[], style: Style = plainStyle): string {
-  const widths = columns.map(({ title }, i) => Math.max(widthOf(title), ...rows.map((row) => widthOf(row[i] ?? ''))));
+  const widths = columns.map(({ title }, i) => rows.reduce((most, row) => Math.max(most, widthOf(row[i] ?? '')), widthOf(title)));
   const line = (cells: readonly string[]): string =>
     columns
       .map(({ align }, i) => {

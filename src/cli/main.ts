@@ -14,6 +14,7 @@ import { fleet } from './verbs/fleet.ts';
 import { hostAdd, hostRemove, tokenEnd, tokenMake } from './verbs/fleet-operator.ts';
 import { describe, get } from './verbs/get.ts';
 import { helpOf, makeHelp } from './verbs/help.ts';
+import { hostShells } from './verbs/host-shells.ts';
 import { hostShow } from './verbs/host-show.ts';
 import { imageList, imagePut, imageRemove } from './verbs/image.ts';
 import { labVerb } from './verbs/lab.ts';
@@ -21,6 +22,7 @@ import { networkList } from './verbs/network-list.ts';
 import { benchVerb, testVerb } from './verbs/scripts.ts';
 import { top } from './verbs/top.ts';
 import { vmConsole } from './verbs/vm-console.ts';
+import { vmClone } from './verbs/vm-clone.ts';
 import { vmCreate } from './verbs/vm-create.ts';
 import { vmList } from './verbs/vm-list.ts';
 import { vmDestroy, vmPause, vmStart, vmStop, vmUnpause } from './verbs/vm-power.ts';
@@ -62,6 +64,7 @@ export const verbs: readonly Verb[] = [
   tokenMake,
   tokenEnd,
   vmCreate,
+  vmClone,
   vmList,
   vmShow,
   vmConsole,
@@ -75,6 +78,7 @@ export const verbs: readonly Verb[] = [
   imageRemove,
   networkList,
   hostShow,
+  hostShells,
   events,
 ];
 

@@ -4,13 +4,17 @@
  */
 import { readFileSync } from 'node:fs';
 import { ShoalError } from '../model/errors.ts';
+import { buildOf } from '../xenapi/build.ts';
 import type { Words } from './arguments.ts';
 import { Client } from './client.ts';
+import type { Terminal } from './terminal.ts';
 
 export interface Target {
   url: string;
   caFile: string;
   passwordFile: string;
+  /** Name of the lab whose host it is. */
+  lab?: string;
 }
 
 /** Throws USAGE when a part is missing, LAB_NOT_UP when no host is named and no lab is up. */
@@ -39,7 +43,7 @@ async function labTarget(name: string): Promise<Target> {
       hint: `It has ${lab.hosts.map((h) => h.name).join(', ')}.`,
     });
   }
-  return host;
+  return { url: host.url, caFile: host.caFile, passwordFile: host.passwordFile, lab: name };
 }
 
 export function readTarget({ url, caFile, passwordFile }: Target): { url: string; ca: string; password: string } {
@@ -57,11 +61,25 @@ export function readTarget({ url, caFile, passwordFile }: Target): { url: string
 }
 
 /** Runs `work` with a client of the host that the words name; logs out after it. */
-export async function withHost<T>(words: Words, work: (client: Client) => Promise<T>): Promise<T> {
-  const client = new Client(readTarget(await targetOf(words)));
+export async function withHost<T>(terminal: Terminal, words: Words, work: (client: Client) => Promise<T>): Promise<T> {
+  const target = await targetOf(words);
+  const client = new Client(readTarget(target));
   try {
-    return await work(client);
+    const result = await work(client);
+    if (target.lab !== undefined) {
+      const { agentBundle } = await import('../lab/build.ts');
+      await noteOtherBuild(terminal, client, target.lab, agentBundle);
+    }
+    return result;
   } finally {
     await client.close();
   }
+}
+
+/** A lab that is up keeps the agent it was started with, whatever was built since: says so. Never fails. */
+export async function noteOtherBuild(terminal: Terminal, client: Client, lab: string, bundle: string): Promise<void> {
+  const running = await client.hostBuild().catch(() => undefined);
+  const built = buildOf(bundle);
+  if (running === undefined || built === '' || running === built) return;
+  terminal.note(`The agent of the lab "${lab}" is of another build than this checkout's; \`shoal lab down\` makes way for it.`);
 }

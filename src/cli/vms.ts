@@ -1,6 +1,10 @@
-/** VMs as the verbs see them: XenAPI's records of a VM and its parts made into one flat thing, and names made into VMs. */
+/**
+ * VMs as the verbs see them: one flat thing of a VM and its parts, and names made into VMs. Whatever may be about thousands goes
+ * through the host's `list`, which sends the columns asked for and nothing else.
+ */
 import { ShoalError } from '../model/errors.ts';
 import { isUuid } from '../model/ids.ts';
+import { refOf, type ListColumn, type Listing } from '../xenapi/plugin-types.ts';
 import type { Client } from './client.ts';
 import { nearest } from './format.ts';
 
@@ -15,20 +19,6 @@ export interface VmView {
   addresses: string[];
   image: string;
   args: string;
-}
-
-type Records = Record<string, Record<string, unknown>>;
-
-/** Pure: VM records with the VIF records of the same host. */
-export function viewsOf(vms: Records, vifs: Records): VmView[] {
-  const addresses = new Map<string, string[]>();
-  for (const vif of Object.values(vifs)) {
-    const vm = String(vif['VM']);
-    addresses.set(vm, [...(addresses.get(vm) ?? []), ...((vif['ipv4_allowed'] as string[] | undefined) ?? [])]);
-  }
-  return Object.entries(vms)
-    .map(([ref, vm]) => viewOf(ref, vm, addresses.get(ref) ?? []))
-    .sort((a, b) => byName.compare(a.name, b.name));
 }
 
 /** vm-2 before vm-10. */
@@ -49,9 +39,33 @@ export function viewOf(ref: string, vm: Record<string, unknown>, addresses: stri
   };
 }
 
-export async function listVms(client: Client): Promise<VmView[]> {
-  const vms = await client.records('VM');
-  return viewsOf(vms, Object.keys(vms).length === 0 ? {} : await client.records('VIF'));
+/** Some columns of the host's VMs, or of those of them that the names or uuids mean; a text a cell, whatever it was. */
+async function cells(
+  client: Client,
+  columns: readonly ListColumn[],
+  names?: readonly string[],
+): Promise<{ token: string; rows: string[][] }> {
+  const { token, rows, texts } = await client.plugin<Listing>('list', { columns, ...(names === undefined ? {} : { names }) });
+  const inTexts = columns.map((column) => column === 'state' || column === 'image' || column === 'args');
+  return { token, rows: rows.map((row) => row.map((cell, i) => (inTexts[i] === true ? texts[cell as number]! : String(cell)))) };
+}
+
+/** All of them, in the order of their names, which is always among the columns. */
+export async function listVms<C extends ListColumn>(
+  client: Client,
+  columns: readonly C[],
+): Promise<Pick<VmView, C | 'name'>[]> {
+  const asked: ListColumn[] = ['name', ...columns.filter((column) => (column as string) !== 'name')];
+  const { rows } = await cells(client, asked);
+  const vms = rows.map((row) => Object.fromEntries(row.map((cell, i) => [asked[i]!, valueOf(asked[i]!, cell)])));
+  return (vms as unknown as VmView[]).sort((a, b) => byName.compare(a.name, b.name));
+}
+
+function valueOf(column: ListColumn, cell: string): string | number | string[] | undefined {
+  if (column === 'memoryKib') return Number(cell);
+  if (column === 'domid') return cell === '0' ? undefined : Number(cell);
+  if (column === 'addresses') return cell === '' ? [] : cell.split(' ');
+  return cell;
 }
 
 export interface VmName {
@@ -60,51 +74,35 @@ export interface VmName {
   name: string;
 }
 
-/** One look-up a name costs a round trip; from so many names on, one list of all is the cheaper way. */
-const lookupMax = 8;
+async function vmNames(client: Client, names?: readonly string[]): Promise<VmName[]> {
+  const { rows } = await cells(client, ['uuid', 'name'], names);
+  return rows.map(([uuid = '', name = '']) => ({ ref: refOf(uuid), uuid, name }));
+}
 
-/** The VMs that names or uuids mean. Throws HANDLE_INVALID for the first that means none. */
+export const allVms = (client: Client): Promise<VmName[]> => vmNames(client);
+
+/** The name of every VM by its reference, and the token from which on event.from tells of changes to them. */
+export async function namesOfVms(client: Client): Promise<{ token: string; names: Map<string, string> }> {
+  const { token, rows } = await cells(client, ['uuid', 'name']);
+  return { token, names: new Map(rows.map(([uuid = '', name = '']) => [refOf(uuid), name])) };
+}
+
+/** The VMs that names or uuids mean, each once. Throws HANDLE_INVALID for the first that means none. */
 export async function findVms(client: Client, names: readonly string[]): Promise<VmName[]> {
-  if (names.length <= lookupMax) {
-    const found: VmName[] = [];
-    for (const name of names) found.push(await findVm(client, name));
-    return found;
-  }
-  const vms = await allVms(client);
-  return names.map((name) => {
-    const vm = vms.find((one) => one.name === name || one.uuid === name);
-    if (vm === undefined)
-      throw unknownVm(
-        name,
-        vms.map((one) => one.name),
-      );
-    return vm;
-  });
+  const vms = await vmNames(client, names);
+  const known = new Set(vms.flatMap(({ name, uuid }) => [name, uuid]));
+  const unknown = names.find((name) => !known.has(name));
+  if (unknown !== undefined) throw await unknownVm(client, unknown);
+  return vms;
 }
 
 export async function findVm(client: Client, name: string): Promise<VmName> {
-  const refs = await client.call<string[]>('VM.get_by_name_label', [name]);
-  if (refs[0] !== undefined) return { ref: refs[0], uuid: await client.call<string>('VM.get_uuid', [refs[0]]), name };
-  if (isUuid(name)) {
-    const ref = await client.call<string>('VM.get_by_uuid', [name]);
-    return { ref, uuid: name, name: await client.call<string>('VM.get_name_label', [ref]) };
-  }
-  throw unknownVm(
-    name,
-    (await allVms(client)).map((vm) => vm.name),
-  );
+  return (await findVms(client, [name]))[0]!;
 }
 
-export async function allVms(client: Client): Promise<VmName[]> {
-  return Object.entries(await client.records('VM')).map(([ref, vm]) => ({
-    ref,
-    uuid: String(vm['uuid']),
-    name: String(vm['name_label']),
-  }));
-}
-
-function unknownVm(name: string, names: readonly string[]): ShoalError {
-  const meant = nearest(name, names);
+/** Looks at all names for the one that was meant: only who asks for a VM that is not there pays for it. */
+async function unknownVm(client: Client, name: string): Promise<ShoalError> {
+  const meant = isUuid(name) ? undefined : nearest(name, (await allVms(client)).map((vm) => vm.name));
   return new ShoalError('HANDLE_INVALID', `There is no VM "${name}".`, {
     hint: meant === undefined ? 'See `shoal vm list`.' : `Did you mean ${meant}? See \`shoal vm list\`.`,
   });

@@ -6,10 +6,10 @@
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { mkdir } from 'node:fs/promises';
-import type { DomainFacts, HostFacts, Hypervisor } from '../hypervisor/port.ts';
+import type { DomainFacts, HostFacts, Hypervisor, VifCounters } from '../hypervisor/port.ts';
 import type { ImageStore } from '../image/store.ts';
 import { asShoalError, ShoalError } from '../model/errors.ts';
-import type { Uuid } from '../model/ids.ts';
+import type { Digest, Uuid } from '../model/ids.ts';
 import { newVmUuid } from '../model/uuid.ts';
 import { Bulk } from './bulk.ts';
 import { Definitions } from './definitions.ts';
@@ -29,6 +29,10 @@ export interface AgentOptions {
   networks: Network[];
   /** Launches at once; 2 keeps one in hypercalls while another waits for its backend. */
   launches?: number;
+  /** Shells at most, of all shapes together; 32 by default, 0 for none. */
+  shells?: number;
+  /** Milliseconds in which starts are counted to size the pool; a minute by default. */
+  shellWindowMs?: number;
   /** Memory that launches leave free; 8 MiB by default. */
   memoryReserveKib?: number;
   hook?: StepHook | undefined;
@@ -70,6 +74,8 @@ export class HostAgent {
       fleet,
       kernel: (digest) => this.images.kernel(digest),
       launches,
+      shells: options.shells ?? 32,
+      shellWindowMs: options.shellWindowMs,
       memoryReserveKib: options.memoryReserveKib ?? 8192,
       hook: options.hook,
       log: options.log ?? (() => {}),
@@ -99,6 +105,22 @@ export class HostAgent {
     throw notRunning(vm);
   }
 
+  /** The image must not be in use; who uses images is the fleet's to say. Throws IMAGE_UNKNOWN. */
+  async removeImage(digest: Digest): Promise<void> {
+    await this.images.remove(digest);
+    await this.runner.starter.shells.drain(digest);
+    await this.#hypervisor.forgetImage(digest);
+  }
+
+  /** What went through a vif. Throws VM_BAD_POWER_STATE, VALUE_NOT_SUPPORTED for one that netback carries. */
+  async vifCounters(vm: Vm, handle: number): Promise<VifCounters> {
+    if (vm.domid === undefined) throw notRunning(vm);
+    const counters = await this.#hypervisor.vifCounters(vm.domid, handle);
+    if (counters !== undefined) return counters;
+    const why = `vif ${handle} of "${vm.name}" is not on the switch`;
+    throw new ShoalError('VALUE_NOT_SUPPORTED', why, { hint: 'See the statistics of its link in dom0.', params: ['handle', String(handle), why] });
+  }
+
   /** Returns the number of bytes the guest's ring had room for. */
   writeConsole(vm: Vm, text: string): Promise<number> {
     if (vm.domid === undefined) return Promise.reject(notRunning(vm));
@@ -108,6 +130,7 @@ export class HostAgent {
   /** Ends the agent, not the VMs. */
   async close(): Promise<void> {
     await this.runner.lanes.idle();
+    await this.runner.starter.shells.close();
     this.runner.close();
     await this.fleet.journal?.close();
   }

@@ -2,6 +2,7 @@
  * Many VMs in one call: launched, stopped, destroyed. A bulk launch checks everything that can be known before it takes anything;
  * what it started stays when a later one fails, and the error names those that were not started.
  */
+import type { Snapshot, VifBackend } from '../hypervisor/port.ts';
 import { asShoalError, ShoalError } from '../model/errors.ts';
 import type { Domid, Uuid } from '../model/ids.ts';
 import type { Definitions, VmDefinition } from './definitions.ts';
@@ -19,13 +20,20 @@ export interface LaunchSpec {
   count?: number;
   /** 1 when left out. */
   first?: number;
-  image: string;
-  memoryKib: number;
-  /** By default the host's first network; "" for none. */
+  /** Uuid of a running VM: they are copies of it, as it is when the call begins; image, memory and args are its own. */
+  clone?: string;
+  /** Needed, as memoryKib is, where nothing is cloned. */
+  image?: string;
+  memoryKib?: number;
+  /** By default the host's first network, of copies the original's; "" for none. */
   network?: string;
   /** With `name` only: the address it is to have. */
   ip?: string;
   args?: string;
+  /** What carries the frames of its vif; by default what the network prefers and the image can. */
+  backend?: VifBackend;
+  /** What it may send, in kbit/s; needs the switch. */
+  rateKbit?: number;
   /** Launches of this call at once; by default and at most what the host allows. */
   concurrency?: number;
 }
@@ -87,16 +95,20 @@ export class Bulk {
    */
   async launch(spec: LaunchSpec, signal: AbortSignal, progress: (part: number) => void = () => {}): Promise<BulkLaunch> {
     const names = namesOf(spec);
-    const network = spec.network ?? this.#fleet.networks()[0]?.name ?? '';
+    const original = spec.clone === undefined ? undefined : this.#fleet.need(spec.clone);
+    const network = spec.network ?? (original === undefined ? this.#fleet.networks()[0]?.name : original.vifs[0]?.network) ?? '';
     const definition = (name: string): VmDefinition => ({
       name,
-      image: spec.image,
-      memoryKib: spec.memoryKib,
-      args: spec.args ?? '',
+      image: original?.image ?? spec.image ?? '',
+      memoryKib: original?.memoryKib ?? spec.memoryKib ?? 0,
+      args: original?.args ?? spec.args ?? '',
       ...(network === '' ? {} : { network }),
       ...(spec.ip === undefined ? {} : { ipv4: spec.ip }),
+      backend: original === undefined ? spec.backend : original.vifs[0]?.backend,
+      rateKbit: original === undefined ? spec.rateKbit : original.vifs[0]?.rateKbit,
     });
     this.#definitions.check(definition(names[0]!));
+    const from = original === undefined ? undefined : await this.#runner.snapshot(original, signal);
     const giveBack = this.#fleet.promiseNames(names);
     const vms: LaunchedVm[] = [];
     const notStarted: string[] = [];
@@ -107,7 +119,7 @@ export class Bulk {
       while (next < names.length && failure === undefined) {
         const name = names[next++]!;
         try {
-          vms.push(await this.#one(definition(name), signal, performance.now() - began));
+          vms.push(await this.#one(definition(name), signal, performance.now() - began, from));
           progress(vms.length / names.length);
         } catch (error) {
           failure ??= asShoalError(error);
@@ -163,7 +175,7 @@ export class Bulk {
         const result = results[i]!;
         if (result.error === undefined) {
           try {
-            result.vm = await this.#one(definitionOf(specs[i]!), signal, performance.now() - began);
+            result.vm = await this.#one(definitionOf(specs[i]!), signal, performance.now() - began, undefined);
           } catch (error) {
             result.error = asShoalError(error);
           }
@@ -176,11 +188,13 @@ export class Bulk {
     return results;
   }
 
-  async #one(definition: VmDefinition, signal: AbortSignal, startMs: number): Promise<LaunchedVm> {
+  async #one(definition: VmDefinition, signal: AbortSignal, startMs: number, from: Snapshot | undefined): Promise<LaunchedVm> {
     throwIfAborted(signal);
     const vm = this.#definitions.make(definition, true);
     try {
-      const launched = await this.#runner.start(vm, false, signal);
+      const launched = await (from === undefined
+        ? this.#runner.start(vm, false, signal)
+        : this.#runner.startCopy(vm, from, signal));
       const vif = vm.vifs[0];
       return {
         ...launched,

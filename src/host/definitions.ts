@@ -1,6 +1,7 @@
 /**
  * What a VM is to be: creating, cloning and changing records. Checks first, changes after; a change that throws changed nothing.
  */
+import type { VifBackend } from '../hypervisor/port.ts';
 import { ShoalError } from '../model/errors.ts';
 import { isDigest, type Digest } from '../model/ids.ts';
 import { newVmUuid } from '../model/uuid.ts';
@@ -32,6 +33,8 @@ export interface VmDefinition {
   ipv4?: string;
   /** Or several, numbered in this order; each with the address it is to have, or one assigned. */
   vifs?: readonly { network: string; ipv4?: string | undefined }[];
+  backend?: VifBackend | undefined;
+  rateKbit?: number | undefined;
 }
 
 export class Definitions {
@@ -48,7 +51,7 @@ export class Definitions {
     const vm = this.#check(definition);
     this.#fleet.add(vm, promised);
     try {
-      for (const [handle, { network, ipv4 }] of vifsOf(definition).entries()) this.#fleet.addVif(vm, handle, network, { ipv4 });
+      for (const [handle, { network, ...given }] of vifsOf(definition).entries()) this.#fleet.addVif(vm, handle, network, given);
       cmdlineOf(vm, (name) => this.#fleet.network(name));
       sealOf(vm, false);
       return vm;
@@ -84,7 +87,8 @@ export class Definitions {
     const { last_crash: _words, last_crash_at: _at, ...otherConfig } = source.otherConfig;
     const vm = this.make({ name, description, image, memoryKib, args, otherConfig });
     try {
-      for (const vif of source.vifs) this.#fleet.addVif(vm, vif.handle, vif.network);
+      for (const vif of source.vifs)
+        this.#fleet.addVif(vm, vif.handle, vif.network, { backend: vif.backend, rateKbit: vif.rateKbit });
     } catch (error) {
       void this.#fleet.drop(vm);
       throw error;
@@ -215,5 +219,12 @@ export class Definitions {
   }
 }
 
-const vifsOf = ({ vifs, network, ipv4 }: VmDefinition): readonly { network: string; ipv4?: string | undefined }[] =>
-  vifs ?? (network === undefined ? [] : [{ network, ipv4 }]);
+interface VifDefinition {
+  network: string;
+  ipv4?: string | undefined;
+  backend?: VifBackend | undefined;
+  rateKbit?: number | undefined;
+}
+
+const vifsOf = ({ vifs, network, ipv4, backend, rateKbit }: VmDefinition): readonly VifDefinition[] =>
+  vifs ?? (network === undefined ? [] : [{ network, ipv4, backend, rateKbit }]);

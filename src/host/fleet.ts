@@ -3,6 +3,7 @@
  * an address, a MAC belongs to one VM; an image in use is known to be), writes what must outlive the agent to the journal, and
  * tells listeners what to look at again. Nothing here walks over all VMs but the journal's rewriting and the listings asked for.
  */
+import type { VifBackend } from '../hypervisor/port.ts';
 import { ShoalError } from '../model/errors.ts';
 import type { Digest, Domid, Uuid } from '../model/ids.ts';
 import type { Entry, Journal } from '../journal/journal.ts';
@@ -14,6 +15,14 @@ export type Change =
   | { of: 'vm'; kind: 'add' | 'mod' | 'del'; vm: Uuid; parts: boolean }
   | { of: 'vif'; kind: 'add' | 'mod' | 'del'; vm: Uuid; handle: number }
   | { of: 'host' };
+
+/** What is said of a new vif; the rest is chosen. */
+export interface GivenVif {
+  mac?: string | undefined;
+  ipv4?: string | undefined;
+  backend?: VifBackend | undefined;
+  rateKbit?: number | undefined;
+}
 
 export class Fleet {
   readonly #vms = new Map<Uuid, Vm>();
@@ -170,14 +179,15 @@ export class Fleet {
   // Devices
 
   /** Gives the VM a vif; MAC and address are assigned where not given. Throws NETWORK_UNKNOWN, ADDRESS_*, ADDRESSES_EXHAUSTED. */
-  addVif(vm: Vm, handle: number, network: string, given: { mac?: string | undefined; ipv4?: string | undefined } = {}): Vif {
+  addVif(vm: Vm, handle: number, network: string, given: GivenVif = {}): Vif {
     const book = this.#book(network);
     const mac = given.mac === undefined ? this.#macs.take(vm.uuid, handle) : this.#macs.claim(given.mac, vm.uuid);
     try {
       const ipv4: string[] = [];
       if (given.ipv4 !== undefined) ipv4.push(book.claim(given.ipv4, vm.uuid));
       else if (book.network.subnet !== undefined) ipv4.push(book.take(vm.uuid));
-      const vif: Vif = { handle, mac, network, ipv4 };
+      const { backend, rateKbit } = given;
+      const vif: Vif = { handle, mac, network, ipv4, ...(backend === undefined ? {} : { backend }), ...(rateKbit === undefined ? {} : { rateKbit }) };
       vm.vifs.push(vif);
       vm.vifs.sort((a, b) => a.handle - b.handle);
       this.emit({ of: 'vif', kind: 'add', vm: vm.uuid, handle });

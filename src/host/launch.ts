@@ -1,9 +1,9 @@
 /**
- * One start of one domain: the port's fixed steps, timed, each of which may be the last. Whatever ends it early (an error, a
- * cancel) takes the domain away again, so that a launch is whole or was never there. A crash of the agent is handled by the next
+ * One start of one domain: the port's fixed steps, timed, each of which may be the last; from a shell only the later of them.
+ * Whatever ends it early (an error, a cancel) takes the domain away again, so that a launch is whole or was never there. A crash of the agent is handled by the next
  * agent: see verdict.ts.
  */
-import type { DomainConfig, Hypervisor } from '../hypervisor/port.ts';
+import type { DomainConfig, HostFacts, Hypervisor, Snapshot } from '../hypervisor/port.ts';
 import { ShoalError } from '../model/errors.ts';
 import type { Domid } from '../model/ids.ts';
 import { throwIfAborted } from './lanes.ts';
@@ -13,7 +13,7 @@ export type LaunchStep = (typeof launchSteps)[number];
 
 export interface Launched {
   domid: Domid;
-  /** Milliseconds of each step; attachVif is the sum over the vifs; a start that stays paused has no unpause. */
+  /** Milliseconds of each step; attachVif is the sum over the vifs; a start from a shell has no create and build, one that stays paused no unpause. */
   steps: Partial<Record<LaunchStep, number>>;
   ms: number;
 }
@@ -22,6 +22,10 @@ export interface Launched {
 export type StepHook = (moment: string) => void | Promise<void>;
 
 export interface LaunchOptions {
+  /** A domain of the right shape that is built already. */
+  shell: Domid | undefined;
+  /** What the domain is to be a copy of. */
+  from: Snapshot | undefined;
   /** What `seal` is given, asked for right before that step. */
   record: () => string;
   /** Leave the domain paused. */
@@ -40,7 +44,7 @@ export async function launch(hypervisor: Hypervisor, config: DomainConfig, optio
   const { signal, hook } = options;
   const began = performance.now();
   const steps: Launched['steps'] = {};
-  let domid: Domid | undefined;
+  let domid = options.shell;
   const step = async (name: LaunchStep, work: () => Promise<unknown>): Promise<void> => {
     throwIfAborted(signal);
     if (hook !== undefined) await hook(name);
@@ -50,12 +54,16 @@ export async function launch(hypervisor: Hypervisor, config: DomainConfig, optio
     if (hook !== undefined) await hook(`after:${name}`);
   };
   try {
-    await step('create', async () => {
-      domid = await hypervisor.create(config);
+    if (domid === undefined) {
+      await step('create', async () => {
+        domid = await hypervisor.create(config);
+        options.onDomid(domid);
+      });
+      await step('build', () => hypervisor.build(domid!, config, options.from));
+    } else {
       options.onDomid(domid);
-    });
+    }
     const made = domid!;
-    await step('build', () => hypervisor.build(made, config));
     options.onMemory();
     await step('register', () => hypervisor.register(made, config));
     for (const vif of config.vifs) await step('attachVif', () => hypervisor.attachVif(made, vif));
@@ -106,11 +114,17 @@ export class MemoryGate {
     this.#reserveKib = reserveKib;
   }
 
+  /** Whether there is memory for one more domain now. */
+  async fits(memoryKib: number): Promise<boolean> {
+    return memoryKib + domainOverheadKib <= this.#availableKib(await this.#hypervisor.facts());
+  }
+
   /** Promises memory for one domain; the result ends the promise. Throws HOST_NOT_ENOUGH_FREE_MEMORY. */
   async admit(memoryKib: number): Promise<() => void> {
     const needKib = memoryKib + domainOverheadKib;
-    const { freeKib } = await this.#hypervisor.facts();
-    const availableKib = Math.max(0, freeKib - this.#reserveKib - this.#promisedKib);
+    const facts = await this.#hypervisor.facts();
+    // Nothing is waited for between this look and the promise, or two launches could both count on the same memory.
+    const availableKib = this.#availableKib(facts);
     if (needKib > availableKib) {
       throw new ShoalError(
         'HOST_NOT_ENOUGH_FREE_MEMORY',
@@ -128,6 +142,10 @@ export class MemoryGate {
       ended = true;
       this.#promisedKib -= needKib;
     };
+  }
+
+  #availableKib({ freeKib }: HostFacts): number {
+    return Math.max(0, freeKib - this.#reserveKib - this.#promisedKib);
   }
 }
 

@@ -3,39 +3,28 @@
  * together again (verdict.ts says how) and is what every path ends in: a guest that powered off, one that crashed, a domain that
  * vanished, a shutdown that was waited for, an agent that starts.
  */
-import type { DomainFacts, Hypervisor } from '../hypervisor/port.ts';
-import type { KernelImage } from '../model/kernel.ts';
+import type { DomainFacts, Snapshot } from '../hypervisor/port.ts';
 import { asShoalError, ShoalError } from '../model/errors.ts';
-import type { Digest, Domid } from '../model/ids.ts';
-import type { Fleet } from './fleet.ts';
-import { Lanes, Places, throwIfAborted } from './lanes.ts';
-import { launch, MemoryGate, RollbackFailed, type Launched, type StepHook } from './launch.ts';
+import type { Domid } from '../model/ids.ts';
+import { Lanes, throwIfAborted } from './lanes.ts';
+import type { Launched } from './launch.ts';
 import { refOf } from './refs.ts';
 import { verdict, type Action } from './verdict.ts';
-import { cmdlineOf, sealOf, type Power, type Vm } from './vm.ts';
+import { Starter, type StarterOptions } from './starter.ts';
+import type { Power, Vm } from './vm.ts';
 
-export interface RunnerOptions {
-  hypervisor: Hypervisor;
-  fleet: Fleet;
-  kernel: (digest: Digest) => Promise<KernelImage>;
-  /** Launches at once. */
-  launches: number;
-  memoryReserveKib: number;
-  hook: StepHook | undefined;
-  log: (line: string) => void;
-  /** Milliseconds since 1970. */
-  now: () => number;
-}
+export type RunnerOptions = StarterOptions;
 
 /** Bytes kept of a crashed guest's console. */
 const lastWordsBytes = 2048;
 const condemnedRetryMs = 2000;
+/** A guest that reboots by itself sooner would do so for ever. */
+const soonestRebootMs = 5000;
 
 export class Runner {
   readonly lanes: Lanes;
+  readonly starter: Starter;
   readonly #o: RunnerOptions;
-  readonly #places: Places;
-  readonly #gate: MemoryGate;
   /** Who waits for news of a domain. */
   readonly #watchers = new Map<Domid, () => void>();
   /** Domains that could not be destroyed yet. */
@@ -45,8 +34,7 @@ export class Runner {
 
   constructor(options: RunnerOptions) {
     this.#o = options;
-    this.#places = new Places(options.launches);
-    this.#gate = new MemoryGate(options.hypervisor, options.memoryReserveKib);
+    this.starter = new Starter(options, (domid) => this.removeDomain(domid), (domid) => this.#condemn(domid));
     this.lanes = new Lanes((uuid) => {
       const vm = options.fleet.get(uuid);
       if (vm !== undefined) options.fleet.changed(vm);
@@ -65,6 +53,22 @@ export class Runner {
     return this.lanes.run(vm.uuid, 'start', 'refuse', signal, (s) => {
       this.#expect(vm, ['Halted']);
       return this.#start(vm, paused, s);
+    });
+  }
+
+  /** What copies of a running VM are made from. Throws VM_BAD_POWER_STATE, VALUE_NOT_SUPPORTED, TIMEOUT. */
+  snapshot(vm: Vm, signal?: AbortSignal): Promise<Snapshot> {
+    return this.lanes.run(vm.uuid, 'clone', 'refuse', signal, async () => {
+      this.#expect(vm, ['Running']);
+      return this.#o.hypervisor.snapshot(vm.domid!, await this.starter.shapeOf(vm));
+    });
+  }
+
+  /** Starts a halted VM, which has the shape of the snapshot, as a copy. */
+  startCopy(vm: Vm, from: Snapshot, signal?: AbortSignal): Promise<Launched> {
+    return this.lanes.run(vm.uuid, 'start', 'refuse', signal, (s) => {
+      this.#expect(vm, ['Halted']);
+      return this.#start(vm, false, s, from);
     });
   }
 
@@ -188,6 +192,10 @@ export class Runner {
         return;
       case 'discard':
         return this.removeDomain(domain?.domid ?? vm.domid!);
+      case 'thaw':
+        log(`vm ${vm.name}: it was suspended; it goes on`);
+        await hypervisor.resume(vm.domid!);
+        return this.#noteRunning(vm, 'Running');
       case 'resume':
         await hypervisor.unpause(vm.domid!);
         return this.#noteRunning(vm, 'Running');
@@ -204,9 +212,14 @@ export class Runner {
         return this.#bury(vm);
       case 'bury-crashed':
         return this.#buryCrashed(vm);
-      case 'restart':
+      case 'restart': {
+        const ranMs = this.#o.now() - vm.startedMs;
+        const asked = vm.wanted === 'rebooting';
         await this.#bury(vm);
+        if (!asked && ranMs < soonestRebootMs) return log(`vm ${vm.name}: rebooted by itself after ${ranMs} ms; it stays halted`);
+        if (!asked) log(`vm ${vm.name}: reboots by itself`);
         await this.#start(vm, false, signal);
+      }
     }
   }
 
@@ -226,67 +239,10 @@ export class Runner {
 
   // Parts
 
-  async #start(vm: Vm, paused: boolean, signal: AbortSignal): Promise<Launched> {
-    const { fleet, hypervisor } = this.#o;
-    const image = await this.#o.kernel(vm.image);
-    if (image.memoryBytes > vm.memoryKib * 1024) {
-      throw new ShoalError(
-        'IMAGE_TOO_LARGE',
-        `The image needs ${image.memoryBytes / 1024} KiB, the VM has ${vm.memoryKib} KiB.`,
-        {
-          data: { imageKib: image.memoryBytes / 1024, memoryKib: vm.memoryKib },
-        },
-      );
-    }
-    for (const vif of vm.vifs) this.#checkNetwork(vif.network);
-    const cmdline = cmdlineOf(vm, (name) => fleet.network(name));
-    const startedBefore = vm.startedMs;
-    vm.startedMs = this.#o.now();
-    sealOf(vm, paused);
-    const leave = await this.#places.take(signal);
-    let release = () => {};
-    try {
-      release = await this.#gate.admit(vm.memoryKib);
-      const launched = await launch(
-        hypervisor,
-        { uuid: vm.uuid, name: vm.name, memoryKib: vm.memoryKib, image, cmdline, vifs: vm.vifs },
-        {
-          record: () => sealOf(vm, paused),
-          paused,
-          signal,
-          hook: this.#o.hook,
-          onDomid: (domid) => fleet.place(vm, domid),
-          onMemory: release,
-          onSealed: () => {
-            vm.wanted = paused ? 'paused' : 'running';
-            return fleet.keep(vm);
-          },
-        },
-      );
-      this.#become(vm, paused ? 'Paused' : 'Running');
-      return launched;
-    } catch (error) {
-      fleet.place(vm, undefined);
-      vm.startedMs = startedBefore;
-      if (error instanceof RollbackFailed) this.#condemn(error.domid);
-      if (vm.wanted !== 'halted') {
-        vm.wanted = 'halted';
-        if (fleet.isKept(vm)) await fleet.keep(vm).catch(() => {});
-      }
-      throw error instanceof RollbackFailed ? error.reason : error;
-    } finally {
-      release();
-      leave();
-    }
-  }
-
-  #checkNetwork(name: string): void {
-    this.#o.fleet.needNetwork(name);
-    const known = this.#o.hypervisor.networks();
-    if (known.includes(name)) return;
-    throw new ShoalError('NETWORK_UNKNOWN', `The hypervisor cannot attach to network "${name}".`, {
-      data: { network: name, known },
-    });
+  async #start(vm: Vm, paused: boolean, signal: AbortSignal, from?: Snapshot): Promise<Launched> {
+    const launched = await this.starter.start(vm, paused, signal, from);
+    this.#become(vm, paused ? 'Paused' : 'Running');
+    return launched;
   }
 
   /** Sends a request to the guest, then settles the VM at each piece of news until `done`. */

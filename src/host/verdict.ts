@@ -12,10 +12,11 @@ export type Action =
   | 'discard' // half built or left behind: destroy the domain
   | 'note' // running or paused, but the record says otherwise: correct the record
   | 'resume' // paused although nobody asked for that: the last step of a start is missing
+  | 'thaw' // suspended although nobody asked for that any more: a copy of it was being made
   | 'mark-halted' // the domain is gone
   | 'bury' // the guest powered off: destroy what is left, halted
   | 'bury-crashed' // the guest crashed: keep its last words, destroy what is left, halted
-  | 'restart'; // the guest made room for the fresh domain that was asked for
+  | 'restart'; // the guest rebooted: a fresh domain takes its place
 
 /**
  * `vm` is the record with the domain's uuid, if there is one; `domain` what Xen has, if anything; `sealedPaused` whether the
@@ -23,7 +24,7 @@ export type Action =
  */
 export function verdict(
   vm: Pick<Vm, 'wanted' | 'power' | 'domid'> | undefined,
-  domain: Pick<DomainFacts, 'domid' | 'ours' | 'sealed' | 'state'> | undefined,
+  domain: Pick<DomainFacts, 'domid' | 'ours' | 'sealed' | 'state' | 'shutdownReason'> | undefined,
   sealedPaused = false,
 ): Action {
   if (domain === undefined) return vm === undefined || vm.power === 'Halted' ? 'nothing' : 'mark-halted';
@@ -38,7 +39,8 @@ export function verdict(
     case 'crashed':
       return 'bury-crashed';
     case 'shutdown':
-      return vm.wanted === 'rebooting' ? 'restart' : 'bury';
+      if (domain.shutdownReason === 'suspend') return 'thaw';
+      return vm.wanted === 'rebooting' || domain.shutdownReason === 'reboot' ? 'restart' : 'bury';
     case 'running':
       return vm.power === 'Running' && vm.domid === domain.domid ? 'nothing' : 'note';
     case 'paused':

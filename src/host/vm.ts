@@ -4,6 +4,7 @@
  *
  * A VM is kept small (about 1 KiB): what can be derived, such as XenAPI's records and references, is made when it is asked for.
  */
+import type { VifBackend } from '../hypervisor/port.ts';
 import { ShoalError } from '../model/errors.ts';
 import { isDigest, isUuid, type Digest, type Domid, type Uuid } from '../model/ids.ts';
 import { formatIpv4, type Network } from './networks.ts';
@@ -14,6 +15,10 @@ export interface Vif {
   network: string;
   /** Static addresses; empty on a network with DHCP. */
   ipv4: string[];
+  /** When left out: what the network prefers and the image can. */
+  backend?: VifBackend;
+  /** What the guest may send, in kbit/s; no limit when left out. */
+  rateKbit?: number;
 }
 
 /** What the operator last asked for. Xen says what is; this says which of two readings of Xen is meant. */
@@ -160,7 +165,15 @@ function vifsFrom(value: unknown): Vif[] | undefined {
   for (const v of value as Record<string, unknown>[]) {
     if (typeof v !== 'object' || v === null || !Number.isInteger(v['handle'])) return undefined;
     if (typeof v['mac'] !== 'string' || typeof v['network'] !== 'string' || !isStrings(v['ipv4'])) return undefined;
-    vifs.push({ handle: v['handle'] as number, mac: v['mac'], network: v['network'], ipv4: v['ipv4'] });
+    const { backend, rateKbit } = v;
+    vifs.push({
+      handle: v['handle'] as number,
+      mac: v['mac'],
+      network: v['network'],
+      ipv4: v['ipv4'],
+      ...(backend === 'switch' || backend === 'netback' ? { backend } : {}),
+      ...(typeof rateKbit === 'number' ? { rateKbit } : {}),
+    });
   }
   return vifs;
 }

@@ -3,12 +3,13 @@
  *
  * A launch is a fixed sequence of steps, each of which may be the last before a crash of the caller:
  *   create -> build -> register -> attachVif (one a vif) -> seal -> unpause
- * `seal` is the mark that a domain is whole. After a crash, `list` shows every domain with `sealed`; those that are ours and not
+ * After `build` a domain is a shell: whole but for its identity, and good for any VM of the same shape. It may wait so for as long as one
+ * likes. `register` gives it its identity. `seal` is the mark that a domain is whole. After a crash, `list` shows every domain with `sealed`; those that are ours and not
  * sealed are half built, and `destroy` takes any of them away. `destroy` is idempotent and cleans up after any step.
  *
  * All memory is in KiB. All calls throw ShoalError. Nothing here polls; `onChange` says "look at domain x", never what happened.
  */
-import type { Domid, Uuid } from '../model/ids.ts';
+import type { Digest, Domid, Uuid } from '../model/ids.ts';
 import type { KernelImage } from '../model/kernel.ts';
 
 export interface HostFacts {
@@ -22,25 +23,59 @@ export interface HostFacts {
   domainCount: number;
 }
 
-export interface VifConfig {
+/**
+ * What carries a vif's frames: a user-space switch that the builder connects the guest to, or dom0's netback and a bridge, by the store.
+ * All vifs of a domain have the same.
+ */
+export type VifBackend = 'switch' | 'netback';
+
+/** What must be known of a vif before anyone knows whose it will be. */
+export interface VifShape {
   /** 0, 1, …: the number of the device in the guest. */
   handle: number;
-  /** "00:16:3e:xx:xx:xx", lower case. */
-  mac: string;
-  /** Name of the network: the adapter maps it to a backend (bridge shards, later a switch). */
+  /** Name of the network: the adapter maps it to a backend. */
   network: string;
-  /** Static addresses of the guest on this vif, without prefix length; the backend answers ARP for no others. */
-  ipv4: string[];
+  /** When left out: what the network prefers and the image can. */
+  backend?: VifBackend | undefined;
 }
 
-export interface DomainConfig {
-  uuid: Uuid;
-  name: string;
+/** What a domain is before it has an identity: domains of equal shape are interchangeable. */
+export interface DomainShape {
   memoryKib: number;
   image: KernelImage;
+  vifs: VifShape[];
+}
+
+/** What copies of a running guest are made from; the adapter's own. Its memory goes with it. */
+export interface Snapshot {
+  readonly shape: DomainShape;
+}
+
+export interface VifConfig extends VifShape {
+  /** "00:16:3e:xx:xx:xx", lower case. */
+  mac: string;
+  /** Static addresses of the guest on this vif, without prefix length; the backend answers ARP for no others. */
+  ipv4: string[];
+  /** What the guest may send, in kbit/s; no limit when left out. Needs the switch. */
+  rateKbit?: number | undefined;
+}
+
+export interface DomainConfig extends DomainShape {
+  uuid: Uuid;
+  name: string;
   /** Command line of the guest, at most 1,023 bytes. */
   cmdline: string;
   vifs: VifConfig[];
+}
+
+/** rx is what the guest received. Dropped: it had no buffers, or was not allowed to send that. */
+export interface VifCounters {
+  rxFrames: number;
+  rxBytes: number;
+  txFrames: number;
+  txBytes: number;
+  rxDropped: number;
+  txDropped: number;
 }
 
 export type DomainState = 'running' | 'paused' | 'shutdown' | 'crashed' | 'dying';
@@ -49,12 +84,15 @@ export interface DomainFacts {
   domid: Domid;
   uuid: Uuid;
   state: DomainState;
+  /** Why it is shut down; undefined in any other state. */
+  shutdownReason?: 'poweroff' | 'reboot' | 'suspend' | undefined;
   /** True for domains made by this toolstack (their uuid says so, see model/uuid.ts); others (dom0, xl's) are never touched. */
   ours: boolean;
   /** True once `seal` was done: the domain is whole. */
   sealed: boolean;
   /** What `seal` was given. Empty when not sealed. */
   record: string;
+  /** Of its own; pages that it shares with others do not count. */
   memoryKib: number;
   cpuTimeNs: bigint;
 }
@@ -64,12 +102,15 @@ export interface Hypervisor {
   facts(): Promise<HostFacts>;
 
   /** Makes an empty, paused domain with its memory limit. Throws HOST_NOT_ENOUGH_FREE_MEMORY, HOST_LIMIT, HYPERCALL_FAILED. */
-  create(config: DomainConfig): Promise<Domid>;
-  /** Populates memory, lays in image, page tables, start info; leaves the vCPU ready. Throws HOST_NOT_ENOUGH_FREE_MEMORY, IMAGE_*. */
-  build(domid: Domid, config: DomainConfig): Promise<void>;
-  /** Writes the store nodes of domain and devices in one transaction and introduces the domain to the store daemon. */
+  create(shape: DomainShape): Promise<Domid>;
+  /**
+   * Populates memory, lays in image, page tables, start info; leaves the vCPU ready and connects what can be without an identity. Throws
+   * HOST_NOT_ENOUGH_FREE_MEMORY, IMAGE_*, SWITCH_*. With `from`, a snapshot of a domain of this shape, it becomes a copy of that one.
+   */
+  build(domid: Domid, shape: DomainShape, from?: Snapshot): Promise<void>;
+  /** Gives the domain, which has the shape of `config`, its uuid, command line and addresses, and its devices' nodes in the store. */
   register(domid: Domid, config: DomainConfig): Promise<void>;
-  /** Waits (bounded) until the backend made the device, then connects it to its network. Throws VIF_FAILED, NETWORK_UNKNOWN. */
+  /** Where a backend makes a device of its own: waits (bounded) for it and connects it to its network. Throws VIF_FAILED, NETWORK_UNKNOWN. */
   attachVif(domid: Domid, vif: VifConfig): Promise<void>;
   /** Marks the domain whole, with a record (JSON, at most 2,048 bytes) that `list` gives back for as long as the domain lives. */
   seal(domid: Domid, record: string): Promise<void>;
@@ -78,6 +119,10 @@ export interface Hypervisor {
   pause(domid: Domid): Promise<void>;
   /** Asks the guest to power off ("poweroff") or reboot; does not wait for it. */
   requestShutdown(domid: Domid, reason: 'poweroff' | 'reboot' | 'suspend'): Promise<void>;
+  /** Has a running guest suspend itself, copies it and lets it go on. Throws TIMEOUT, VALUE_NOT_SUPPORTED, HYPERCALL_FAILED. */
+  snapshot(domid: Domid, shape: DomainShape): Promise<Snapshot>;
+  /** A domain that suspended itself (shut down with that reason) goes on where it is. */
+  resume(domid: Domid): Promise<void>;
   /** Kills the domain and removes its devices and store nodes. Idempotent; resolves when Xen has freed the domain. */
   destroy(domid: Domid): Promise<void>;
 
@@ -90,6 +135,15 @@ export interface Hypervisor {
   readConsole(domid: Domid, cursor: number): Promise<{ text: Uint8Array; cursor: number }>;
   /** Types into the guest's console; returns the number of bytes taken (the ring holds 1 KiB). */
   writeConsole(domid: Domid, text: Uint8Array): Promise<number>;
+
+  /** No domain of this image will be made any more: lets go of what was kept for all of them. Running ones are not touched. */
+  forgetImage(digest: Digest): Promise<void>;
+
+  /** Requests to a store since the adapter was opened, and those of them that changed it; an adapter without a store has none. */
+  storeCounts?(): { requests: number; changes: number };
+
+  /** What went through a vif since the backend began; undefined where the backend does not tell. */
+  vifCounters(domid: Domid, handle: number): Promise<VifCounters | undefined>;
 
   /** Networks the adapter can attach vifs to. */
   networks(): string[];

@@ -19,6 +19,10 @@ export const mostImageBytes = 1 << 30;
 const note = { entry: 1, hypercallPage: 2, virtBase: 3, paddrOffset: 4, xenVersion: 5, guestOs: 6, loader: 8 } as const;
 const segmentLoad = 1;
 const segmentNote = 4;
+const segmentWritable = 2;
+/** Type of the note of owner "Shoal" that says which version of the wiring a kernel understands (unikernels/include/wiring.h). */
+const noteWiring = 1;
+const wiringVersion = 1;
 const sectionNote = 7;
 
 const notElf = (why: string): ShoalError => new ShoalError('IMAGE_NOT_ELF', `not an ELF kernel: ${why}`);
@@ -26,6 +30,7 @@ const unsupported = (why: string): ShoalError => new ShoalError('IMAGE_UNSUPPORT
 
 interface Segment {
   type: number;
+  writable: boolean;
   offset: number;
   fileBytes: number;
   physical: bigint;
@@ -53,6 +58,7 @@ function segments(file: Buffer): Segment[] {
     if (start + length > file.length) throw notElf('a segment lies outside of the file');
     return {
       type: header.readUInt32LE(0),
+      writable: (header.readUInt32LE(4) & segmentWritable) !== 0,
       offset: start,
       fileBytes: length,
       physical: header.readBigUInt64LE(24),
@@ -81,8 +87,8 @@ function noteAreas(file: Buffer, all: Segment[]): { bytes: Buffer; align: number
   return areas;
 }
 
-/** Notes of owner "Xen" by number; the first of a number counts. */
-function xenNotes(areas: { bytes: Buffer; align: number }[]): Map<number, Buffer> {
+/** Notes of an owner by number; the first of a number counts. */
+function notesOf(owner: string, areas: { bytes: Buffer; align: number }[]): Map<number, Buffer> {
   const found = new Map<number, Buffer>();
   for (const { bytes, align } of areas) {
     const up = (n: number): number => Math.ceil(n / align) * align;
@@ -93,8 +99,8 @@ function xenNotes(areas: { bytes: Buffer; align: number }[]): Map<number, Buffer
       const type = bytes.readUInt32LE(at + 8);
       const value = up(at + 12 + ownerBytes);
       if (value + valueBytes > bytes.length) throw notElf('a note lies outside of its segment');
-      const owner = bytes.toString('latin1', at + 12, at + 12 + ownerBytes);
-      if (owner === 'Xen\0' && !found.has(type)) found.set(type, bytes.subarray(value, value + valueBytes));
+      const name = bytes.toString('latin1', at + 12, at + 12 + ownerBytes);
+      if (name === `${owner}\0` && !found.has(type)) found.set(type, bytes.subarray(value, value + valueBytes));
       at = up(value + valueBytes);
     }
   }
@@ -127,7 +133,8 @@ export function parseKernel(bytes: Uint8Array): KernelImage {
   const file = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   checkHeader(file);
   const all = segments(file);
-  const notes = xenNotes(noteAreas(file, all));
+  const areas = noteAreas(file, all);
+  const notes = notesOf('Xen', areas);
   if (notes.size === 0) throw new ShoalError('IMAGE_NO_XEN_NOTES', 'the ELF file has no notes of Xen');
   const version = noteText(notes, note.xenVersion);
   if (version !== undefined && version !== 'xen-3.0') throw unsupported(`it is for the interface ${JSON.stringify(version)}, not "xen-3.0"`);
@@ -148,7 +155,16 @@ export function parseKernel(bytes: Uint8Array): KernelImage {
     throw unsupported('its hypercall page is not a page of its segments');
   }
   const digest = `sha256:${createHash('sha256').update(file).digest('hex')}` as Digest;
-  return { digest, fileBytes: file.length, pages, memoryBytes, virtBase, entry, hypercallPage };
+  const wired = noteNumber(notesOf('Shoal', areas), noteWiring, 'WIRING') === BigInt(wiringVersion);
+  const sharedBytes = hypercallPage === undefined ? readOnlyBytes(all, paddrOffset, pages.length) : 0;
+  return { digest, fileBytes: file.length, pages, memoryBytes, virtBase, entry, hypercallPage, sharedBytes, wired };
+}
+
+/** Whole pages before the first writable segment, as far as the file fills them. */
+function readOnlyBytes(all: Segment[], paddrOffset: bigint, filledBytes: number): number {
+  const writable = all.filter((segment) => segment.type === segmentLoad && segment.writable && segment.memoryBytes > 0n);
+  const end = Math.min(filledBytes, ...writable.map((segment) => Number(segment.physical - paddrOffset)));
+  return Math.floor(end / pageBytes) * pageBytes;
 }
 
 function load(file: Buffer, all: Segment[], paddrOffset: bigint): { pages: Uint8Array; memoryBytes: number } {

@@ -3,21 +3,18 @@
  * knows nothing else about it: without a bundle in dist/ a lab is plain Xen.
  */
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, writeFileSync, copyFileSync, rmSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync, copyFileSync, rmSync } from 'node:fs';
 import { request } from 'node:https';
 import { basename, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ShoalError } from '../model/errors.ts';
-import { agentAddon, agentBundle } from './build.ts';
+import { agentAddon, agentBundle, agentSwitch } from './build.ts';
 import { hostIdentity } from './identity.ts';
-import { repositoryRoot } from './paths.ts';
 import { hostPlan } from './plan.ts';
 import { must } from './processes.ts';
 import { exec, mustExec, type SshTarget } from './ssh.ts';
 
-/** Programs that the agent uses where they are built: the network switch. */
-const besides = ['build/shoal-switch'].map((path) => join(repositoryRoot, path)).filter((path) => existsSync(path));
-const programs = [agentBundle, agentAddon, ...besides];
+const programs = [agentBundle, agentAddon, agentSwitch];
 
 /** /etc/shoal/agent.json of host `index`. */
 export function agentConfig(index: number): Record<string, unknown> {
@@ -28,7 +25,9 @@ export function agentConfig(index: number): Record<string, unknown> {
     certFile: '/etc/shoal/cert.pem',
     keyFile: '/etc/shoal/key.pem',
     stateDir: '/var/lib/shoal',
-    networks: [{ name: 'default', bridge: 'xenbr0', cidr, gateway, first, last }],
+    switchPath: '/run/shoal/switch.sock',
+    guestCpus: [1],
+    networks: [{ name: 'default', bridge: 'xenbr0', backend: 'switch', cidr, gateway, first, last }],
   };
 }
 

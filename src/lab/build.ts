@@ -13,6 +13,7 @@ export const toolsFolder = inRoot('build/lab');
 export const agentBundle = inRoot('dist/agent.cjs');
 export const controllerBundle = inRoot('dist/controller.mjs');
 export const agentAddon = inRoot('build/shoal_xen.node');
+export const agentSwitch = inRoot('build/shoal-switch');
 
 const make = (folder: string, ...targets: string[]) =>
   must(['make', '-s', '-j2', '-C', inRoot(folder), ...targets], { code: 'SETUP_FAILED', timeoutMs: 300_000 });
@@ -52,7 +53,7 @@ async function bundle(source: string, outfile: string, format: 'cjs' | 'esm', mo
 export async function buildAgent(): Promise<boolean> {
   if (!existsSync(inRoot('src/main/agent.ts')) || !existsSync(inRoot('src/hypervisor/xen/native/Makefile'))) return false;
   await make('src/hypervisor/xen/native', `OUT=${inRoot('build')}`, agentAddon);
-  for (const beside of ['src/hypervisor/xen/switch']) if (existsSync(inRoot(`${beside}/Makefile`))) await make(beside);
+  await make('src/hypervisor/xen/switch', `OUT=${inRoot('build')}`, agentSwitch);
   await bundle('src/main/agent.ts', agentBundle, 'cjs');
   return true;
 }

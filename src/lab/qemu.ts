@@ -60,12 +60,12 @@ export function xenOptions(memoryMib: number): string {
     // One vCPU: with two, each new network device makes dom0 wait for the other vCPU many times over (RCU, code patching), and
     // each such wait costs a turn of the emulator's threads: ten times the time of a vif when the machine is busy. Guests run
     // on the other processor.
-    `dom0_mem=${dom0}M,max:${dom0}M dom0_max_vcpus=1`,
+    `dom0_mem=${dom0}M,max:${dom0}M dom0_max_vcpus=1 dom0_vcpus_pin`,
     // memory of a fresh emulator is zero already, and touching all of it would make it resident
     'bootscrub=0',
     // Xen would else leave registers of the FPU where they are until CR0.TS traps; the emulator's XSAVE and XRSTOR do not trap,
     // and processes of dom0 got each other's registers when a guest started
-    'spec-ctrl=eager-fpu',
+    'spec-ctrl=eager-fpu sched=credit',
     'gnttab_max_frames=128 gnttab_max_maptrack_frames=4096',
   ].join(' ');
 }

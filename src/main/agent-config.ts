@@ -1,5 +1,6 @@
 /** The host agent's configuration file: JSON, read once at the start. */
 import { formatIpv4, parseIpv4, type Network, type Subnet } from '../host/networks.ts';
+import type { VifBackend } from '../hypervisor/port.ts';
 import { Fields, fieldsOf, invalid } from './fields.ts';
 
 export interface AgentConfig {
@@ -9,6 +10,14 @@ export interface AgentConfig {
   passwordFile: string;
   stateDir: string;
   networks: Network[];
+  /** For vifs of which nothing else is said, by the name of their network. */
+  backends: Map<string, VifBackend>;
+  /** Where the switch listens. */
+  switchPath: string | undefined;
+  /** Processors that guests run on; undefined for all. */
+  guestCpus: number[] | undefined;
+  /** Shells at most; undefined leaves it to the agent. */
+  shells: number | undefined;
   hypervisor: 'xen' | 'sim';
   /** Memory of the simulated host. */
   simTotalKib: number | undefined;
@@ -23,12 +32,17 @@ export interface AgentConfig {
 export function parseAgentConfig(text: string): AgentConfig {
   const fields = fieldsOf(text);
   const listen = new Fields(fields.take('listen'), 'listen');
+  const backends = new Map<string, VifBackend>();
   const config: AgentConfig = {
     listen: { host: listen.string('host') ?? '0.0.0.0', port: listen.integer('port', 0, 65_535) ?? 443 },
     tls: fields.boolean('tls') === false ? undefined : { certFile: fields.need('certFile'), keyFile: fields.need('keyFile') },
     passwordFile: fields.need('passwordFile'),
     stateDir: fields.need('stateDir'),
-    networks: networksOf(fields.take('networks')),
+    networks: networksOf(fields.take('networks'), backends),
+    backends,
+    switchPath: fields.string('switchPath'),
+    guestCpus: processorsOf(fields.take('guestCpus')),
+    shells: fields.integer('shells', 0, 10_000),
     hypervisor: hypervisorOf(fields.string('hypervisor') ?? 'xen'),
     simTotalKib: fields.integer('simTotalKib', 1024, 2 ** 40),
     launches: fields.integer('launches', 1, 64),
@@ -37,6 +51,7 @@ export function parseAgentConfig(text: string): AgentConfig {
   };
   listen.end();
   fields.end();
+  if (config.switchPath === undefined && [...backends.values()].includes('switch')) throw invalid('switchPath', 'is needed by a network with the backend "switch"');
   return config;
 }
 
@@ -45,9 +60,16 @@ function hypervisorOf(name: string): AgentConfig['hypervisor'] {
   throw invalid('hypervisor', 'must be "xen" or "sim"');
 }
 
-function networksOf(value: unknown): Network[] {
+function processorsOf(value: unknown): number[] | undefined {
+  if (value === undefined) return undefined;
+  const valid = Array.isArray(value) && value.length > 0 && value.every((n) => Number.isInteger(n) && n >= 0 && n < 4096);
+  if (!valid) throw invalid('guestCpus', 'must be a list of numbers of processors, for example [1, 2, 3]');
+  return value as number[];
+}
+
+function networksOf(value: unknown, backends: Map<string, VifBackend>): Network[] {
   if (!Array.isArray(value)) throw invalid('networks', 'must be a list');
-  const networks = value.map((each, i) => networkOf(new Fields(each, `networks[${i}]`), `networks[${i}]`));
+  const networks = value.map((each, i) => networkOf(new Fields(each, `networks[${i}]`), `networks[${i}]`, backends));
   networks.forEach(({ name }, i) => {
     if (networks.findIndex((other) => other.name === name) !== i)
       throw invalid(`networks[${i}].name`, `"${name}" is given twice`);
@@ -55,9 +77,12 @@ function networksOf(value: unknown): Network[] {
   return networks;
 }
 
-function networkOf(fields: Fields, path: string): Network {
+function networkOf(fields: Fields, path: string, backends: Map<string, VifBackend>): Network {
   const name = fields.need('name');
   const bridge = fields.need('bridge');
+  const backend = fields.string('backend') ?? 'netback';
+  if (backend !== 'switch' && backend !== 'netback') throw invalid(`${path}.backend`, 'must be "switch" or "netback"');
+  backends.set(name, backend);
   const texts = {
     cidr: fields.string('cidr'),
     gateway: fields.string('gateway'),

@@ -38,7 +38,7 @@ function readNeeded(path: string, what: string): string {
 }
 
 async function hypervisorOf(config: AgentConfig): Promise<Hypervisor> {
-  const networks = config.networks.map(({ name, bridge }) => ({ name, bridge }));
+  const networks = config.networks.map(({ name, bridge }) => ({ name, bridge, backend: config.backends.get(name) }));
   if (config.hypervisor === 'sim') {
     return new SimHypervisor({
       networks: networks.map(({ name }) => name),
@@ -47,7 +47,7 @@ async function hypervisorOf(config: AgentConfig): Promise<Hypervisor> {
   }
   // Beside the bundle.
   const addonPath = join(dirname(resolve(process.argv[1] ?? '.')), 'shoal_xen.node');
-  return openXen({ addonPath, networks });
+  return openXen({ addonPath, networks, switchPath: config.switchPath, guestCpus: config.guestCpus });
 }
 
 /** SHOAL_CRASH_AT=step or after:step: the agent kills itself there, for tests of what the next agent makes of it. */
@@ -96,6 +96,7 @@ async function main(): Promise<void> {
     networks: config.networks,
     hook,
     log,
+    ...(config.shells === undefined ? {} : { shells: config.shells }),
     ...(config.launches === undefined ? {} : { launches: config.launches }),
     ...(config.memoryReserveKib === undefined ? {} : { memoryReserveKib: config.memoryReserveKib }),
   });

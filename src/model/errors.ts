@@ -49,6 +49,8 @@ export const errorHints = {
   HYPERVISOR_UNAVAILABLE: 'Run this in dom0 of a Xen host, as root.',
   XENSTORE_FAILED: 'Check that the xenstore daemon of the host runs.',
   VIF_FAILED: 'Check that xen-netback is loaded and that the bridge of the network exists.',
+  SWITCH_UNAVAILABLE: 'Start shoal-switch on the host, or give the vif the backend netback.',
+  SWITCH_REFUSED: 'Look at the log of shoal-switch on the host; its errno says what it did not like.',
   HOST_LIMIT: 'The host is at a limit that the message names; raise it or use another host.',
   CONNECTION_FAILED: 'Check the address of the host and that its agent runs.',
   CERTIFICATE_MISMATCH: 'Give the certificate of this host with --ca; it is not the one that was expected.',

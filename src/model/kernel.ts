@@ -19,4 +19,8 @@ export interface KernelImage {
   entry: bigint;
   /** Virtual address of the page that the builder has Xen fill (ELF note HYPERCALL_PAGE); undefined when the kernel brings its own. */
   hypercallPage: bigint | undefined;
+  /** Bytes from guest-physical 0 on, in whole pages, that no guest writes: all guests of the image may share them. */
+  sharedBytes: number;
+  /** Whether the kernel takes its devices as the builder lays them out (unikernels/include/wiring.h), without a store. */
+  wired: boolean;
 }

@@ -2,6 +2,7 @@
 import type { HostAgent } from '../host/agent.ts';
 import { derivedUuid, partUuid, refOf, vifUuid } from '../host/refs.ts';
 import type { Change } from '../host/fleet.ts';
+import { buildOf } from './build.ts';
 import { EventLog, type EventKind } from './events.ts';
 import { listedClasses, type ListedClass } from './model/model.ts';
 import { Sessions, type Session, type SessionOptions } from './sessions.ts';
@@ -11,9 +12,11 @@ export interface ApiOptions extends SessionOptions {
   agent: HostAgent;
   /** Version of Shoal. */
   version: string;
+  /** Which build of the agent this is; by default that of the program that runs. */
+  build?: string;
   /** Where clients reach the host; for host.address and the consoles' locations. */
   address: string;
-  /** Changes are held back so long after the first, so that a client gets many at once; 20 ms by default. */
+  /** Least time between two answers with events to one session, so that a burst comes as few answers; 20 ms by default. */
   eventBatchMs?: number;
   maxGravestones?: number;
 }
@@ -33,6 +36,7 @@ export interface Caller {
 export class Api {
   readonly agent: HostAgent;
   readonly version: string;
+  readonly build: string;
   readonly address: string;
   readonly sessions: Sessions;
   readonly events: EventLog;
@@ -47,6 +51,7 @@ export class Api {
   constructor(options: ApiOptions) {
     this.agent = options.agent;
     this.version = options.version;
+    this.build = options.build ?? buildOf(process.argv[1]);
     this.address = options.address;
     this.sessions = new Sessions(options);
     this.events = new EventLog(listedClasses, options.maxGravestones);

@@ -10,6 +10,7 @@ import { calls, setters } from './calls.ts';
 import type { Call, ClassModel } from './model/grammar.ts';
 import { modelOf, type ListedClass } from './model/model.ts';
 import { needRecord, recordFor, refsFor } from './records.ts';
+import { gathered, SlicedMap, SlicedText } from './sliced.ts';
 import { checked } from './values.ts';
 
 /** What a method does with its parameters, the session already taken off. */
@@ -36,7 +37,10 @@ export async function dispatch(api: Api, name: string, params: readonly unknown[
   args = complete(name, method.call, args);
   if (!isAsync) return method.run(api, known, args);
   // The task outlives the request: a client that hangs up does not end it, task.cancel does.
-  const task = api.tasks.run(name, async (signal, progress) => method.run(api, { ...known, signal, progress }, args));
+  const task = api.tasks.run(name, async (signal, progress) => {
+    const result = await method.run(api, { ...known, signal, progress }, args);
+    return result instanceof SlicedText ? gathered(result.pieces) : result;
+  });
   return task.ref;
 }
 
@@ -86,7 +90,7 @@ function generic(name: ListedClass, model: ClassModel, word: string): Method | u
     case 'get_all_records':
       return reading([], async (api) => {
         if (name === 'host_metrics') await api.agent.facts();
-        return Object.fromEntries(Array.from(refsFor(api, name), (ref) => [ref, recordFor(api, name, ref)]));
+        return new SlicedMap(recordsOf(api, name));
       });
     case 'get_record':
       return reading([self], (api, _, [ref]) => fresh(api, name, ref as string));
@@ -143,6 +147,13 @@ function generic(name: ListedClass, model: ClassModel, word: string): Method | u
     });
   }
   return undefined;
+}
+
+function* recordsOf(api: Api, name: ListedClass): Generator<[string, unknown]> {
+  for (const ref of refsFor(api, name)) {
+    const record = recordFor(api, name, ref);
+    if (record !== undefined) yield [ref, record];
+  }
 }
 
 async function fresh(api: Api, name: ListedClass, ref: string): Promise<Record<string, unknown>> {

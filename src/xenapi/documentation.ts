@@ -36,15 +36,22 @@ const plugin = `## The plugin "shoal"
 | \`held\` | \`names\`: JSON list | \`{"held": [names]}\`: those of them that a VM has, or that a launch under way may still take |
 | \`stop\` | \`vms\`: JSON list of uuids, or \`all\`; \`force\`: \`true\` ends them at once; \`timeoutMs\`: how long to wait for a guest, 10,000 by default | \`{"done": n, "failed": [{uuid, code, message, hint, data}]}\` |
 | \`destroy\` | \`vms\` | as \`stop\`; running ones are ended first |
+| \`list\` | \`columns\`: JSON list of some of \`uuid\`, \`name\`, \`state\`, \`domid\`, \`memoryKib\`, \`addresses\`, \`image\`, \`args\`, all by default; \`names\`: JSON list of names or uuids, all VMs by default | \`{"token", "columns", "rows", "texts"}\`, see below |
 | \`console\` | \`vm\`: uuid; \`cursor\`: of the answer before, 0 at first | \`{"text", "cursor", "live"}\`; \`live\` is false for what a crashed guest left |
 | \`console-write\` | \`vm\`, \`text\` | \`{"bytes"}\`: how many the guest's ring took |
+| \`vif\` | \`vm\`, \`handle\` (0 by default) | \`{"rxFrames", "rxBytes", "txFrames", "txBytes", "rxDropped", "txDropped"}\` of a vif on the switch; rx is what the guest received |
 | \`images\` | | \`[{"digest", "fileBytes", "addedMs", "vms"}]\`; \`vms\` is how many use it |
-| \`facts\` | | \`{"xen", "freeKib", "totalKib", "cpuCount", "domains", "vms", "agent": {"version", "rssKib", "heapUsedKib", "uptimeS"}}\` |
+| \`shells\` | one of: nothing; \`prepare\`: JSON \`{"image", "memoryKib", "network", "count"}\`; \`drain\`: \`true\`; \`most\`: a number | see below |
+| \`facts\` | | \`{"xen", "freeKib", "totalKib", "cpuCount", "domains", "vms", "store": {"requests", "changes"} or null, "agent": {"version", "rssKib", "heapUsedKib", "uptimeS"}}\` |
 
 \`launch\` creates and starts VMs in one call. Its spec: \`name\` for one VM, or \`prefix\` and \`count\` (and \`first\`, 1 by default) for prefix-1, prefix-2, …;
 \`image\` (digest), \`memoryKib\`; optional: \`network\` (by default the host's first; "" for none), \`ip\` (with \`name\` only; else one is assigned), \`args\`,
+\`backend\` (\`switch\` or \`netback\`; by default what the network prefers and the image can), \`rateKbit\` (what it may send; needs the switch),
 \`concurrency\` (at most what the host allows). A VM of the result: \`{"ref", "uuid", "name", "domid", "ip", "mac", "startMs", "steps": {"create", "build", "register",
 "attachVif", "seal", "unpause"}, "ms"}\`; the times are milliseconds, \`startMs\` counts from the beginning of the call.
+
+With \`clone\`, the uuid of a running VM, instead of image, memory, args and backend they are copies of that VM: it suspends itself for the moment in which its memory
+is copied, and each copy goes on from there under its own name and address. The original must be on the switch.
 
 Everything that can be checked is checked before the first start, and then the call fails and nothing has changed. When a later VM cannot be started, those
 before it stay and are in \`vms\`, and \`error\` is \`LAUNCH_INCOMPLETE\` with \`data\` \`{"started", "notStarted": [names], "reason": {code, message, hint, data}}\`.
@@ -52,6 +59,19 @@ before it stay and are in \`vms\`, and \`error\` is \`LAUNCH_INCOMPLETE\` with \
 \`launch-each\` is for VMs that differ: each is launched for itself, and one that fails keeps none of the others from starting. Their names are held from the
 beginning of the call until each has started or failed; a second call for one of them gets \`NAME_IN_USE\` meanwhile. Entries of \`otherConfig\` whose key begins with
 \`shoal_\` stay with the domain even when the host loses its disk.
+
+\`list\` is a table of the VMs: each row has the cells of \`columns\`. A cell of \`state\` (running, paused, halted), \`image\` or \`args\` is a place in \`texts\`, which
+has each text once; \`domid\` is 0 while halted; \`addresses\` has blanks between. Names that no VM has are passed over. \`token\` is for \`event.from\`: what changed
+since the table was begun.
+
+\`shells\` is about domains built beforehand: a start that finds one of its shape (image, memory, network) has only to give it its identity. The host sizes
+them by demand. Without arguments the result is \`[{"image", "memoryKib", "ready", "wanted"}]\`. \`prepare\` makes them until there are \`count\`, as far as the
+limit and the host's memory allow (\`network\` by default the host's first; "" for none), and answers \`{"ready"}\`; they stay for one to two minutes unless they are
+started. \`drain\` ends all, until further starts ask for some again: \`{"ended"}\`. \`most\` sets how many of all shapes together there may be, 0 for none, until
+the agent ends: \`{"most", "before"}\`. \`store\` of \`facts\` counts what the agent has asked of the store since its start.
+
+Results that grow with the fleet (\`list\`, \`launch\`, \`get_all_records\`, \`event.from\`) are made while they are sent, so that they hold up no other client: each
+part is true when it is made. An event of an object that went meanwhile is left out, and its deletion comes with the next call.
 
 ## Images and consoles over HTTP
 

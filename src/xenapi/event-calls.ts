@@ -1,9 +1,11 @@
 /** event.from and event.inject: waiting for changes, and marking a point among them. */
 import { ShoalError } from '../model/errors.ts';
 import type { Api, Caller } from './api.ts';
-import { Filter } from './events.ts';
+import { Filter, type Happening } from './events.ts';
 import { classes, listedClasses, type ListedClass } from './model/model.ts';
 import { needRecord, recordFor } from './records.ts';
+import type { Session } from './sessions.ts';
+import { nextTurn, SlicedList } from './sliced.ts';
 import { WireInt32 } from './wire.ts';
 
 /** A client that asks for more waits so long and asks again. */
@@ -14,38 +16,59 @@ const maxWaiting = 1000;
 /** Throws SESSION_INVALID also when the session ends while it waits. */
 export async function eventFrom(api: Api, caller: Caller, [words, token, timeout]: unknown[]): Promise<unknown> {
   const { events, sessions } = api;
+  const session = caller.session!;
   const filter = new Filter(words as string[]);
   const since = events.parseToken(token as string);
-  const deadline = performance.now() + Math.min(Math.max(timeout as number, 0), maxTimeoutS) * 1000;
+  const waitMs = Math.min(Math.max(timeout as number, 0), maxTimeoutS) * 1000;
+  const deadline = performance.now() + waitMs;
   let batch = events.since(since, filter);
-  while (batch.happenings.length === 0 && performance.now() < deadline && !caller.gone.aborted) {
-    if (events.waiting >= maxWaiting) throw new ShoalError('HOST_LIMIT', `${maxWaiting} clients wait for events.`);
-    await events.wait(filter, deadline - performance.now(), caller.gone);
-    if (!sessions.has(caller.session!)) throw new ShoalError('SESSION_INVALID', 'The session has ended.');
-    // What changes together arrives together.
-    if (!caller.gone.aborted) await new Promise((resolve) => setTimeout(resolve, api.eventBatchMs));
+  // Who asks again in the midst of a burst is held back too; not so who wants everything, or will not wait.
+  let held = batch.size > 0 && since >= 0 && waitMs > 0;
+  while ((held || batch.size === 0) && performance.now() < deadline && !caller.gone.aborted) {
+    if (batch.size === 0) {
+      if (events.waiting >= maxWaiting) throw new ShoalError('HOST_LIMIT', `${maxWaiting} clients wait for events.`);
+      await events.wait(filter, deadline - performance.now(), caller.gone);
+      if (!sessions.has(session)) throw new ShoalError('SESSION_INVALID', 'The session has ended.');
+    }
+    if (!caller.gone.aborted) await hold(api, session);
+    held = false;
     // A burst beyond the gravestones may have passed while this client waited.
     events.parseToken(token as string);
     batch = events.since(since, filter);
   }
-  const timestamp = String(Date.now() / 1000);
+  if (batch.size > 0) session.lastEventsMs = performance.now();
   return {
-    events: batch.happenings.map(({ id, class: name, ref, operation }) => {
-      const snapshot = operation === 'del' ? undefined : recordFor(api, name as ListedClass, ref);
-      return {
-        id: String(id),
-        timestamp,
-        class: name.toLowerCase(),
-        operation,
-        ref,
-        ...(snapshot === undefined ? {} : { snapshot }),
-      };
-    }),
+    events: new SlicedList(eventsOf(api, batch.happenings, String(Date.now() / 1000))),
     token: batch.token,
     valid_ref_counts: Object.fromEntries(
       listedClasses.filter((name) => filter.touches(name)).map((name) => [name.toLowerCase(), new WireInt32(events.live(name))]),
     ),
   };
+}
+
+/**
+ * Changes come in bursts, and a client is to get many of them at once: after a pause a change goes out at the end of the turn it
+ * happened in; the next answer to the same session waits its time.
+ */
+function hold(api: Api, session: Session): Promise<void> {
+  const ms = session.lastEventsMs + api.eventBatchMs - performance.now();
+  return ms > 0 ? new Promise((resolve) => setTimeout(resolve, ms)) : nextTurn();
+}
+
+function* eventsOf(api: Api, happenings: Iterable<Happening>, timestamp: string): Generator<unknown> {
+  for (const { id, class: name, ref, operation } of happenings) {
+    const snapshot = operation === 'del' ? undefined : recordFor(api, name as ListedClass, ref);
+    // Gone since the answer began: the client is told with the next one.
+    if (operation !== 'del' && snapshot === undefined) continue;
+    yield {
+      id: String(id),
+      timestamp,
+      class: name.toLowerCase(),
+      operation,
+      ref,
+      ...(snapshot === undefined ? {} : { snapshot }),
+    };
+  }
 }
 
 /** A change of an object that changes nothing; the token is right at it, so a client that starts there does not see it. */

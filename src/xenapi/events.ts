@@ -23,6 +23,8 @@ interface Mark {
 }
 
 interface Chain {
+  /** By reference, oldest object first. */
+  marks: Map<string, Mark>;
   newest: Mark | undefined;
   live: number;
 }
@@ -35,7 +37,14 @@ export interface Happening {
 }
 
 export interface Batch {
-  happenings: Happening[];
+  /** Objects that changed. */
+  size: number;
+  /**
+   * What is to be said of each, oldest change first; from the beginning, class by class. To be walked once; what it says is true
+   * when it says it, so that it can be walked over several turns of the event loop. Objects gone since then are left out where
+   * the client cannot know them.
+   */
+  happenings: Iterable<Happening>;
   token: string;
 }
 
@@ -45,7 +54,6 @@ interface Waiter {
 }
 
 export class EventLog {
-  readonly #marks = new Map<string, Mark>();
   readonly #chains = new Map<string, Chain>();
   /** Oldest first. */
   readonly #gravestones = new Map<string, Mark>();
@@ -56,16 +64,16 @@ export class EventLog {
   /** Number of the last change whose gravestone is forgotten. */
   #lostUpTo = 0;
 
-  /** 20,000 gravestones are 4,000 destroyed VMs and about 4 MB. */
-  constructor(classes: readonly string[], maxGravestones = 20_000) {
-    for (const name of classes) this.#chains.set(name, { newest: undefined, live: 0 });
+  /** 60,000 gravestones are 12,000 destroyed VMs and about 12 MB: a whole fleet may go between two looks of a client. */
+  constructor(classes: readonly string[], maxGravestones = 60_000) {
+    for (const name of classes) this.#chains.set(name, { marks: new Map(), newest: undefined, live: 0 });
     this.#maxGravestones = maxGravestones;
   }
 
   /** Notes a change; returns its number. */
   note(className: string, ref: string, kind: EventKind): number {
     const chain = this.#chains.get(className)!;
-    const known = this.#marks.get(ref);
+    const known = chain.marks.get(ref);
     if (kind === 'del' && (known === undefined || known.gone)) return this.#count;
     const number = ++this.#count;
     const mark = known ?? {
@@ -77,7 +85,7 @@ export class EventLog {
       older: undefined,
       newer: undefined,
     };
-    if (known === undefined) this.#marks.set(ref, mark);
+    if (known === undefined) chain.marks.set(ref, mark);
     else unlink(chain, mark);
     if (kind === 'del') {
       mark.gone = true;
@@ -107,6 +115,11 @@ export class EventLog {
     return this.#chains.get(className)?.live ?? 0;
   }
 
+  /** After everything there was until now. */
+  token(): string {
+    return this.tokenAt(this.#count);
+  }
+
   tokenAt(number: number): string {
     return `${String(number).padStart(20, '0')},${this.#life}`;
   }
@@ -128,20 +141,24 @@ export class EventLog {
     return number;
   }
 
-  /** Everything of the filter that changed after `since`, oldest change first. */
+  /** Everything of the filter that changed after `since`. Costs what changed, whatever there is. */
   since(since: number, filter: Filter): Batch {
-    const happenings: Happening[] = [];
-    for (const [name, chain] of this.#chains) {
-      if (!filter.touches(name)) continue;
-      for (let mark = chain.newest; mark !== undefined && mark.modified > since; mark = mark.older) {
-        if (mark.gone && since < 0) continue;
-        if (!filter.matches(name, mark.ref)) continue;
-        const operation = mark.gone ? 'del' : mark.created > since ? 'add' : 'mod';
-        happenings.push({ id: mark.modified, class: name, ref: mark.ref, operation });
-      }
+    const touched = [...this.#chains].filter(([name]) => filter.touches(name));
+    if (since < 0 && filter.isOfClasses) {
+      const chains = touched.map(([, chain]) => chain);
+      const size = chains.reduce((sum, { live }) => sum + live, 0);
+      return { size, happenings: everything(chains), token: this.token() };
     }
-    happenings.sort((a, b) => a.id - b.id);
-    return { happenings, token: this.tokenAt(this.#count) };
+    const changed: Mark[][] = [];
+    for (const [name, { newest }] of touched) {
+      const marks: Mark[] = [];
+      for (let mark = newest; mark !== undefined && mark.modified > since; mark = mark.older) {
+        if (!(mark.gone && since < 0) && filter.matches(name, mark.ref)) marks.push(mark);
+      }
+      if (marks.length > 0) changed.push(marks);
+    }
+    const marks = merged(changed);
+    return { size: marks.length, happenings: happeningsOf(marks, since), token: this.token() };
   }
 
   /** Resolves at the next change of the filter, after `timeoutMs`, or when the signal is aborted. */
@@ -166,10 +183,46 @@ export class EventLog {
   }
 
   #forget(mark: Mark): void {
-    unlink(this.#chains.get(mark.class)!, mark);
+    const chain = this.#chains.get(mark.class)!;
+    unlink(chain, mark);
+    chain.marks.delete(mark.ref);
     this.#gravestones.delete(mark.ref);
-    this.#marks.delete(mark.ref);
     this.#lostUpTo = Math.max(this.#lostUpTo, mark.modified);
+  }
+}
+
+/** Marks of all chains, oldest change first, out of those of each, newest first. */
+function merged(chains: Mark[][]): Mark[] {
+  if (chains.length === 1) return chains[0]!.reverse();
+  const marks: Mark[] = [];
+  for (;;) {
+    let from: Mark[] | undefined;
+    let oldest = Infinity;
+    for (const chain of chains) {
+      const last = chain[chain.length - 1];
+      if (last === undefined || last.modified >= oldest) continue;
+      oldest = last.modified;
+      from = chain;
+    }
+    if (from === undefined) return marks;
+    marks.push(from.pop()!);
+  }
+}
+
+/** What there is, class by class: to whom everything is new, its order says nothing, and everything is much. */
+function* everything(chains: readonly Chain[]): Generator<Happening> {
+  for (const { marks } of chains) {
+    for (const { modified: id, class: className, ref, gone } of marks.values()) {
+      if (!gone) yield { id, class: className, ref, operation: 'add' };
+    }
+  }
+}
+
+function* happeningsOf(marks: readonly Mark[], since: number): Generator<Happening> {
+  for (const mark of marks) {
+    if (mark.gone && since < 0) continue;
+    const operation = mark.gone ? 'del' : mark.created > since ? 'add' : 'mod';
+    yield { id: mark.modified, class: mark.class, ref: mark.ref, operation };
   }
 }
 
@@ -197,12 +250,28 @@ export class Filter {
     }
   }
 
+  /** Not of single objects. */
+  get isOfClasses(): boolean {
+    return this.#all || this.#objects.size === 0;
+  }
+
   touches(className: string): boolean {
-    return this.#all || this.#classes.has(className.toLowerCase()) || this.#objects.has(className.toLowerCase());
+    if (this.#all) return true;
+    const name = lowerCase(className);
+    return this.#classes.has(name) || this.#objects.has(name);
   }
 
   matches(className: string, ref: string): boolean {
-    const name = className.toLowerCase();
-    return this.#all || this.#classes.has(name) || this.#objects.get(name)?.has(ref) === true;
+    if (this.#all) return true;
+    const name = lowerCase(className);
+    return this.#classes.has(name) || this.#objects.get(name)?.has(ref) === true;
   }
+}
+
+/** Asked once a waiting client and change, of a dozen classes. */
+const lowerCases = new Map<string, string>();
+function lowerCase(className: string): string {
+  let lower = lowerCases.get(className);
+  if (lower === undefined) lowerCases.set(className, (lower = className.toLowerCase()));
+  return lower;
 }

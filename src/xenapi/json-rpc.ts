@@ -1,8 +1,9 @@
 /**
  * JSON-RPC 2.0 as XenAPI speaks it: a failure is an error object with code 1, XenAPI's code as its message, and the parameters as
- * its data. Pure: text in, text out.
+ * its data. Pure: text in, text out, the text of a result in pieces.
  */
 import { ShoalError } from '../model/errors.ts';
+import { holdsSliced, SlicedList, SlicedMap, SlicedText } from './sliced.ts';
 
 export interface JsonCall {
   /** null for a request without an id: it gets no answer. */
@@ -56,7 +57,46 @@ function parseOne(value: unknown): JsonRequest {
   return { id: known, answered: id !== undefined, method, params: (params as unknown[] | undefined) ?? [] };
 }
 
-export const formatJsonResult = (id: JsonCall['id'], result: unknown): string => JSON.stringify({ jsonrpc: '2.0', result, id });
+/** The JSON of a value, in pieces. */
+export function* jsonPieces(value: unknown): Generator<string> {
+  if (value instanceof SlicedText) {
+    yield '"';
+    for (const piece of value.pieces) yield JSON.stringify(piece).slice(1, -1);
+    yield '"';
+  } else if (value instanceof SlicedList) {
+    let before = '[';
+    for (const item of value.items) {
+      yield before + JSON.stringify(item);
+      before = ',';
+    }
+    yield before === '[' ? '[]' : ']';
+  } else if (value instanceof SlicedMap) {
+    let before = '{';
+    for (const [key, item] of value.entries) {
+      yield `${before}${JSON.stringify(key)}:${JSON.stringify(item)}`;
+      before = ',';
+    }
+    yield before === '{' ? '{}' : '}';
+  } else if (holdsSliced(value)) {
+    let before = '{';
+    for (const [key, member] of Object.entries(value)) {
+      if (member === undefined) continue;
+      yield `${before}${JSON.stringify(key)}:`;
+      yield* jsonPieces(member);
+      before = ',';
+    }
+    yield '}';
+  } else {
+    yield JSON.stringify(value);
+  }
+}
+
+/** The answer in pieces: its result may be too large to make in one go. */
+export function* formatJsonResult(id: JsonCall['id'], result: unknown): Generator<string> {
+  yield '{"jsonrpc":"2.0","result":';
+  yield* jsonPieces(result);
+  yield `,"id":${JSON.stringify(id)}}`;
+}
 
 export const formatJsonFailure = (id: JsonCall['id'], failure: readonly string[], code = 1): string =>
   JSON.stringify({ jsonrpc: '2.0', error: { code, message: failure[0], data: failure.slice(1) }, id });

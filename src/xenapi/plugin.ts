@@ -3,12 +3,27 @@
  * is every result (docs/xenapi.md has the shapes).
  */
 import { refOf } from '../host/refs.ts';
-import { bulkMax, type BulkResult, type EachSpec, type LaunchSpec } from '../host/bulk.ts';
+import { bulkMax, type BulkLaunch, type BulkResult, type EachSpec } from '../host/bulk.ts';
 import { limits } from '../host/vm.ts';
 import { ShoalError } from '../model/errors.ts';
 import type { Api, Caller } from './api.ts';
+import { jsonPieces } from './json-rpc.ts';
+import { listingPieces } from './listing.ts';
+import {
+  listColumns,
+  type BulkOutcome,
+  type LaunchedVm,
+  type LaunchResult,
+  type LaunchSpec,
+  type ListColumn,
+  type WireError,
+} from './plugin-types.ts';
+import { integer, json, wrong } from './plugin-arguments.ts';
+import { shells, storeCounts } from './plugin-shells.ts';
+import { SlicedList, SlicedText } from './sliced.ts';
 
 type Args = Record<string, string>;
+/** Its result goes as JSON; a SlicedText is JSON already. */
 type PluginFunction = (api: Api, caller: Caller, args: Args) => Promise<unknown> | unknown;
 
 const stopTimeoutMs = 10_000;
@@ -18,10 +33,8 @@ const functions: Record<string, { takes: readonly string[]; run: PluginFunction 
     takes: ['spec'],
     run: async (api, caller, args) => {
       const { vms, error } = await api.agent.bulk.launch(launchSpecOf(args['spec']), caller.signal, caller.progress);
-      return {
-        vms: vms.map((vm) => ({ ref: refOf(vm.uuid), ...vm })),
-        ...(error === undefined ? {} : { error: shown(error) }),
-      };
+      const rest: Omit<LaunchResult, 'vms'> = error === undefined ? {} : { error: shown(error) };
+      return new SlicedText(jsonPieces({ vms: new SlicedList(launchedVms(vms)), ...rest }));
     },
   },
   'launch-each': {
@@ -57,6 +70,13 @@ const functions: Record<string, { takes: readonly string[]; run: PluginFunction 
     takes: ['vms'],
     run: async (api, caller, args) => resultOf(await api.agent.bulk.destroy(vmsOf(args['vms']), caller.signal)),
   },
+  list: {
+    takes: ['columns', 'names'],
+    run: (api, _, args) => {
+      const names = args['names'] === undefined ? undefined : stringsOf('names', args['names']);
+      return new SlicedText(listingPieces(api, columnsOf(args['columns']), names));
+    },
+  },
   console: {
     takes: ['vm', 'cursor'],
     run: (api, _, args) =>
@@ -70,6 +90,14 @@ const functions: Record<string, { takes: readonly string[]; run: PluginFunction 
     run: async (api, _, args) => ({
       bytes: await api.agent.writeConsole(api.agent.fleet.need(args['vm'] ?? ''), args['text'] ?? ''),
     }),
+  },
+  vif: {
+    takes: ['vm', 'handle'],
+    run: (api, _, args) => api.agent.vifCounters(api.agent.fleet.need(args['vm'] ?? ''), integer('handle', Number(args['handle'] ?? '0'), 0, 7)),
+  },
+  shells: {
+    takes: ['prepare', 'drain', 'most'],
+    run: (api, _, args) => shells(api, args),
   },
   images: {
     takes: [],
@@ -86,6 +114,7 @@ const functions: Record<string, { takes: readonly string[]; run: PluginFunction 
         cpuCount,
         domains: domainCount,
         vms: api.agent.fleet.size,
+        store: storeCounts(api),
         agent: {
           version: api.version,
           rssKib: Math.round(process.memoryUsage.rss() / 1024),
@@ -98,7 +127,7 @@ const functions: Record<string, { takes: readonly string[]; run: PluginFunction 
 };
 
 /** Throws XENAPI_MISSING_PLUGIN, XENAPI_PLUGIN_FAILURE (no such function or argument), and what the function throws. */
-export async function callPlugin(api: Api, caller: Caller, plugin: string, name: string, args: Args): Promise<string> {
+export async function callPlugin(api: Api, caller: Caller, plugin: string, name: string, args: Args): Promise<string | SlicedText> {
   if (plugin !== 'shoal')
     throw new ShoalError('XENAPI_MISSING_PLUGIN', 'There is no such plugin.', { params: [plugin.slice(0, 64)] });
   const fn = Object.hasOwn(functions, name) ? functions[name]! : undefined;
@@ -106,44 +135,44 @@ export async function callPlugin(api: Api, caller: Caller, plugin: string, name:
   const unknown = Object.keys(args).find((key) => !fn.takes.includes(key));
   if (unknown !== undefined)
     throw failure(name, `there is no argument "${unknown.slice(0, 64)}"; there are ${fn.takes.join(', ') || 'none'}`);
-  return JSON.stringify(await fn.run(api, caller, args));
+  const result = await fn.run(api, caller, args);
+  return result instanceof SlicedText ? result : JSON.stringify(result);
 }
 
 const failure = (name: string, why: string): ShoalError =>
   new ShoalError('XENAPI_PLUGIN_FAILURE', `${name.slice(0, 64)}: ${why}`, { params: [name.slice(0, 64), 'argument', why] });
 
-const shown = ({ code, message, hint, data }: ShoalError) => ({ code, message, hint, data });
+const shown = ({ code, message, hint, data }: ShoalError): WireError => ({ code, message, hint, data });
 
-const resultOf = (result: BulkResult) => ({
+function* launchedVms(vms: BulkLaunch['vms']): Generator<LaunchedVm> {
+  for (const vm of vms) yield { ref: refOf(vm.uuid), ...vm };
+}
+
+const resultOf = (result: BulkResult): BulkOutcome => ({
   done: result.done,
   failed: result.failed.map(({ uuid, error }) => ({ uuid, ...shown(error) })),
 });
 
-function json(name: string, text: string | undefined): unknown {
-  try {
-    return JSON.parse(text ?? '');
-  } catch {
-    throw wrong(name, 'JSON');
-  }
-}
-
-const wrong = (name: string, type: string): ShoalError =>
-  new ShoalError('FIELD_TYPE_ERROR', `"${name}" must be ${type}.`, { params: [name, type] });
-
-function integer(name: string, value: unknown, min: number, max: number): number {
-  if (Number.isSafeInteger(value) && (value as number) >= min && (value as number) <= max) return value as number;
-  throw wrong(name, `a whole number, ${min} to ${max}`);
-}
-
 /** "all", or the JSON list of uuids. */
 function vmsOf(text: string | undefined): string[] | 'all' {
   if (text === 'all' || text === '"all"') return 'all';
-  const value = json('vms', text);
-  if (Array.isArray(value) && value.every((v) => typeof v === 'string')) return value;
-  throw wrong('vms', '"all" or a JSON list of uuids');
+  return stringsOf('vms', text);
 }
 
-const specFields = ['name', 'prefix', 'count', 'first', 'image', 'memoryKib', 'network', 'ip', 'args', 'concurrency'];
+function stringsOf(name: string, text: string | undefined): string[] {
+  const value = json(name, text);
+  if (Array.isArray(value) && value.every((v) => typeof v === 'string')) return value;
+  throw wrong(name, 'a JSON list of strings');
+}
+
+function columnsOf(text: string | undefined): readonly ListColumn[] {
+  if (text === undefined) return listColumns;
+  const columns = stringsOf('columns', text);
+  if (columns.every((column) => (listColumns as readonly string[]).includes(column))) return columns as ListColumn[];
+  throw wrong('columns', `a JSON list of some of ${listColumns.join(', ')}`);
+}
+
+const specFields = ['name', 'prefix', 'count', 'first', 'image', 'memoryKib', 'network', 'ip', 'args', 'backend', 'rateKbit', 'concurrency', 'clone'];
 
 function launchSpecOf(text: string | undefined): LaunchSpec {
   const value = json('spec', text);
@@ -162,18 +191,26 @@ function launchSpecOf(text: string | undefined): LaunchSpec {
   if ((name === undefined) === (prefix === undefined))
     throw wrong('spec', 'of one VM ("name") or several ("prefix" and "count")');
   if (ip !== undefined && name === undefined) throw wrong('spec.ip', 'given with "name" only');
+  const backend = string('backend');
+  if (backend !== undefined && backend !== 'switch' && backend !== 'netback') throw wrong('spec.backend', '"switch" or "netback"');
+  const clone = string('clone');
+  if (clone !== undefined)
+    for (const own of ['image', 'memoryKib', 'args', 'backend', 'rateKbit']) if (spec[own] !== undefined) throw wrong(`spec.${own}`, 'left out with "clone": it is the original\'s');
   const memoryKib = spec['memoryKib'];
-  if (typeof memoryKib !== 'number') throw wrong('spec.memoryKib', `a number, at least ${limits.memoryMinKib}`);
+  if (clone === undefined && typeof memoryKib !== 'number') throw wrong('spec.memoryKib', `a number, at least ${limits.memoryMinKib}`);
   const given: { [K in keyof LaunchSpec]: LaunchSpec[K] | undefined } = {
     name,
     prefix,
     ip,
-    memoryKib,
+    memoryKib: memoryKib as number | undefined,
     count: number('count', 1, bulkMax),
     first: number('first', 0, 1_000_000),
-    image: string('image') ?? '',
+    clone,
+    image: string('image'),
     network: string('network'),
     args: string('args'),
+    backend: backend as LaunchSpec['backend'],
+    rateKbit: number('rateKbit', 1, 100_000_000),
     concurrency: number('concurrency', 1, 64),
   };
   return Object.fromEntries(Object.entries(given).filter(([, v]) => v !== undefined)) as unknown as LaunchSpec;

@@ -43,6 +43,7 @@ const sources: { [C in ListedClass]: Source<C> } = {
               product_brand: 'Shoal',
               product_version: api.version,
               product_version_text: api.version,
+              build: api.build,
               xen: api.agent.lastFacts.version,
             },
             cpu_info: { cpu_count: String(api.agent.lastFacts.cpuCount) },

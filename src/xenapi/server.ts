@@ -13,6 +13,7 @@ import { dispatch } from './dispatch.ts';
 import { toFailure } from './errors.ts';
 import { formatJsonFailure, formatJsonResult, isBad, parseJsonRequests, type JsonRequest } from './json-rpc.ts';
 import { serveResource } from './resources.ts';
+import { gathered, nextTurn, turnsOf } from './sliced.ts';
 import { formatXmlFailure, formatXmlResult, parseXmlCall } from './xml-rpc.ts';
 
 export interface ServerOptions {
@@ -39,7 +40,8 @@ const never = new AbortController().signal;
 interface Protocol {
   /** Exactly this: a charset behind it makes clients take it for another protocol. */
   type: string;
-  answer: (text: string, api: Api, caller: Caller) => Promise<string | undefined>;
+  /** The answer in pieces; undefined for none. */
+  answer: (text: string, api: Api, caller: Caller) => Promise<Iterable<string> | undefined>;
   failure: (thrown: unknown) => string;
 }
 
@@ -107,7 +109,8 @@ async function serve(
     return;
   }
   const gone = new AbortController();
-  response.once('close', () => gone.abort());
+  // Every answer ends in a close; only one that was cut short leaves somebody waiting.
+  response.once('close', () => response.writableFinished || gone.abort());
   const caller: Caller = {
     session: undefined,
     address: request.socket.remoteAddress ?? '',
@@ -115,11 +118,38 @@ async function serve(
     gone: gone.signal,
     progress: () => {},
   };
-  const body = await protocol.answer(text, await ready, caller);
+  const pieces = await protocol.answer(text, await ready, caller);
   if (response.destroyed) return;
-  if (body === undefined) response.writeHead(204).end();
-  else response.writeHead(200, { 'content-type': protocol.type, 'content-length': Buffer.byteLength(body) }).end(body);
+  if (pieces === undefined) response.writeHead(204).end();
+  else await write(response, protocol.type, pieces);
 }
+
+/** What fits into one turn goes out with its length; more than that in chunks, as fast as the client takes them. */
+async function write(response: ServerResponse, type: string, pieces: Iterable<string>): Promise<void> {
+  for (const { text, last } of turnsOf(pieces)) {
+    if (last) {
+      // As a string, so that it leaves in one piece with the headers.
+      if (!response.headersSent) response.writeHead(200, { 'content-type': type, 'content-length': Buffer.byteLength(text) });
+      response.end(text);
+      return;
+    }
+    if (!response.headersSent) response.writeHead(200, { 'content-type': type });
+    if (!response.write(text)) await drained(response);
+    // What the system takes at once is drained within this very turn.
+    await nextTurn();
+    if (response.destroyed) return;
+  }
+}
+
+/** Resolves when more can be written, or nothing any more. */
+const drained = (response: ServerResponse): Promise<void> =>
+  new Promise((resolve) => {
+    const done = (): void => {
+      response.off('drain', done).off('close', done);
+      resolve();
+    };
+    response.on('drain', done).on('close', done);
+  });
 
 function protocolAt(path: string, log: (line: string) => void): Protocol | undefined {
   switch (path) {
@@ -149,33 +179,38 @@ function report(method: string, thrown: unknown, log: (line: string) => void): u
   return error;
 }
 
-async function answerJson(text: string, api: Api, caller: Caller, log: (line: string) => void): Promise<string | undefined> {
+async function answerJson(
+  text: string,
+  api: Api,
+  caller: Caller,
+  log: (line: string) => void,
+): Promise<Iterable<string> | undefined> {
   const { batch, requests } = parseJsonRequests(text);
-  const one = async (request: JsonRequest): Promise<string | undefined> => {
-    if (isBad(request)) return formatJsonFailure(request.id, toFailure(request.error), request.code);
+  const one = async (request: JsonRequest): Promise<Iterable<string> | undefined> => {
+    if (isBad(request)) return [formatJsonFailure(request.id, toFailure(request.error), request.code)];
     try {
       const result = await dispatch(api, request.method, request.params, caller);
       return request.answered ? formatJsonResult(request.id, result ?? '') : undefined;
     } catch (thrown) {
-      return request.answered ? formatJsonFailure(request.id, toFailure(report(request.method, thrown, log))) : undefined;
+      return request.answered ? [formatJsonFailure(request.id, toFailure(report(request.method, thrown, log)))] : undefined;
     }
   };
   if (!batch) return one(requests[0]!);
   const answers: string[] = [];
   for (const request of requests) {
     const answered = await one(request);
-    if (answered !== undefined) answers.push(answered);
+    if (answered !== undefined) answers.push(await gathered(answered));
   }
-  return answers.length === 0 ? undefined : `[${answers.join(',')}]`;
+  return answers.length === 0 ? undefined : [`[${answers.join(',')}]`];
 }
 
-async function answerXml(text: string, api: Api, caller: Caller, log: (line: string) => void): Promise<string> {
+async function answerXml(text: string, api: Api, caller: Caller, log: (line: string) => void): Promise<Iterable<string>> {
   let method = 'XML-RPC';
   try {
     const call = parseXmlCall(text);
     method = call.method;
     return formatXmlResult(await dispatch(api, call.method, call.params, caller));
   } catch (thrown) {
-    return formatXmlFailure(toFailure(report(method, thrown, log)));
+    return [formatXmlFailure(toFailure(report(method, thrown, log)))];
   }
 }

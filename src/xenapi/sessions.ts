@@ -13,6 +13,8 @@ export interface Session {
   userName: string;
   originator: string;
   lastActiveMs: number;
+  /** Monotonic time of its last answer with events. */
+  lastEventsMs: number;
 }
 
 export interface SessionOptions {
@@ -75,6 +77,7 @@ export class Sessions {
       userName,
       originator: originator.slice(0, 128),
       lastActiveMs: this.#options.now(),
+      lastEventsMs: -Infinity,
     };
     this.#sessions.set(session.ref, session);
     if (this.#sessions.size > this.#options.maxSessions) this.#sessions.delete(this.#sessions.keys().next().value!);

@@ -33,6 +33,8 @@ const maxEnded = 4096;
 /** Characters of results that ended tasks may hold together: the result of one bulk launch has about 300 a VM. */
 const maxResults = 32 << 20;
 const maxPending = 16_384;
+/** Least time between two changes of a task's progress that are told. */
+const progressMs = 100;
 
 export const hasEnded = (task: Task): boolean => task.status !== 'pending' && task.status !== 'cancelling';
 
@@ -42,9 +44,12 @@ export class Tasks {
   readonly #ended = new Set<Task>();
   #results = 0;
   readonly #note: (task: Task, kind: EventKind) => void;
+  readonly #now: () => number;
 
-  constructor(note: (task: Task, kind: EventKind) => void) {
+  /** `now` is monotonic, in milliseconds. */
+  constructor(note: (task: Task, kind: EventKind) => void, now: () => number = () => performance.now()) {
     this.#note = note;
+    this.#now = now;
   }
 
   all(): IterableIterator<Task> {
@@ -63,8 +68,14 @@ export class Tasks {
   /** A task for work that begins now. What the work resolves to is the result, what it throws the error. */
   run(label: string, work: (signal: AbortSignal, progress: (part: number) => void) => Promise<unknown>): Task {
     const task = this.#add(label, '', new AbortController());
+    let toldMs = -Infinity;
     const progress = (part: number) => {
+      if (hasEnded(task)) return;
       task.progress = part;
+      // Work of thousands of steps: its client is told now and then, and of its end in any case.
+      const nowMs = this.#now();
+      if (nowMs - toldMs < progressMs) return;
+      toldMs = nowMs;
       this.#note(task, 'mod');
     };
     // In a turn of its own, so that the caller has the reference before anything can end.

@@ -13,7 +13,8 @@ export class WireTime {
 
   /** YYYYMMDDTHH:MM:SSZ */
   toString(): string {
-    return `${new Date(this.ms).toISOString().replace(/-/g, '').slice(0, 17)}Z`;
+    const iso = new Date(this.ms).toISOString();
+    return `${iso.slice(0, 4)}${iso.slice(5, 7)}${iso.slice(8, 19)}Z`;
   }
 
   toJSON(): string {

@@ -6,6 +6,7 @@
  * and numbered characters.
  */
 import { ShoalError } from '../model/errors.ts';
+import { holdsSliced, SlicedList, SlicedMap, SlicedText } from './sliced.ts';
 import { WireDouble, WireInt32, WireTime } from './wire.ts';
 
 const maxDepth = 32;
@@ -233,7 +234,41 @@ function content(value: unknown): string {
 const response = (struct: object): string =>
   `<?xml version="1.0"?><methodResponse><params><param>${formatXmlValue(struct)}</param></params></methodResponse>`;
 
-export const formatXmlResult = (value: unknown): string => response({ Status: 'Success', Value: value ?? '' });
+/** `<value>…</value>` of a value, in pieces. */
+export function* xmlPieces(value: unknown): Generator<string> {
+  if (value instanceof SlicedText) {
+    yield '<value>';
+    for (const piece of value.pieces) yield escapeXml(piece);
+    yield '</value>';
+  } else if (value instanceof SlicedList) {
+    yield '<value><array><data>';
+    for (const item of value.items) yield formatXmlValue(item);
+    yield '</data></array></value>';
+  } else if (value instanceof SlicedMap) {
+    yield '<value><struct>';
+    for (const [key, item] of value.entries) yield `<member><name>${escapeXml(key)}</name>${formatXmlValue(item)}</member>`;
+    yield '</struct></value>';
+  } else if (holdsSliced(value)) {
+    yield '<value><struct>';
+    for (const [key, member] of Object.entries(value)) {
+      yield `<member><name>${escapeXml(key)}</name>`;
+      yield* xmlPieces(member);
+      yield '</member>';
+    }
+    yield '</struct></value>';
+  } else {
+    yield formatXmlValue(value);
+  }
+}
+
+const [beforeResult, afterResult] = response({ Status: 'Success', Value: '' }).split('<value></value>') as [string, string];
+
+/** The answer in pieces: its value may be too large to make in one go. */
+export function* formatXmlResult(value: unknown): Generator<string> {
+  yield beforeResult;
+  yield* xmlPieces(value ?? '');
+  yield afterResult;
+}
 
 export const formatXmlFailure = (failure: readonly string[]): string =>
   response({ Status: 'Failure', ErrorDescription: failure });

@@ -14,13 +14,16 @@ if (addonPath === undefined || imagePath === undefined || bridge === undefined) 
 const image = parseKernel(readFileSync(imagePath));
 const run = promisify(execFile);
 
-contract('xen', async () => ({
-  hypervisor: await openXen({ addonPath, networks: [{ name: 'default', bridge }] }),
-  image,
-  greeting: 'ping',
-  network: 'default',
-  address: '10.64.200.200',
-  memoryKib: 4096,
-  lose: async (domid) => void (await run('xl', ['destroy', String(domid)])),
-  boots: () => {},
-}));
+/** With netback and the store, and wired to the switch that runs beside the agent. */
+for (const backend of ['netback', 'switch'] as const) {
+  contract(`xen, ${backend}`, async () => ({
+    hypervisor: await openXen({ addonPath, networks: [{ name: 'default', bridge, backend }], switchPath: '/run/shoal/switch.sock' }),
+    image,
+    greeting: 'ping',
+    network: 'default',
+    address: '10.64.200.200',
+    memoryKib: backend === 'netback' ? 4096 : 1024,
+    lose: async (domid) => void (await run('xl', ['destroy', String(domid)])),
+    boots: () => {},
+  }));
+}

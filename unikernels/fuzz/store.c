@@ -8,6 +8,7 @@
 /* The sources themselves, so that their state can be put back between runs. */
 #include "../kernel/store.c"
 #include "../kernel/netfront_store.c"
+#include "../kernel/netfront_open.c"
 #include "../kernel/control.c"
 
 static struct xenstore_domain_interface page;
@@ -114,11 +115,11 @@ static void act(struct input *input) {
 
 static void reset(void) {
   for (size_t i = 0; i < NETFRONT_DEVICES; i++) {
-    if (devices[i] == NULL) continue;
-    netfront_unlink(&devices[i]->net);
-    shoal_free(devices[i]->net.tx_buffers);
-    shoal_free(devices[i]);
-    devices[i] = NULL;
+    if (nets[i] == NULL) continue;
+    netfront_unlink(nets[i]);
+    shoal_free(nets[i]->tx_buffers);
+    shoal_free(nets[i]);
+    nets[i] = NULL;
   }
   loop_turn();
   memset(&page, 0, sizeof page);

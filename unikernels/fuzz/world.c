@@ -14,6 +14,7 @@ char world_console[4096];
 size_t world_console_length;
 unsigned world_notifications, world_grants, world_ports, world_pages;
 bool world_grants_stuck;
+unsigned world_suspensions;
 
 static struct {
   void (*handle)(void *context);
@@ -29,6 +30,7 @@ void world_reset(void) {
   world_console_length = 0;
   world_notifications = 0;
   world_grants_stuck = false;
+  world_suspensions = 0;
   for (size_t i = 0; i < sizeof page_list / sizeof *page_list; i++) {
     free(page_list[i]);
     page_list[i] = NULL;
@@ -36,6 +38,12 @@ void world_reset(void) {
   memset(granted, 0, sizeof granted);
   memset(ports, 0, sizeof ports);
   world_pages = world_grants = world_ports = 0;
+}
+
+void world_new_domain(void) {
+  memset(granted, 0, sizeof granted);
+  memset(ports, 0, sizeof ports);
+  world_grants = world_ports = 0;
 }
 
 static bool may_allocate(void) {
@@ -88,6 +96,8 @@ void shoal_shutdown(enum shoal_shutdown how) {
   (void)how;
   longjmp(world_end, 1);
 }
+
+void platform_suspend(void) { world_suspensions++; }
 
 bool shoal_misbehave(const char *how) { return how[0] == '\0'; }
 

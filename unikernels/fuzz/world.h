@@ -36,6 +36,12 @@ extern unsigned world_grants, world_ports, world_pages;
 /* As at the beginning: clock, counters, console, grants, ports, and every page that was not given back. */
 void world_reset(void);
 
+/* As in a new domain: no grant, no open port, no handler; memory, clock and console stay. */
+void world_new_domain(void);
+
+/* Suspensions asked for. */
+extern unsigned world_suspensions;
+
 /* Runs the handler bound to `port`. */
 void world_fire(uint32_t port);
 

@@ -31,6 +31,10 @@ struct shoal_app {
   const char *version;
   /* Called once when memory, console, time and configuration work; sets up callbacks and returns. */
   void (*start)(void);
+  /* Optional. The guest was suspended and goes on in another domain (restored, migrated, cloned): memory, timers and TCP connections are
+   * as they were, devices go down before this call and come up after it. `as_clone`: the command line is another one, so that
+   * what shoal_config said before is void, and connections are gone if the address changed. */
+  void (*resumed)(bool as_clone);
 };
 extern const struct shoal_app shoal_app;
 
@@ -48,7 +52,7 @@ _Noreturn void shoal_panic(const char *format, ...) __attribute__((format(printf
 
 /* ---- time ---- */
 
-/* Since the guest started; monotonic, goes on while it sleeps. */
+/* Since the guest started; monotonic, goes on while it sleeps, stands still while it is suspended. A clone goes on from its original. */
 uint64_t shoal_now_ns(void);
 
 /* Since 1970-01-01 UTC, as the host has it. */
@@ -86,7 +90,7 @@ struct shoal_memory shoal_memory(void);
 /* ---- configuration ---- */
 
 /* The value of the first word `key=value` of the command line; "" for a bare word `key`; NULL when there is none.
- * Valid for ever. Words of the platform come first: name=, ip=, gw=. */
+ * Valid until the guest goes on as a clone (shoal_app.resumed), otherwise for ever. Words of the platform come first: name=, ip=, gw=. */
 const char *shoal_config(const char *key);
 
 /* ---- randomness ---- */

@@ -1,12 +1,13 @@
 /*
- * Reads the command line once at boot. It comes from the toolstack but carries words of users, so it is parsed strictly: bounded,
- * no quoting, the first word of a name wins (the toolstack's own words stand in front and cannot be overridden from behind).
+ * Reads the command line at boot, and once more when the guest goes on as a clone. It comes from the toolstack but carries words of
+ * users, so it is parsed strictly: bounded, no quoting, the first word of a name wins (the toolstack's own words stand in front and
+ * cannot be overridden from behind).
  */
 #include "config.h"
 
 static char line[CONFIG_LINE_BYTES];
 static const char *words[CONFIG_WORDS];
-static size_t word_count;
+static size_t word_count, line_length;
 
 static bool is_blank(char c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r'; }
 
@@ -18,6 +19,7 @@ void config_init(const char *text, size_t size) {
     length++;
   }
   line[length] = '\0';
+  line_length = length;
   for (size_t i = 0; i < length && word_count < CONFIG_WORDS;) {
     while (is_blank(line[i])) i++;
     if (line[i] == '\0') break;
@@ -25,6 +27,14 @@ void config_init(const char *text, size_t size) {
     while (line[i] != '\0' && !is_blank(line[i])) i++;
     if (i < length) line[i++] = '\0';
   }
+}
+
+bool config_is(const char *text, size_t size) {
+  for (size_t i = 0; i < line_length; i++) {
+    /* The end of a word in our copy was some blank. */
+    if (i >= size || (line[i] == '\0' ? !is_blank(text[i]) : line[i] != text[i])) return false;
+  }
+  return line_length == sizeof line - 1 || line_length >= size || text[line_length] == '\0';
 }
 
 const char *shoal_config(const char *key) {

@@ -8,8 +8,11 @@
 #define CONFIG_LINE_BYTES 1024u
 #define CONFIG_WORDS 64u
 
-/* Takes at most `size` bytes up to the first NUL. */
+/* Takes at most `size` bytes up to the first NUL. Called again, it forgets what it took before. */
 void config_init(const char *line, size_t size);
+
+/* What config_init took last says the same. */
+bool config_is(const char *line, size_t size);
 
 /* "A.B.C.D", four decimal numbers without leading zeros, to host byte order. */
 bool config_parse_ipv4(const char *text, uint32_t *address);

@@ -1,9 +1,13 @@
 /*
- * Obeys control/shutdown. A word is acknowledged by emptying the node (docs/misc/xenstore-paths of Xen), and obeyed once the
- * store has that. The words are a table: suspension is another row when the kernel can do it.
+ * Obeys what the host orders. A guest that is wired finds a word in its wiring when the console's event channel fires; others watch
+ * control/shutdown in the store, acknowledge a word by emptying the node (docs/misc/xenstore-paths of Xen), and obey once the
+ * store has that. Both read from one table.
  */
 #include "control.h"
+#include "events.h"
+#include "platform.h"
 #include "store.h"
+#include "wired.h"
 
 static bool asking;
 
@@ -12,12 +16,15 @@ static void reboot(void) { shoal_shutdown(SHOAL_REBOOT); }
 
 static const struct order {
   const char *word;
+  uint32_t number; /* in the wiring; WIRING_NOTHING: has none */
   void (*obey)(void);
 } orders[] = {
-  {"poweroff", power_off},
-  {"halt", power_off},
-  {"reboot", reboot},
+  {"poweroff", WIRING_POWEROFF, power_off},
+  {"halt", WIRING_NOTHING, power_off},
+  {"reboot", WIRING_REBOOT, reboot},
+  {"suspend", WIRING_SUSPEND, platform_suspend},
 };
+#define ORDERS (sizeof orders / sizeof *orders)
 
 static void on_acknowledged(void *context, int error, const char *value, size_t length) {
   const struct order *order = context;
@@ -25,11 +32,11 @@ static void on_acknowledged(void *context, int error, const char *value, size_t 
   order->obey();
 }
 
-static void on_order(void *context, int error, const char *value, size_t length) {
+static void on_word(void *context, int error, const char *value, size_t length) {
   (void)context;
   asking = false;
   if (error != 0 || length == 0) return;
-  for (size_t i = 0; i < sizeof orders / sizeof *orders; i++) {
+  for (size_t i = 0; i < ORDERS; i++) {
     if (strcmp(value, orders[i].word) != 0) continue;
     shoal_print("control: %s\n", orders[i].word);
     if (!store_write("control/shutdown", "", on_acknowledged, (void *)&orders[i])) orders[i].obey();
@@ -40,9 +47,28 @@ static void on_order(void *context, int error, const char *value, size_t length)
 
 static void on_changed(void *context) {
   (void)context;
-  if (!asking) asking = store_read("control/shutdown", on_order, NULL);
+  if (!asking) asking = store_read("control/shutdown", on_word, NULL);
+}
+
+static void look_for_number(void *context) {
+  (void)context;
+  uint32_t number = wired_take_order();
+  if (number == WIRING_NOTHING) return;
+  for (size_t i = 0; i < ORDERS; i++) {
+    if (orders[i].number != number) continue;
+    shoal_print("control: %s\n", orders[i].word);
+    orders[i].obey();
+    return;
+  }
+  shoal_print("control: cannot obey order %u\n", number);
 }
 
 void control_start(void) {
-  if (!store_watch("control/shutdown", on_changed, NULL)) shoal_print("control: cannot watch control/shutdown\n");
+  asking = false;
+  if (wired_order_port() != 0) {
+    event_bind(wired_order_port(), look_for_number, NULL);
+    look_for_number(NULL); /* it may have been left there before anybody could ring */
+  } else if (!store_watch("control/shutdown", on_changed, NULL)) {
+    shoal_print("control: cannot watch control/shutdown\n");
+  }
 }

@@ -1,8 +1,8 @@
-/* What the toolstack asks of the guest: control/shutdown in the store. */
+/* What the host orders the guest to do: by its wiring, or by control/shutdown in the store. */
 #ifndef KERNEL_CONTROL_H
 #define KERNEL_CONTROL_H
 
-/* Watches from now on. */
+/* Obeys from now on. Called again in another domain, after wiring or store were set up for it. */
 void control_start(void);
 
 #endif

@@ -5,12 +5,15 @@
  */
 #include "ip.h"
 #include "config.h"
+#include "loop.h"
 #include "random.h"
+#include "resume.h"
 #include "lwip/dhcp.h"
 #include "lwip/etharp.h"
 #include "lwip/init.h"
 #include "lwip/pbuf.h"
 #include "lwip/priv/tcp_priv.h"
+#include "lwip/prot/dhcp.h"
 #include "netif/ethernet.h"
 
 #define CHECKED_BY_DEVICE (NETIF_CHECKSUM_CHECK_TCP | NETIF_CHECKSUM_CHECK_UDP)
@@ -115,10 +118,13 @@ static void on_up(void *context, const uint8_t *mac) {
   (void)context;
   memcpy(netif.hwaddr, mac, 6);
   netif_set_link_up(&netif); /* lwIP announces the address with a gratuitous ARP request */
+  if (!netif_is_up(&netif)) return; /* a clone without a usable address */
   if (by_dhcp) {
-    if (netif_dhcp_data(&netif) == NULL && dhcp_start(&netif) != ERR_OK) shoal_print("net 0: DHCP does not start\n");
+    const struct dhcp *dhcp = netif_dhcp_data(&netif);
+    if ((dhcp == NULL || dhcp->state == DHCP_STATE_OFF) && dhcp_start(&netif) != ERR_OK) shoal_print("net 0: DHCP does not start\n");
     ip_timers_check_dhcp();
   } else {
+    loop_flush(); /* the announcement goes out before anything is printed */
     tell_ready();
   }
 }
@@ -160,6 +166,28 @@ static bool read_words(uint32_t *address, uint32_t *mask, uint32_t *gateway) {
   return true;
 }
 
+/*
+ * Another identity, taken while the device is down, so that nothing leaves under the old one: lwIP aborts the connections of an address
+ * that changes, and its resets would end those of the guest that this one was cloned from.
+ */
+static void on_resumed(bool as_clone) {
+  uint32_t address, mask, gateway;
+  random_renew_key();
+  if (!as_clone) return;
+  netif_set_hostname(&netif, shoal_config("name"));
+  if (netif_dhcp_data(&netif) != NULL) dhcp_release_and_stop(&netif); /* the lease is the original's; the release is lost */
+  etharp_cleanup_netif(&netif);
+  if (!read_words(&address, &mask, &gateway)) {
+    netif_set_addr(&netif, IP4_ADDR_ANY4, IP4_ADDR_ANY4, IP4_ADDR_ANY4);
+    netif_set_down(&netif);
+    return;
+  }
+  ip4_addr_t ip = {lwip_htonl(address)}, netmask = {lwip_htonl(mask)}, gw = {lwip_htonl(gateway)};
+  netif_set_addr(&netif, &ip, &netmask, &gw);
+  netif_set_up(&netif);
+  ip_timers_start(by_dhcp ? &netif : NULL);
+}
+
 bool shoal_ip_start(void (*ready)(void)) {
   static const struct shoal_net_events events = {.up = on_up, .down = on_down, .frame = on_frame, .writable = on_writable};
   uint32_t address, mask, gateway;
@@ -173,6 +201,8 @@ bool shoal_ip_start(void (*ready)(void)) {
   netif_set_hostname(&netif, shoal_config("name"));
   netif_set_up(&netif);
   ip_timers_start(by_dhcp ? &netif : NULL);
+  static struct resume_hook hook = {.resumed = on_resumed};
+  resume_listen(&hook);
   device = shoal_net_open(0, &events, NULL);
   if (device == NULL) shoal_print("net 0: no such device\n");
   return device != NULL;

@@ -5,7 +5,7 @@
 #include "shoal.h"
 #include "lwip/netif.h"
 
-/* The address of device 0 is to come from DHCP on `netif`, or not at all. */
+/* The address of device 0 is to come from DHCP on `netif`; NULL: not from DHCP. Called again when that changes. */
 void ip_timers_start(struct netif *dhcp_netif);
 
 /* Makes up for the seconds that nobody counted while the guest slept. Before every frame that lwIP gets. */

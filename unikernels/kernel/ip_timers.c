@@ -85,6 +85,8 @@ static void on_dhcp_coarse(void *context) {
 void ip_timers_start(struct netif *netif) {
   counted_until_ns = shoal_now_ns();
   dhcp_netif = netif;
+  shoal_timer_cancel(&dhcp_fine);
+  shoal_timer_cancel(&dhcp_coarse);
   if (netif != NULL) arm(&dhcp_coarse, DHCP_COARSE_TIMER_SECS * SECOND_NS);
 }
 

@@ -13,7 +13,7 @@ void loop_flush_later(struct loop_batch *batch) {
   batches = batch;
 }
 
-static void flush_batches(void) {
+void loop_flush(void) {
   while (batches != NULL) {
     struct loop_batch *batch = batches;
     batches = batch->next;
@@ -25,7 +25,7 @@ static void flush_batches(void) {
 bool loop_turn(void) {
   bool busy = platform_handle_events();
   timers_run(shoal_now_ns());
-  flush_batches();
+  loop_flush();
   return busy;
 }
 

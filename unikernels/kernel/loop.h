@@ -26,6 +26,9 @@ struct loop_batch {
 /* Flushes `batch` once before the loop rests; asking again before that changes nothing. */
 void loop_flush_later(struct loop_batch *batch);
 
+/* Does what loop_flush_later has gathered. */
+void loop_flush(void);
+
 /* One turn, without sleep: events, timers, batches. True when there was an event. */
 bool loop_turn(void);
 

@@ -1,7 +1,7 @@
 /*
  * One network device on Xen's netif ring protocol (xen/io/netif.h). netfront.c moves frames over rings and knows nothing of how
- * the two ends found each other; netfront_store.c does that by the store. A device whose rings, grants and event channels were
- * laid out by the builder needs a third file beside it that fills struct netfront_link, and nothing else.
+ * the two ends found each other; netfront_link.c grants, and makes or adopts rings; netfront_store.c finds the backend by the store,
+ * netfront_wired.c finds all laid out by the builder; netfront_open.c chooses between the two.
  */
 #ifndef KERNEL_NETFRONT_H
 #define KERNEL_NETFRONT_H
@@ -26,9 +26,9 @@ _Static_assert(sizeof(struct netif_rx_request) == 8 && sizeof(struct netif_rx_re
 /* What both ends must know of each other to exchange frames. */
 struct netfront_link {
   domid_t backend;
-  /* One event channel a direction: see link_to. */
+  /* One event channel a direction (see link_to), or the same one twice in a wired device. */
   uint32_t tx_port, rx_port;
-  grant_ref_t tx_ring_ref, rx_ring_ref;
+  grant_ref_t tx_ring_ref, rx_ring_ref; /* 0 in a wired device: the backend reaches the rings without */
   uint8_t mac[6];
 };
 
@@ -44,7 +44,9 @@ struct shoal_net {
   const struct shoal_net_events *events;
   void *context;
   struct netfront_link link;
+  bool open;    /* shoal_net_open has given it to the application */
   bool linked;  /* rings are set up */
+  bool own_rings; /* their pages are the guest's to free */
   bool sending; /* the application was told that it can send */
   bool broken;  /* the backend broke the protocol: the device is not used any more */
 
@@ -67,8 +69,16 @@ bool netfront_init(struct shoal_net *net, unsigned index, const struct shoal_net
  * May be called again after netfront_unlink. */
 bool netfront_link(struct shoal_net *net, domid_t backend);
 
+/* The same over ring pages that lie there initialised, shared already, and one event channel for both directions. Such a device is
+ * never unlinked. */
+bool netfront_adopt(struct shoal_net *net, domid_t backend, uint32_t port, void *tx, void *rx);
+
 /* Takes the rings back. The backend must have left them. */
 void netfront_unlink(struct shoal_net *net);
+
+/* The guest is in another domain: grants, channels and backend of the old one are no more, and no faults either. The device is
+ * down until it is linked or adopted anew. */
+void netfront_forget(struct shoal_net *net);
 
 /* The address is known: frames can be sent (they wait in the ring until the backend looks). */
 void netfront_up(struct shoal_net *net, const uint8_t mac[6]);
@@ -77,11 +87,28 @@ void netfront_down(struct shoal_net *net);
 /* Takes what the backend has put into the rings. */
 void netfront_poll(struct shoal_net *net);
 
+/* Puts a receive buffer into the ring; not seen by the backend until it is pushed. */
+void netfront_post_receive(struct shoal_net *net, uint16_t id);
+
+/* Pushes what was put into the rings and notifies: the flush of net->batch. */
+void netfront_flush(void *context);
+
 /* Fault injection: fills both rings with garbage and notifies the backend. */
 void netfront_scribble(struct shoal_net *net);
 
+/* ---- the two ways to a backend; false when there is no memory, grant or channel for it ---- */
+
+bool netfront_store_start(struct shoal_net *net);
+bool netfront_wired_start(struct shoal_net *net);
+
+/* ---- all devices (netfront_open.c) ---- */
+
 /* The open device, or NULL. */
 struct shoal_net *netfront_device(unsigned index);
+
+/* In another domain: all go down, and are looked for anew. */
+void netfront_forget_all(void);
+void netfront_start_all(void);
 
 /* The domain in "/local/domain/N/…". */
 bool netfront_parse_backend(const char *path, domid_t *domain);

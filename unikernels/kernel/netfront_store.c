@@ -20,13 +20,13 @@ enum { UNKNOWN, INITIALISING, INIT_WAIT, INITIALISED, CONNECTED, CLOSING, CLOSED
 enum front { ANNOUNCED, LINKED, DOWN };
 
 struct device {
-  struct shoal_net net;
+  struct shoal_net *net;
   enum front front;
   char backend[PATH_BYTES - 16]; /* its directory in the store, "" before it is known */
   bool asking;
 };
 
-static struct device *devices[NETFRONT_DEVICES];
+static struct device devices[NETFRONT_DEVICES];
 
 bool netfront_parse_backend(const char *path, domid_t *domain) {
   static const char prefix[] = "/local/domain/";
@@ -45,8 +45,8 @@ bool netfront_parse_backend(const char *path, domid_t *domain) {
 
 static void write_key(struct device *device, const char *key, const char *value) {
   char path[PATH_BYTES];
-  shoal_format(path, sizeof path, "device/vif/%u/%s", device->net.index, key);
-  if (!store_write(path, value, NULL, NULL)) shoal_print("net %u: store busy, %s not written\n", device->net.index, key);
+  shoal_format(path, sizeof path, "device/vif/%u/%s", device->net->index, key);
+  if (!store_write(path, value, NULL, NULL)) shoal_print("net %u: store busy, %s not written\n", device->net->index, key);
 }
 
 static void write_number(struct device *device, const char *key, uint32_t value) {
@@ -56,7 +56,7 @@ static void write_number(struct device *device, const char *key, uint32_t value)
 }
 
 static void write_half(struct device *device) {
-  const struct netfront_link *link = &device->net.link;
+  const struct netfront_link *link = &device->net->link;
   write_number(device, "tx-ring-ref", link->tx_ring_ref);
   write_number(device, "rx-ring-ref", link->rx_ring_ref);
   write_number(device, "event-channel-tx", link->tx_port);
@@ -71,8 +71,8 @@ static void write_half(struct device *device) {
 
 /* Links to `backend` and tells it; on failure the device stays down. */
 static bool announce(struct device *device, domid_t backend) {
-  if (!netfront_link(&device->net, backend)) {
-    shoal_print("net %u: no memory, grants or event channels for it\n", device->net.index);
+  if (!netfront_link(device->net, backend)) {
+    shoal_print("net %u: no memory, grants or event channels for it\n", device->net->index);
     device->front = DOWN;
     return false;
   }
@@ -85,13 +85,13 @@ static void on_mac(void *context, int error, const char *value, size_t length) {
   uint8_t mac[6];
   (void)length;
   if (error != 0) return; /* on_backend tells */
-  if (config_parse_mac(value, mac)) netfront_up(&device->net, mac);
-  else shoal_print("net %u: malformed MAC address in the store\n", device->net.index);
+  if (config_parse_mac(value, mac)) netfront_up(device->net, mac);
+  else shoal_print("net %u: malformed MAC address in the store\n", device->net->index);
 }
 
 static void read_mac(struct device *device) {
   char path[PATH_BYTES];
-  shoal_format(path, sizeof path, "device/vif/%u/mac", device->net.index);
+  shoal_format(path, sizeof path, "device/vif/%u/mac", device->net->index);
   store_read(path, on_mac, device);
 }
 
@@ -105,8 +105,8 @@ static void on_online(void *context, int error, const char *value, size_t length
 static void do_nothing(struct device *device) { (void)device; }
 
 static void do_lose(struct device *device) {
-  netfront_unlink(&device->net);
-  shoal_print("net %u: backend went away\n", device->net.index);
+  netfront_unlink(device->net);
+  shoal_print("net %u: backend went away\n", device->net->index);
 }
 
 static void do_close(struct device *device) {
@@ -122,8 +122,8 @@ static void do_ask_again(struct device *device) {
 
 /* A device that was given anew may have another address. */
 static void do_announce(struct device *device) {
-  if (!announce(device, device->net.link.backend)) return;
-  shoal_print("net %u: backend is back\n", device->net.index);
+  if (!announce(device, device->net->link.backend)) return;
+  shoal_print("net %u: backend is back\n", device->net->index);
   read_mac(device);
 }
 
@@ -157,7 +157,7 @@ static void on_backend_state(void *context, int error, const char *value, size_t
   struct device *device = context;
   device->asking = false;
   unsigned state = error == 0 && length == 1 && value[0] >= '1' && value[0] <= '6' ? (unsigned)(value[0] - '0') : UNKNOWN;
-  if (!device->net.broken) step(device, state);
+  if (!device->net->broken) step(device, state);
 }
 
 static void on_backend_changed(void *context) {
@@ -173,17 +173,17 @@ static void on_backend(void *context, int error, const char *value, size_t lengt
   domid_t domain;
   char path[PATH_BYTES];
   if (error != 0) {
-    shoal_print("net %u: the host gave the guest no such device\n", device->net.index);
-    netfront_unlink(&device->net);
+    shoal_print("net %u: the host gave the guest no such device\n", device->net->index);
+    netfront_unlink(device->net);
     return;
   }
   if (length >= sizeof device->backend || !netfront_parse_backend(value, &domain)) {
-    shoal_print("net %u: malformed backend path in the store\n", device->net.index);
+    shoal_print("net %u: malformed backend path in the store\n", device->net->index);
     return;
   }
   memcpy(device->backend, value, length + 1);
-  if (domain != device->net.link.backend) {
-    netfront_unlink(&device->net);
+  if (domain != device->net->link.backend) {
+    netfront_unlink(device->net);
     if (!announce(device, domain)) return;
     read_mac(device);
   }
@@ -191,20 +191,13 @@ static void on_backend(void *context, int error, const char *value, size_t lengt
   store_watch(path, on_backend_changed, device);
 }
 
-struct shoal_net *netfront_device(unsigned index) {
-  return index < NETFRONT_DEVICES && devices[index] != NULL ? &devices[index]->net : NULL;
-}
-
-struct shoal_net *shoal_net_open(unsigned index, const struct shoal_net_events *events, void *context) {
+bool netfront_store_start(struct shoal_net *net) {
+  struct device *device = &devices[net->index];
   char path[PATH_BYTES];
-  if (index >= NETFRONT_DEVICES || devices[index] != NULL) return NULL;
-  struct device *device = shoal_alloc(sizeof *device);
-  if (device == NULL) return NULL;
-  memset(device, 0, sizeof *device);
-  devices[index] = device;
-  if (!netfront_init(&device->net, index, events, context) || !announce(device, GUESSED_BACKEND)) return NULL;
+  *device = (struct device){.net = net};
+  if (!announce(device, GUESSED_BACKEND)) return false;
   read_mac(device);
-  shoal_format(path, sizeof path, "device/vif/%u/backend", index);
+  shoal_format(path, sizeof path, "device/vif/%u/backend", net->index);
   store_read(path, on_backend, device);
-  return &device->net;
+  return true;
 }

@@ -25,13 +25,35 @@ void pages_init(void *first, size_t count, uint8_t *bitmap) {
   memset(bitmap, 0xff, (count + 7) / 8);
 }
 
+/* Eight at a time where a whole byte changes: at the start nearly all do. */
+static void mark_range(size_t index, size_t count, bool as_taken) {
+  if (index > total) index = total;
+  size_t end = count < total - index ? index + count : total;
+  while (index < end) {
+    if (index % 8 == 0 && end - index >= 8 && taken[index / 8] == (as_taken ? 0x00 : 0xff)) {
+      taken[index / 8] = as_taken ? 0xff : 0x00;
+      free_count = as_taken ? free_count - 8 : free_count + 8;
+      index += 8;
+    } else {
+      mark(index++, as_taken);
+    }
+  }
+}
+
 void pages_mark_free(size_t index, size_t count) {
-  for (; count > 0 && index < total; index++, count--) mark(index, false);
+  mark_range(index, count, false);
   hint = 0;
 }
 
-void pages_mark_taken(size_t index, size_t count) {
-  for (; count > 0 && index < total; index++, count--) mark(index, true);
+void pages_mark_taken(size_t index, size_t count) { mark_range(index, count, true); }
+
+bool pages_take(size_t index, size_t count) {
+  if (index > total || count > total - index) return false;
+  for (size_t i = index; i < index + count; i++) {
+    if (is_taken(i)) return false;
+  }
+  pages_mark_taken(index, count);
+  return true;
 }
 
 void *pages_alloc(size_t count) {

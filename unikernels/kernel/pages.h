@@ -13,6 +13,9 @@ void pages_init(void *base, size_t count, uint8_t *bitmap);
 void pages_mark_free(size_t index, size_t count);
 void pages_mark_taken(size_t index, size_t count);
 
+/* Takes these very pages if all of them are free. */
+bool pages_take(size_t index, size_t count);
+
 /* `count` pages in a row, contents undefined; NULL when there are none. */
 void *pages_alloc(size_t count);
 

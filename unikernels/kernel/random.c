@@ -55,6 +55,8 @@ void shoal_random(void *bytes, size_t size) {
   }
 }
 
+void random_renew_key(void) { has_hash_key = false; }
+
 uint64_t random_keyed_hash(const void *bytes, size_t size) {
   if (!has_hash_key) {
     shoal_random(hash_key, sizeof hash_key);

@@ -181,8 +181,25 @@ void store_init(struct xenstore_domain_interface *interface, uint32_t port) {
   ring = interface;
   ring_port = port;
   broken = port == 0;
-  notify_later = (struct loop_batch){.flush = notify};
-  if (!broken) event_bind(port, store_poll, NULL);
+  parser.have = 0;
+  queued = 0;
+  for (size_t i = 0; i < STORE_PENDING; i++) pending[i].id = 0;
+  for (size_t i = 0; i < STORE_WATCHES; i++) watches[i].changed = NULL;
+  notify_later.flush = notify;
+  if (broken) return;
+  /* What another daemon left in the ring was not for this domain; a fresh ring is empty anyway. */
+  ring->req_prod = *(volatile uint32_t *)&ring->req_cons;
+  ring->rsp_cons = *(volatile uint32_t *)&ring->rsp_prod;
+  event_bind(port, store_poll, NULL);
+}
+
+bool store_exists(void) { return !broken; }
+
+bool store_is_quiet(void) {
+  for (size_t i = 0; i < STORE_PENDING; i++) {
+    if (pending[i].id != 0) return false;
+  }
+  return broken || queued == 0;
 }
 
 unsigned store_request_count(void) { return sent_count; }

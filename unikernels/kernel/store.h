@@ -14,7 +14,8 @@ typedef void store_handler(void *context, int error, const char *value, size_t l
 #define STORE_PENDING 32u
 #define STORE_WATCHES 8u
 
-/* `port` 0: the guest has no store; every request then fails at once with EIO. */
+/* `port` 0: the guest has no store; every request then fails at once with EIO. In another domain, called again: what was under way
+ * is dropped, its handlers are never called, and watches are to be set anew. */
 void store_init(struct xenstore_domain_interface *interface, uint32_t port);
 
 /* Requests. False when too much is under way already (nothing is sent then, and the handler is never called). The handler may be
@@ -27,6 +28,12 @@ bool store_watch(const char *path, void (*changed)(void *context), void *context
 
 /* Takes in what has arrived. Bound to the store's event channel; also for a platform that waits differently. */
 void store_poll(void *context);
+
+/* There is a store, and it has not broken. */
+bool store_exists(void);
+
+/* Nothing is under way. */
+bool store_is_quiet(void);
 
 /* Requests sent since boot: what a handshake costs. */
 unsigned store_request_count(void);

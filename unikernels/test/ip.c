@@ -1,13 +1,15 @@
 /*
  * lwIP on a device that the test plays: the announcement at boot, that an idle guest has no timer running, checksums checked or
- * not as the device says, ARP retries, and an address by DHCP. Static words or DHCP are chosen by the argument, for lwIP starts
- * only once.
+ * not as the device says, ARP retries, an address by DHCP, and going on elsewhere as the same guest or as a clone. What is tested is
+ * chosen by the argument, for lwIP starts only once.
  */
 #include "check.h"
 #include "world.h"
 #include "config.h"
 #include "loop.h"
 #include "lwip/icmp.h"
+#include "lwip/priv/tcp_priv.h"
+#include "resume.h"
 
 #define GUEST_IP 0x0a400101u
 #define PEER_IP 0x0a400001u
@@ -23,10 +25,16 @@ static struct shoal_net {
   uint8_t last[SHOAL_NET_FRAME_BYTES];
   size_t last_length;
   unsigned sent;
+  bool deaf; /* has no room */
 } wire;
 
+static unsigned resumed_count, resumed_as_clone;
 static void do_nothing(void) {}
-const struct shoal_app shoal_app = {.name = "test", .version = "0", .start = do_nothing};
+static void on_app_resumed(bool as_clone) {
+  resumed_count++;
+  resumed_as_clone += as_clone;
+}
+const struct shoal_app shoal_app = {.name = "test", .version = "0", .start = do_nothing, .resumed = on_app_resumed};
 
 struct shoal_net *shoal_net_open(unsigned index, const struct shoal_net_events *events, void *context) {
   if (index != 0) return NULL;
@@ -35,7 +43,7 @@ struct shoal_net *shoal_net_open(unsigned index, const struct shoal_net_events *
   return &wire;
 }
 
-uint8_t *shoal_net_reserve(struct shoal_net *net) { return net->room; }
+uint8_t *shoal_net_reserve(struct shoal_net *net) { return net->deaf ? NULL : net->room; }
 
 void shoal_net_commit(struct shoal_net *net, size_t length, uint32_t flags) {
   (void)flags;
@@ -75,7 +83,7 @@ static void deliver_ip(const uint8_t *to_mac, uint8_t protocol, uint32_t from, u
   wire.events->frame(wire.context, frame, 34 + size, flags);
 }
 
-static void deliver_arp(unsigned operation) {
+static void deliver_arp_to(uint32_t target, unsigned operation) {
   uint8_t frame[60] = {0};
   memcpy(frame, guest_mac, 6);
   memcpy(frame + 6, peer_mac, 6);
@@ -83,9 +91,11 @@ static void deliver_arp(unsigned operation) {
   memcpy(at, peer_mac, 6);
   at = put32(at + 6, PEER_IP);
   memcpy(at, guest_mac, 6);
-  put32(at + 6, GUEST_IP);
+  put32(at + 6, target);
   wire.events->frame(wire.context, frame, sizeof frame, 0);
 }
+
+static void deliver_arp(unsigned operation) { deliver_arp_to(GUEST_IP, operation); }
 
 /* Time passes in steps of 100 ms. */
 static void wait_seconds(unsigned seconds) {
@@ -195,9 +205,126 @@ static void test_dhcp(void) {
   CHECK(wire.sent > before);
 }
 
+/* As platform/xen/suspend.c and the network device do it. */
+static void go_on(const char *words, const uint8_t *mac) {
+  bool as_clone = !config_is(words, strlen(words) + 1);
+  wire.events->down(wire.context);
+  if (as_clone) config_init(words, strlen(words) + 1);
+  resume_run(as_clone);
+  wire.events->up(wire.context, mac);
+}
+
+static const uint8_t clone_mac[6] = {2, 0, 0, 0, 0, 3};
+static unsigned errors, accepted;
+
+static void on_error(void *context, err_t error) {
+  (void)context, (void)error;
+  errors++;
+}
+
+static err_t on_accept(void *context, struct tcp_pcb *pcb, err_t error) {
+  (void)context, (void)error;
+  tcp_err(pcb, on_error);
+  accepted++;
+  return ERR_OK;
+}
+
+/* A connection to port 80 of the guest at `to`, by three segments. */
+static void connect_to(uint32_t to, const uint8_t *mac, unsigned port) {
+  uint8_t segment[20] = {0};
+  put16(put16(segment, port), 80);
+  put32(segment + 4, 100);
+  put16(segment + 12, 5u << 12 | 2);
+  put16(segment + 14, 8192);
+  deliver_ip(mac, 6, PEER_IP, to, segment, sizeof segment, SHOAL_NET_CSUM_VALID);
+  CHECK(is_tcp(0x12));
+  put32(segment + 4, 101);
+  put32(segment + 8, get32(wire.last + 38) + 1);
+  put16(segment + 12, 5u << 12 | 0x10);
+  deliver_ip(mac, 6, PEER_IP, to, segment, sizeof segment, SHOAL_NET_CSUM_VALID);
+}
+
+static void test_resume(void) {
+  static const char words[] = "name=a ip=10.64.1.1/16 gw=10.64.0.1", other[] = "name=b ip=10.64.1.2/16 gw=10.64.0.1";
+  config_init(words, sizeof words);
+  CHECK(shoal_ip_start(NULL));
+  wire.events->up(wire.context, guest_mac);
+  struct tcp_pcb *listening = tcp_new();
+  CHECK(tcp_bind(listening, IP_ANY_TYPE, 80) == ERR_OK);
+  listening = tcp_listen(listening);
+  tcp_accept(listening, on_accept);
+  deliver_arp(2);
+  connect_to(GUEST_IP, guest_mac, 1000);
+  CHECK(accepted == 1 && tcp_active_pcbs != NULL);
+
+  unsigned sent = wire.sent;
+  go_on(words, guest_mac); /* restored: the same guest, announced, with its connection */
+  CHECK(resumed_count == 1 && resumed_as_clone == 0);
+  CHECK(wire.sent == sent + 1 && is_arp_request(GUEST_IP, GUEST_IP) && errors == 0 && tcp_active_pcbs != NULL);
+
+  sent = wire.sent;
+  go_on(other, clone_mac); /* cloned: announced as another, and not a word under the old address */
+  CHECK(resumed_as_clone == 1 && strcmp(shoal_config("name"), "b") == 0);
+  CHECK(wire.sent == sent + 1 && is_arp_request(GUEST_IP + 1, GUEST_IP + 1) && memcmp(wire.last + 6, clone_mac, 6) == 0);
+  CHECK(errors == 1 && tcp_active_pcbs == NULL);
+  deliver_arp_to(GUEST_IP + 1, 2);
+  connect_to(GUEST_IP + 1, clone_mac, 1001); /* and listens as before */
+  CHECK(accepted == 2 && errors == 1);
+
+  go_on("name=c ip=nonsense", guest_mac);
+  CHECK(errors == 2 && strstr(world_console, "ip=nonsense is neither") != NULL);
+  sent = wire.sent;
+  go_on("name=d", guest_mac);
+  CHECK(wire.sent == sent);
+  go_on(words, guest_mac);
+  CHECK(wire.sent == sent + 1 && is_arp_request(GUEST_IP, GUEST_IP));
+  for (unsigned round = 0; round < 2000; round++) {
+    world_console_length = 0;
+    go_on(round % 2 == 0 ? other : words, round % 2 == 0 ? clone_mac : guest_mac);
+    if (!is_arp_request(GUEST_IP + 1 - round % 2, GUEST_IP + 1 - round % 2)) CHECK(!"announced each time");
+  }
+  wait_seconds(30);
+  CHECK(timers_next_due_ns() == TIMER_NEVER);
+}
+
+/* A clone of a guest with a leased address wants one of its own; a static one may turn to DHCP. */
+static void test_resume_dhcp(void) {
+  static const char words[] = "name=a ip=dhcp", other[] = "name=b ip=dhcp";
+  config_init(words, sizeof words);
+  CHECK(shoal_ip_start(on_ready));
+  wire.events->up(wire.context, guest_mac);
+  answer_dhcp(2);
+  answer_dhcp(5);
+  CHECK(readies == 1);
+  unsigned sent = wire.sent;
+  go_on(words, guest_mac); /* the same guest asks for the same address, and announces it */
+  CHECK(wire.sent == sent + 2 && is_arp_request(GUEST_IP, GUEST_IP));
+  sent = wire.sent;
+  wire.deaf = true; /* down: what the original's lease has lwIP send is lost */
+  wire.events->down(wire.context);
+  config_init(other, sizeof other);
+  resume_run(true);
+  CHECK(wire.sent == sent);
+  wire.deaf = false;
+  wire.events->up(wire.context, clone_mac);
+  CHECK(dhcp_type() == 1 && memcmp(wire.last + 6, clone_mac, 6) == 0); /* DISCOVER as another */
+  wire.events->down(wire.context);
+  config_init("ip=10.64.1.1/16", 16);
+  resume_run(true);
+  wire.events->up(wire.context, guest_mac);
+  CHECK(is_arp_request(GUEST_IP, GUEST_IP));
+  wait_seconds(30);
+  CHECK(timers_next_due_ns() == TIMER_NEVER); /* no clock of DHCP's is left */
+  go_on(other, clone_mac);
+  CHECK(dhcp_type() == 1);
+}
+
 int main(int argc, char **argv) {
   world_reset();
-  if (argc > 1 && strcmp(argv[1], "dhcp") == 0) test_dhcp();
+  const char *which = argc > 1 ? argv[1] : "";
+  if (strcmp(which, "dhcp") == 0) test_dhcp();
+  else if (strcmp(which, "resume") == 0) test_resume();
+  else if (strcmp(which, "resume-dhcp") == 0) test_resume_dhcp();
   else test_static();
   CHECK_END();
 }

@@ -47,7 +47,15 @@ static void test_config(void) {
   config_init(many, sizeof many);
   CHECK(shoal_config("a") != NULL);
   config_init("", 0);
-  CHECK(shoal_config("a") == NULL);
+  CHECK(shoal_config("a") == NULL && config_is("", 0) && config_is("", 1) && !config_is("a", 1));
+  config_init("name=a  ip=x", 20);
+  CHECK(config_is("name=a  ip=x", 20) && config_is("name=a  ip=x", 12) && config_is("name=a\t ip=x", 20));
+  CHECK(!config_is("name=a  ip=xy", 20) && !config_is("name=a  ip=", 20) && !config_is("name=b  ip=x", 20) && !config_is("", 0));
+  config_init("name=b", 20);
+  CHECK(strcmp(shoal_config("name"), "b") == 0 && shoal_config("ip") == NULL);
+  config_init(many, sizeof many);
+  CHECK(config_is(many, sizeof many));
+  config_init("", 0);
 
   CHECK(config_parse_host("10.64.1.1/16", &address, &mask) && address == 0x0a400101 && mask == 0xffff0000);
   CHECK(config_parse_host("10.0.0.0/31", &address, &mask) && config_parse_host("10.0.0.7/32", &address, &mask));

@@ -229,6 +229,10 @@ int main(void) {
   test_frames(net);
   test_reconnect(net);
   test_bad_backend(net);
+  memcpy(order, "suspend", 8);
+  fire_watch(1);
+  CHECK(world_suspensions == 1 && asked("W control/shutdown=;"));
+  forget();
   if (setjmp(world_end) == 0) {
     memcpy(order, "poweroff", 9);
     fire_watch(1);

@@ -4,6 +4,7 @@
  */
 import type { Lab, LabHost, Pinger } from '../../lab/lab.ts';
 import { asShoalError, ShoalError } from '../../model/errors.ts';
+import { refOf } from '../../xenapi/plugin-types.ts';
 import type { Client } from '../client.ts';
 import { count, ms, plural } from '../format.ts';
 import { putImage, readImage } from '../images.ts';
@@ -30,8 +31,9 @@ export interface FleetOptions {
   /** Numbers of running VMs at which xl is measured, rising. */
   xlAt: readonly number[];
   xlSamplesEach: number;
-  /** Called at those same numbers, after xl was measured. */
-  atStop?: (running: number) => Promise<void>;
+  /** Called at those numbers, or at `stopAt` if given, after xl was measured. Its time is nobody's. */
+  atStop?: (running: number, pinger: Pinger) => Promise<void>;
+  stopAt?: readonly number[];
   signal: AbortSignal;
 }
 
@@ -109,12 +111,12 @@ async function inParts(
   addresses: readonly string[],
   booted: () => Promise<void>,
 ): Promise<void> {
-  const { terminal, client, signal } = options;
+  const { terminal, client, signal, stopAt = options.xlAt } = options;
   const digits = Math.max(4, String(options.vms).length);
   const names = addresses
     .slice(0, options.vms)
     .map((address, i) => ({ name: `${options.prefix}-${String(i + 1).padStart(digits, '0')}`, address }));
-  const stops = [...new Set([...options.xlAt.filter((n) => n <= options.vms), options.vms])].sort((a, b) => a - b);
+  const stops = [...new Set([...[...options.xlAt, ...stopAt].filter((n) => n <= options.vms), options.vms])].sort((a, b) => a - b);
   for (const stop of stops) {
     const from = result.boots.length;
     if (stop > from && result.error === undefined && !signal.aborted) {
@@ -138,9 +140,9 @@ async function inParts(
       result.bootS += progress.end();
       if (result.boots.length > 0 && (stop === options.vms || result.error !== undefined)) await booted();
     }
-    if (!options.xlAt.includes(stop) || result.error !== undefined) continue;
-    await sampleXl(options, result, xl, stop);
-    if (!signal.aborted) await options.atStop?.(stop);
+    if (result.error !== undefined) continue;
+    if (options.xlAt.includes(stop)) await sampleXl(options, result, xl, stop);
+    if (stopAt.includes(stop) && !signal.aborted) await options.atStop?.(stop, pinger);
   }
 }
 
@@ -166,8 +168,8 @@ async function sampleXl(
 }
 
 /** Destroys the VMs that an earlier run left under the same names; returns the others. */
-async function clearPrefix(terminal: Terminal, client: Client, prefix: string): Promise<{ addresses: string[] }[]> {
-  const vms = await listVms(client);
+export async function clearPrefix(terminal: Terminal, client: Client, prefix: string): Promise<{ addresses: string[] }[]> {
+  const vms = (await listVms(client, ['uuid', 'name', 'addresses'])).map((vm) => ({ ref: refOf(vm.uuid), ...vm }));
   const form = new RegExp(`^${prefix}-\\d+$`);
   const old = vms.filter((vm) => form.test(vm.name));
   if (old.length > 0) {
@@ -179,7 +181,7 @@ async function clearPrefix(terminal: Terminal, client: Client, prefix: string): 
 }
 
 /** First and last address of the host's first network. */
-async function addressRange(client: Client): Promise<[string, string]> {
+export async function addressRange(client: Client): Promise<[string, string]> {
   const [network] = Object.values(await client.records('network'));
   const { first, last } = (network?.['other_config'] ?? {}) as Record<string, string>;
   if (first === undefined || last === undefined)

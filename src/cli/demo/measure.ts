@@ -29,6 +29,8 @@ export interface BootOptions {
   image: string;
   memoryKib: number;
   args?: string;
+  /** Uuid of a running VM that they are to be copies of. */
+  clone?: string;
   /** How long a VM may take to answer. */
   answerMs: number;
   /** Told after each call, and after each answer. */
@@ -92,29 +94,34 @@ export async function bootEach(
 }
 
 async function launchOne(
-  { client, image, memoryKib, args }: BootOptions,
+  { client, image, memoryKib, args, clone }: BootOptions,
   name: string,
   ip: string,
   onWrite: () => void,
 ): Promise<LaunchedVm> {
   const { vms, error } = await launch(
     client,
-    { name, ip, image, memoryKib, ...(args === undefined ? {} : { args }) },
+    clone === undefined ? { name, ip, image, memoryKib, ...(args === undefined ? {} : { args }) } : { name, ip, clone },
     { onWrite },
   );
   if (vms[0] === undefined) throw error ?? new ShoalError('INTERNAL_ERROR', 'The host started nothing and gave no reason.');
   return vms[0];
 }
 
+/** Asked at once: what dom0 can carry beside the answers. */
+const askedAtOnce = 200;
+
 /** How many of the addresses answer a ping now. */
 export async function countAnswering(pinger: Pinger, addresses: readonly string[], answerMs: number): Promise<number> {
-  const answers = await Promise.all(
-    addresses.map((address) =>
+  let answering = 0;
+  for (let from = 0; from < addresses.length; from += askedAtOnce) {
+    const asked = addresses.slice(from, from + askedAtOnce).map((address) =>
       pinger.firstReply(address, answerMs).then(
-        () => 1,
-        () => 0,
+        () => answering++,
+        () => undefined,
       ),
-    ),
-  );
-  return answers.reduce<number>((sum, one) => sum + one, 0);
+    );
+    await Promise.all(asked);
+  }
+  return answering;
 }

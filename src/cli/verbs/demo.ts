@@ -1,6 +1,7 @@
 /** `shoal demo`: one command from nothing to a thousand unikernels on a real Xen host, each pinged from outside. */
 import { statSync, writeFileSync } from 'node:fs';
 import { resolve } from 'node:path';
+import { agentBundle } from '../../lab/build.ts';
 import { labStatus, labUp } from '../../lab/lab.ts';
 import { dom0MemoryMib, defaultMemoryMib } from '../../lab/plan.ts';
 import { ShoalError } from '../../model/errors.ts';
@@ -10,7 +11,7 @@ import { runFleet } from '../demo/fleet.ts';
 import { reportHtml } from '../demo/report.ts';
 import { demoJson, summarise, summaryTable } from '../demo/summary.ts';
 import { count } from '../format.ts';
-import { readTarget } from '../target.ts';
+import { noteOtherBuild, readTarget } from '../target.ts';
 import type { Terminal } from '../terminal.ts';
 import { build, pingImage } from './build.ts';
 import type { HostFacts } from './host-show.ts';
@@ -58,6 +59,7 @@ export const demo: Verb = {
       const client = new Client(readTarget(host));
       stop.gently = true;
       try {
+        await noteOtherBuild(terminal, client, labName, agentBundle);
         const result = await runFleet({
           terminal,
           lab,

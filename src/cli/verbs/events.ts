@@ -5,6 +5,7 @@ import { watchFleet } from '../fleet-events.ts';
 import { nearest } from '../format.ts';
 import { withHost } from '../target.ts';
 import type { Terminal } from '../terminal.ts';
+import { namesOfVms } from '../vms.ts';
 
 interface Happening {
   class: string;
@@ -30,7 +31,7 @@ export const events: Verb = {
 };
 
 const watchHost = (terminal: Terminal, words: Words): Promise<void> =>
-  withHost(words, async (client) => {
+  withHost(terminal, words, async (client) => {
     const classes = words.operands.length === 0 ? ['VM'] : [...words.operands];
     for (const name of classes) {
       if (watchable.includes(name)) continue;
@@ -45,15 +46,14 @@ const watchHost = (terminal: Terminal, words: Words): Promise<void> =>
     }
     const ended = new AbortController();
     process.once('SIGINT', () => ended.abort());
-    const names = new Map<string, string>();
-    let token = '';
+    const { token: begin, names } = await namesOfVms(client);
+    let token = begin;
     terminal.note('watching; Ctrl-C ends it');
     while (!ended.signal.aborted) {
-      const wait = token === '' ? 0 : waitS;
       const answer = await client
-        .call<{ events: Happening[]; token: string }>('event.from', [classes, token, wait], {
+        .call<{ events: Happening[]; token: string }>('event.from', [classes, token, waitS], {
           signal: ended.signal,
-          timeoutMs: (wait + 30) * 1000,
+          timeoutMs: (waitS + 30) * 1000,
         })
         .catch((error: unknown) => {
           if (ended.signal.aborted) return undefined;
@@ -62,16 +62,12 @@ const watchHost = (terminal: Terminal, words: Words): Promise<void> =>
       if (answer === undefined) break;
       for (const { class: name, operation, ref, snapshot } of answer.events) {
         const label = String(snapshot?.['name_label'] ?? snapshot?.['uuid'] ?? names.get(ref) ?? ref);
-        // The first answer is everything that is there: it names things, and is no change.
-        if (token !== '') {
-          terminal.printJson({ class: name, operation, ref, ...(snapshot === undefined ? {} : { snapshot }) });
-          const state = snapshot?.['power_state'];
-          const paint =
-            operation === 'add' ? terminal.style.green : operation === 'del' ? terminal.style.red : terminal.style.cyan;
-          const time = new Date().toISOString().slice(11, 23);
-          const what = [terminal.style.dim(time), paint(operation), name.padEnd(7), label, String(state ?? '').toLowerCase()];
-          terminal.print(what.join('  ').trimEnd());
-        }
+        terminal.printJson({ class: name, operation, ref, ...(snapshot === undefined ? {} : { snapshot }) });
+        const state = snapshot?.['power_state'];
+        const paint = operation === 'add' ? terminal.style.green : operation === 'del' ? terminal.style.red : terminal.style.cyan;
+        const time = new Date().toISOString().slice(11, 23);
+        const what = [terminal.style.dim(time), paint(operation), name.padEnd(7), label, String(state ?? '').toLowerCase()];
+        terminal.print(what.join('  ').trimEnd());
         if (operation === 'del') names.delete(ref);
         else names.set(ref, label);
       }

@@ -10,6 +10,8 @@ export interface HostFacts {
   cpuCount: number;
   domains: number;
   vms: number;
+  /** Since the agent's start; null where there is no store. */
+  store: { requests: number; changes: number } | null;
   agent: { version: string; rssKib: number; heapUsedKib: number; uptimeS: number };
 }
 
@@ -18,7 +20,7 @@ export const hostShow: Verb = {
   summary: 'show the host: Xen, memory, agent',
   speaksToHost: true,
   async run(terminal, words) {
-    const { address, host } = await withHost(words, async (client) => ({
+    const { address, host } = await withHost(terminal, words, async (client) => ({
       address: client.url.origin,
       host: await client.plugin<HostFacts>('facts'),
     }));

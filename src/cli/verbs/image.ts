@@ -12,7 +12,7 @@ export const imagePut: Verb = {
   speaksToHost: true,
   async run(terminal, words) {
     const bytes = readImage(words.operands[0]!);
-    const { digest, sent } = await withHost(words, (client) => putImage(client, bytes));
+    const { digest, sent } = await withHost(terminal, words, (client) => putImage(client, bytes));
     terminal.printJson({ digest, bytes: bytes.length, sent });
     terminal.print(digest);
     if (!sent) terminal.note('the host had it already');
@@ -24,7 +24,7 @@ export const imageList: Verb = {
   summary: 'list the images of the host',
   speaksToHost: true,
   async run(terminal, words) {
-    const images = await withHost(words, listImages);
+    const images = await withHost(terminal, words, listImages);
     terminal.printJson(images);
     if (images.length === 0) terminal.note('No images. Upload one: shoal image put FILE');
     else if (!terminal.json) {
@@ -51,7 +51,7 @@ export const imageRemove: Verb = {
   operandCount: [1, 1],
   speaksToHost: true,
   async run(terminal, words) {
-    const digest = await withHost(words, async (client) => {
+    const digest = await withHost(terminal, words, async (client) => {
       const found = await findImage(client, words.operands[0]!);
       await client.resource('DELETE', `/image/${found}`);
       return found;

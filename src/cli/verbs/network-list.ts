@@ -8,7 +8,7 @@ export const networkList: Verb = {
   summary: 'list the networks of the host',
   speaksToHost: true,
   async run(terminal, words) {
-    const networks = Object.values(await withHost(words, (client) => client.records('network'))).map((network) => {
+    const networks = Object.values(await withHost(terminal, words, (client) => client.records('network'))).map((network) => {
       const { cidr = '', gateway = '', first = '', last = '' } = network['other_config'] as Record<string, string>;
       return {
         name: String(network['name_label']),

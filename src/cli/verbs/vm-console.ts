@@ -32,7 +32,7 @@ export const vmConsole: Verb = {
   speaksToHost: true,
   notes: 'Nothing is kept open for a console: the host has the last 2 KiB of each, also of a VM that crashed.',
   run: (terminal, words) =>
-    withHost(words, async (client) => {
+    withHost(terminal, words, async (client) => {
       const { uuid, name } = await findVm(client, words.operands[0]!);
       const send = (line: string) => client.plugin('console-write', { vm: uuid, text: `${line}\n` });
       const line = words.text('send');

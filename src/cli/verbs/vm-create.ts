@@ -27,6 +27,8 @@ export const vmCreate: Verb = {
     network: { value: 'NETWORK', help: 'network of its device; default the host\'s first, "" for none' },
     ip: { value: 'ADDRESS', help: 'its address; default the next free one' },
     args: { value: 'TEXT', help: 'words for the application' },
+    backend: { value: 'NAME', help: 'switch or netback; default what the network prefers and the image can' },
+    'rate-kbit': { value: 'N', help: 'what it may send, in kbit/s; needs the switch' },
     count: { value: 'N', help: 'make N of them: NAME-1, NAME-2, …' },
     first: { value: 'N', help: 'number of the first of them; default 1' },
     halted: { help: 'do not start it' },
@@ -40,7 +42,7 @@ export const vmCreate: Verb = {
     if (many && words.flag('halted'))
       throw new ShoalError('USAGE', '--halted goes with one VM only.', { hint: 'Leave out --halted or --count.' });
     if (words.flag('first') && !many) throw new ShoalError('USAGE', '--first goes with --count.', { hint: 'Give --count too.' });
-    return withHost(words, async (client) => {
+    return withHost(terminal, words, async (client) => {
       const image = await imageOf(client, words.text('image'), terminal);
       return words.flag('halted') ? define(terminal, words, client, image) : start(terminal, words, client, image, many);
     });
@@ -57,7 +59,13 @@ async function imageOf(client: Client, word: string | undefined, terminal: Termi
 async function start(terminal: Terminal, words: Words, client: Client, image: string, many: boolean): Promise<number> {
   const name = words.operands[0]!;
   const count = words.number('count', 1, 1, maxVms);
-  const optional = { network: words.text('network'), ip: words.text('ip'), args: words.text('args') };
+  const optional = {
+    network: words.text('network'),
+    ip: words.text('ip'),
+    args: words.text('args'),
+    backend: words.text('backend'),
+    rateKbit: words.flag('rate-kbit') ? words.number('rate-kbit', 0, 1, 100_000_000) : undefined,
+  };
   const { vms, error } = await launch(client, {
     ...(many ? { prefix: name, count, first: words.number('first', 1, 0, 1_000_000) } : { name }),
     image,

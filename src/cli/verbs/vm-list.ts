@@ -1,4 +1,5 @@
 /** `shoal vm list` */
+import { listColumns, refOf } from '../../xenapi/plugin-types.ts';
 import type { Verb } from '../arguments.ts';
 import { kib, shortDigest, table } from '../format.ts';
 import { withHost } from '../target.ts';
@@ -9,6 +10,8 @@ export function paintState(state: string, style: Style): string {
   return state === 'running' ? style.green(state) : state === 'paused' ? style.yellow(state) : style.dim(state);
 }
 
+const shown = ['name', 'state', 'domid', 'memoryKib', 'addresses', 'image'] as const;
+
 export const vmList: Verb = {
   name: 'vm list',
   summary: 'list the VMs of the host',
@@ -18,11 +21,13 @@ export const vmList: Verb = {
   speaksToHost: true,
   async run(terminal, words) {
     const state = words.text('state');
-    const vms = (await withHost(words, listVms)).filter((vm) => state === undefined || vm.state === state);
+    const wanted = (vm: { state: string }): boolean => state === undefined || vm.state === state;
     if (terminal.json) {
-      terminal.printJson(vms);
+      const all = (await withHost(terminal, words, (client) => listVms(client, listColumns))).filter(wanted);
+      terminal.printJson(all.map((vm) => ({ ref: refOf(vm.uuid), ...vm })));
       return;
     }
+    const vms = (await withHost(terminal, words, (client) => listVms(client, shown))).filter(wanted);
     if (vms.length === 0) {
       terminal.note('No VMs. Make one: shoal vm create NAME --image FILE');
       return;

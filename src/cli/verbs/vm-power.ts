@@ -1,8 +1,9 @@
 /** `shoal vm start|stop|pause|unpause|destroy NAME…`: what changes the state of VMs, one or all. */
 import { asShoalError, ShoalError } from '../../model/errors.ts';
+import type { BulkOutcome } from '../../xenapi/plugin-types.ts';
 import type { Verb, Words } from '../arguments.ts';
 import type { Client } from '../client.ts';
-import { errorOf, type WireError } from '../failure.ts';
+import { errorOf } from '../failure.ts';
 import { plural } from '../format.ts';
 import { Progress } from '../progress.ts';
 import { withHost } from '../target.ts';
@@ -75,11 +76,7 @@ async function inPortions(
   const progress = vms.length > 8 ? new Progress(terminal, { label, total: vms.length }) : undefined;
   for (let i = 0; i < vms.length; i += portion) {
     const uuids = vms.slice(i, i + portion).map(({ uuid }) => uuid);
-    const part = await client.plugin<{ done: number; failed: ({ uuid: string } & WireError)[] }>(
-      fn,
-      { ...args, vms: uuids },
-      { timeoutMs: 300_000 },
-    );
+    const part = await client.plugin<BulkOutcome>(fn, { ...args, vms: uuids }, { timeoutMs: 300_000 });
     outcome.done += part.done;
     for (const failure of part.failed)
       outcome.failed.push({ name: names.get(failure.uuid) ?? failure.uuid, error: errorOf(failure) });
@@ -99,7 +96,7 @@ function powerVerb(name: 'start' | 'pause' | 'unpause', summary: string, partici
     summary,
     options: all,
     run: (terminal, words) =>
-      withHost(words, async (client) =>
+      withHost(terminal, words, async (client) =>
         report(terminal, await each(terminal, client, `VM.${name}`, label, await chosen(client, words)), participle),
       ),
   };
@@ -119,7 +116,7 @@ export const vmStop: Verb = {
     'timeout-ms': { value: 'N', help: 'how long each may take; default 10000' },
   },
   run: (terminal, words) =>
-    withHost(words, async (client) => {
+    withHost(terminal, words, async (client) => {
       const args = {
         ...(words.flag('force') ? { force: 'true' } : {}),
         ...(words.flag('timeout-ms') ? { timeoutMs: String(words.number('timeout-ms', 0, 0, 600_000)) } : {}),
@@ -138,7 +135,7 @@ export const vmDestroy: Verb = {
   summary: 'power VMs off and take them out for good',
   options: all,
   run: (terminal, words) =>
-    withHost(words, async (client) =>
+    withHost(terminal, words, async (client) =>
       report(terminal, await destroyVms(terminal, client, await chosen(client, words)), 'destroyed'),
     ),
 };

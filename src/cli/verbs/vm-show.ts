@@ -15,7 +15,7 @@ export const vmShow: Verb = {
   operandCount: [1, 1],
   speaksToHost: true,
   async run(terminal, words) {
-    const vm = await withHost(words, async (client) => {
+    const vm = await withHost(terminal, words, async (client) => {
       const { ref } = await findVm(client, words.operands[0]!);
       const record = await client.call<Record<string, unknown>>('VM.get_record', [ref]);
       const metrics = await client.call<Record<string, unknown>>('VM_metrics.get_record', [record['metrics']]);

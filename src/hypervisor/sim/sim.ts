@@ -3,12 +3,12 @@
  * a test drops one agent and gives the same simulator to the next. Deterministic: nothing is random, delays are settable and 0 by
  * default.
  */
-import type { DomainConfig, DomainFacts, DomainState, HostFacts, Hypervisor, VifConfig } from '../port.ts';
+import type { DomainConfig, DomainFacts, DomainShape, DomainState, HostFacts, Hypervisor, Snapshot, VifConfig, VifCounters } from '../port.ts';
 import { ShoalError } from '../../model/errors.ts';
 import { asDomid, type Domid, type Uuid } from '../../model/ids.ts';
-import { isVmUuid } from '../../model/uuid.ts';
+import { isVmUuid, newVmUuid } from '../../model/uuid.ts';
 
-export type SimStep = 'create' | 'build' | 'register' | 'attachVif' | 'seal' | 'unpause' | 'pause' | 'destroy' | 'facts';
+export type SimStep = 'create' | 'build' | 'register' | 'attachVif' | 'seal' | 'unpause' | 'pause' | 'snapshot' | 'resume' | 'destroy' | 'facts';
 
 /** What a guest does by itself. */
 export type SimGuest =
@@ -33,6 +33,7 @@ interface SimDomain {
   uuid: Uuid;
   name: string;
   state: DomainState;
+  shutdownReason: DomainFacts['shutdownReason'];
   memoryKib: number;
   /** Taken from the host's free memory. */
   takenKib: number;
@@ -46,6 +47,16 @@ interface SimDomain {
   console: string;
   /** What was typed into the console. */
   typed: string;
+}
+
+class SimSnapshot implements Snapshot {
+  readonly shape: DomainShape;
+  readonly console: string;
+
+  constructor(shape: DomainShape, console: string) {
+    this.shape = shape;
+    this.console = console;
+  }
 }
 
 const overheadKib = 72;
@@ -90,7 +101,12 @@ export class SimHypervisor implements Hypervisor {
   }
 
   powerOff(domid: Domid): void {
-    this.#become(this.#need(domid), 'shutdown');
+    this.#become(this.#need(domid), 'shutdown', 'poweroff');
+  }
+
+  /** The guest reboots by itself. */
+  reboot(domid: Domid): void {
+    this.#become(this.#need(domid), 'shutdown', 'reboot');
   }
 
   /** The domain vanishes, as if another toolstack had destroyed it. `silent`: nobody is told. */
@@ -136,23 +152,24 @@ export class SimHypervisor implements Hypervisor {
     };
   }
 
-  async create(config: DomainConfig): Promise<Domid> {
+  async create({ memoryKib }: DomainShape): Promise<Domid> {
     await this.#step('create', asDomid(this.#nextDomid));
     if (this.#domains.size >= this.#maxDomains) throw new ShoalError('HOST_LIMIT', `The host has ${this.#maxDomains} domains.`);
-    return this.#add(config).domid;
+    return this.#add({ uuid: newVmUuid(), name: '', memoryKib, cmdline: '' }).domid;
   }
 
-  async build(domid: Domid, config: DomainConfig): Promise<void> {
+  async build(domid: Domid, config: DomainShape, from?: Snapshot): Promise<void> {
     await this.#step('build', domid);
     const domain = this.#need(domid);
+    if (from instanceof SimSnapshot) domain.console = from.console;
     if (config.image.memoryBytes > config.memoryKib * 1024) throw new ShoalError('IMAGE_TOO_LARGE', 'The image does not fit.');
     this.#take(domain, config.memoryKib);
     domain.built = true;
   }
 
-  async register(domid: Domid, _config: DomainConfig): Promise<void> {
+  async register(domid: Domid, { uuid, name, cmdline }: DomainConfig): Promise<void> {
     await this.#step('register', domid);
-    this.#need(domid).registered = true;
+    Object.assign(this.#need(domid), { uuid, name, cmdline, registered: true });
   }
 
   async attachVif(domid: Domid, vif: VifConfig): Promise<void> {
@@ -185,9 +202,26 @@ export class SimHypervisor implements Hypervisor {
     if (domain.state === 'running') domain.state = 'paused';
   }
 
-  async requestShutdown(domid: Domid, _reason: 'poweroff' | 'reboot' | 'suspend'): Promise<void> {
+  async requestShutdown(domid: Domid, reason: 'poweroff' | 'reboot' | 'suspend'): Promise<void> {
     const domain = this.#need(domid);
-    if (domain.guest === 'obeys' && domain.state === 'running') setImmediate(() => this.#become(domain, 'shutdown'));
+    if (domain.guest === 'obeys' && domain.state === 'running') setImmediate(() => this.#become(domain, 'shutdown', reason));
+  }
+
+  /** A copy has what the original had printed. */
+  async snapshot(domid: Domid, shape: DomainShape): Promise<Snapshot> {
+    await this.#step('snapshot', domid);
+    return new SimSnapshot(shape, this.#need(domid).console);
+  }
+
+  async resume(domid: Domid): Promise<void> {
+    await this.#step('resume', domid);
+    const domain = this.#need(domid);
+    if (domain.shutdownReason === 'suspend') this.#become(domain, 'running');
+  }
+
+  /** The guest suspends itself. */
+  suspend(domid: Domid): void {
+    this.#become(this.#need(domid), 'shutdown', 'suspend');
   }
 
   async destroy(domid: Domid): Promise<void> {
@@ -219,6 +253,14 @@ export class SimHypervisor implements Hypervisor {
     const taken = Math.min(text.length, typedBytes - domain.typed.length);
     domain.typed += Buffer.from(text.subarray(0, taken)).toString('latin1');
     return taken;
+  }
+
+  async forgetImage(): Promise<void> {}
+
+  async vifCounters(domid: Domid, handle: number): Promise<VifCounters | undefined> {
+    const vif = this.#need(domid).vifs.find((each) => each.handle === handle);
+    if (vif === undefined || vif.backend === 'netback') return undefined;
+    return { rxFrames: 0, rxBytes: 0, txFrames: 1, txBytes: 42, rxDropped: 0, txDropped: 0 };
   }
 
   networks(): string[] {
@@ -257,6 +299,7 @@ export class SimHypervisor implements Hypervisor {
       uuid: config.uuid,
       name: config.name,
       state: 'paused',
+      shutdownReason: undefined,
       memoryKib: config.memoryKib,
       takenKib: 0,
       cmdline: config.cmdline,
@@ -290,9 +333,10 @@ export class SimHypervisor implements Hypervisor {
     this.#domains.delete(domain.domid);
   }
 
-  #become(domain: SimDomain, state: DomainState): void {
+  #become(domain: SimDomain, state: DomainState, reason?: DomainFacts['shutdownReason']): void {
     if (!this.#domains.has(domain.domid)) return;
     domain.state = state;
+    domain.shutdownReason = reason;
     this.#tell(domain.domid);
   }
 
@@ -315,6 +359,7 @@ const factsOf = (d: SimDomain): DomainFacts => ({
   domid: d.domid,
   uuid: d.uuid,
   state: d.state,
+  shutdownReason: d.shutdownReason,
   ours: isVmUuid(d.uuid),
   sealed: d.sealed,
   record: d.record,

@@ -4,20 +4,25 @@
  *
  * Calls into the addon block for microseconds to milliseconds; building or destroying a domain above `apartPages` runs on another thread.
  */
-import { asDomid, type Domid, type Uuid } from '../../model/ids.ts';
-import { isVmUuid } from '../../model/uuid.ts';
+import { asDomid, type Digest, type Domid, type Uuid } from '../../model/ids.ts';
+import { isVmUuid, newVmUuid } from '../../model/uuid.ts';
 import { ShoalError } from '../../model/errors.ts';
 import {
   calling, callingAsync, domainFlags, failureErrno, loadNative, nativeError, shutdownReasons, type Built, type Native, type NativeDomain,
 } from './native.ts';
+import { Changes } from './changes.ts';
 import { Networks, vifName, type NetworkConfig } from './networks.ts';
 import {
-  backendErrorPath, backendPath, backendRoot, introduceRequests, recordPath, registerRequests, removeErrorRequests, removeRequests, scriptMark, sealRequest,
-  shutdownRequests,
+  backendErrorPath, backendPath, backendRoot, introduceRequests, nameRequest, recordPath, registerRequests, removeErrorRequests, removeRequests,
+  removeWiredRequests, scriptMark, sealRequest, shutdownRequests,
 } from './nodes.ts';
+import { Snapshots, XenSnapshot } from './snapshots.ts';
+import { SwitchClient } from './switch-client.ts';
+import { Templates } from './templates.ts';
+import { Wired, wiredMacs } from './wired.ts';
 import { readRequest, type Request } from './xenstore/wire.ts';
 import { StoreClient, StoreRefusal, storeSockets } from './xenstore/client.ts';
-import type { DomainConfig, DomainFacts, DomainState, HostFacts, Hypervisor, VifConfig } from '../port.ts';
+import type { DomainConfig, DomainFacts, DomainShape, DomainState, HostFacts, Hypervisor, Snapshot, VifConfig, VifCounters } from '../port.ts';
 
 export interface XenOptions {
   /** Absolute path of shoal_xen.node. */
@@ -27,6 +32,10 @@ export interface XenOptions {
   storePaths?: string[];
   /** Vifs on one bridge before a further one is made. */
   mostVifsPerBridge?: number;
+  /** Where the switch listens; without it all vifs are netback's. */
+  switchPath?: string | undefined;
+  /** Processors that guests run on, so that dom0 has the others to itself; all when left out. */
+  guestCpus?: number[] | undefined;
 }
 
 const kibPerPage = 4;
@@ -38,9 +47,6 @@ const mostRecordBytes = 2048;
 const mostCommandLineBytes = 1023;
 /** 64 MiB: below it a build or a destroy takes a few milliseconds. */
 const apartPages = 16_384;
-const destroyWaitMs = 30_000;
-/** Domains are compared at most this often while many die. */
-const scanIntervalMs = 20;
 
 export interface XenHypervisor extends Hypervisor {
   /** Running totals of requests to the store: for benchmarks. */
@@ -50,10 +56,12 @@ export interface XenHypervisor extends Hypervisor {
 /** Opens Xen, the store and the networks. Throws HYPERVISOR_UNAVAILABLE, XENSTORE_FAILED. */
 export async function openXen(options: XenOptions): Promise<XenHypervisor> {
   const native = loadNative(options.addonPath);
-  calling('Xen cannot be reached', () => native.open());
+  calling('Xen cannot be reached', () => native.open(bitmapOf(options.guestCpus ?? [])));
   const store = new StoreClient(options.storePaths ?? storeSockets);
   try {
-    const xen = new Xen(native, store, new Networks(native, options.networks, options.mostVifsPerBridge));
+    const switchboard = options.switchPath === undefined ? undefined : SwitchClient.connect(options.switchPath);
+    const wired = new Wired(native, switchboard, options.networks);
+    const xen = new Xen(native, store, new Networks(native, options.networks, options.mostVifsPerBridge), wired);
     await xen.start();
     return xen;
   } catch (error) {
@@ -67,28 +75,28 @@ class Xen implements XenHypervisor {
   private readonly native: Native;
   private readonly store: StoreClient;
   private readonly nets: Networks;
-  private readonly built = new Map<number, Built>();
+  private readonly built = new Map<number, Built & { wired: boolean; name: string }>();
   private readonly records = new Map<number, { uuid: Uuid; record: string }>();
-  private readonly listeners = new Set<(domid: Domid) => void>();
-  private readonly departures = new Map<number, () => void>();
-  /** Domains there are, dom0 left out: as this adapter made and ended them, and as the last look at all of them found them. */
-  private alive = new Set<number>();
-  /** Made since that look: one that goes before the next would otherwise come and go unseen. */
-  private readonly unseen = new Set<number>();
-  private lastScan = 0;
-  private scanTimer: NodeJS.Timeout | undefined;
-  private closed = false;
+  private readonly changes: Changes;
+  private readonly templates: Templates;
+  private readonly wired: Wired;
+  private readonly snapshots: Snapshots;
 
-  constructor(native: Native, store: StoreClient, nets: Networks) {
+  constructor(native: Native, store: StoreClient, nets: Networks, wired: Wired) {
     this.native = native;
     this.store = store;
     this.nets = nets;
+    this.wired = wired;
+    this.changes = new Changes(native, (domid) => void wired.disconnect(domid).catch(() => {}));
+    this.templates = new Templates(native);
+    this.snapshots = new Snapshots(native, this.templates, wired);
   }
 
   async start(): Promise<void> {
-    this.alive = new Set(this.native.changedDomains());
+    this.changes.start();
+    this.templates.start(this.native.domains());
     this.nets.start(await this.sweep());
-    await this.store.watch('@releaseDomain', () => this.scanSoon());
+    await this.store.watch('@releaseDomain', () => this.changes.scanSoon());
   }
 
   /**
@@ -124,46 +132,56 @@ class Xen implements XenHypervisor {
       totalKib: machine.totalKib,
       freeKib: machine.freeKib,
       cpuCount: machine.cpus,
-      domainCount: this.alive.size + 1,
+      domainCount: this.changes.count + 1,
     };
   }
 
-  async create(config: DomainConfig): Promise<Domid> {
-    const { memoryKib, cmdline } = config;
+  async create({ memoryKib, image, vifs }: DomainShape): Promise<Domid> {
     if (!Number.isSafeInteger(memoryKib) || memoryKib < kibPerPage || memoryKib % kibPerPage !== 0) {
       throw new ShoalError('MEMORY_INVALID', `${memoryKib} KiB is no whole number of pages of ${kibPerPage} KiB`);
     }
-    if (Buffer.byteLength(cmdline) > mostCommandLineBytes) {
-      throw new ShoalError('COMMAND_LINE_TOO_LONG', `the command line has ${Buffer.byteLength(cmdline)} bytes; ${mostCommandLineBytes} is the limit`);
+    if (image.memoryBytes > memoryKib * 1024) {
+      throw new ShoalError('IMAGE_TOO_LARGE', `the image needs ${image.memoryBytes} bytes, the VM has ${memoryKib * 1024}`);
     }
-    if (config.image.memoryBytes > memoryKib * 1024) {
-      throw new ShoalError('IMAGE_TOO_LARGE', `the image needs ${config.image.memoryBytes} bytes, the VM has ${memoryKib * 1024}`);
-    }
-    for (const vif of config.vifs) this.nets.known(vif.network);
-    const handle = Buffer.from(config.uuid.replaceAll('-', ''), 'hex');
-    const domid = calling(`creating a domain for ${config.name}`, () =>
-      this.native.create(handle, memoryKib / kibPerPage, mostEventPort, mostGrantFrames));
-    this.alive.add(domid);
-    this.unseen.add(domid);
+    for (const vif of vifs) this.nets.known(vif.network);
+    const wired = this.wired.wants({ memoryKib, image, vifs });
+    const domid = calling('creating a domain', () =>
+      this.native.create(handleOf(newVmUuid()), memoryKib / kibPerPage, mostEventPort, mostGrantFrames, wired ? vifs.length : 0));
+    this.changes.made(domid);
     this.records.delete(domid);
     return asDomid(domid);
   }
 
-  async build(domid: Domid, config: DomainConfig): Promise<void> {
-    const { image, memoryKib } = config;
+  async build(domid: Domid, shape: DomainShape, from?: Snapshot): Promise<void> {
+    const { image, memoryKib, vifs } = shape;
     const pages = memoryKib / kibPerPage;
-    const result = await callingAsync(`building domain ${domid}`, () =>
-      this.native.build(domid, pages, image.pages, image.memoryBytes, image.virtBase, image.entry, image.hypercallPage, config.cmdline, pages > apartPages));
-    this.built.set(domid, result);
+    const wired = this.wired.wants(shape);
+    const built = await callingAsync(`building domain ${domid}`, () =>
+      from instanceof XenSnapshot ? this.native.buildCopy(domid, from.native) : this.native.build(
+        domid, pages, image.pages, image.memoryBytes, image.virtBase, image.entry, image.hypercallPage,
+        wired ? Uint8Array.from(vifs, ({ handle }) => handle) : undefined, this.templates.of(image), pages > apartPages,
+      ));
+    this.built.set(domid, { ...built, wired, name: '' });
+    if (wired) await this.wired.connect(domid, shape, built);
   }
 
   async register(domid: Domid, config: DomainConfig): Promise<void> {
-    const frames = this.built.get(domid);
-    if (!frames) throw new ShoalError('INTERNAL_ERROR', `domain ${domid} was not built here`);
-    await this.store.transaction(registerRequests(domid, config), introduceRequests(domid, frames.storeMfn, storePort));
+    const { cmdline } = config;
+    const built = this.built.get(domid);
+    if (!built) throw new ShoalError('INTERNAL_ERROR', `domain ${domid} was not built here`);
+    if (Buffer.byteLength(cmdline) > mostCommandLineBytes) {
+      throw new ShoalError('COMMAND_LINE_TOO_LONG', `the command line has ${Buffer.byteLength(cmdline)} bytes; ${mostCommandLineBytes} is the limit`);
+    }
+    calling(`naming domain ${domid}`, () =>
+      this.native.name(domid, handleOf(config.uuid), built.startInfoMfn, cmdline, built.wired ? wiredMacs(config) : noMacs));
+    this.records.delete(domid);
+    built.name = config.name;
+    if (built.wired) await this.wired.identify(domid, config);
+    else await this.store.transaction(registerRequests(domid, config), introduceRequests(domid, built.storeMfn, storePort));
   }
 
   async attachVif(domid: Domid, vif: VifConfig): Promise<void> {
+    if (this.built.get(domid)?.wired) return;
     await this.nets.attach(domid, vif, () => this.store.read(backendErrorPath(domid, vif.handle)));
   }
 
@@ -172,7 +190,8 @@ class Xen implements XenHypervisor {
     if (record === '' || Buffer.byteLength(record) > mostRecordBytes) {
       throw new ShoalError('INTERNAL_ERROR', `a record of ${Buffer.byteLength(record)} bytes; 1 to ${mostRecordBytes} are possible`);
     }
-    await this.store.batch([sealRequest(domid, record)]);
+    const built = this.built.get(domid);
+    await this.store.batch([...(built?.wired ? [nameRequest(domid, built.name)] : []), sealRequest(domid, record)]);
     this.records.set(domid, { uuid: domain.uuid, record });
   }
 
@@ -187,13 +206,27 @@ class Xen implements XenHypervisor {
 
   async requestShutdown(domid: Domid, reason: 'poweroff' | 'reboot' | 'suspend'): Promise<void> {
     this.ours(domid);
+    if (this.built.get(domid)?.wired !== false && calling(`asking domain ${domid}`, () => this.wired.order(domid, reason))) return;
     await this.store.batch(shutdownRequests(domid, reason));
+  }
+
+  async snapshot(domid: Domid, shape: DomainShape): Promise<Snapshot> {
+    this.ours(domid);
+    return this.snapshots.take(domid, shape);
+  }
+
+  async resume(domid: Domid): Promise<void> {
+    this.ours(domid);
+    calling(`resuming domain ${domid}`, () => this.native.resume(domid));
   }
 
   async destroy(domid: Domid): Promise<void> {
     const domain = calling(`looking at domain ${domid}`, () => this.native.domain(domid));
     if (domain && !isVmUuid(uuidOf(domain))) throw notOurs(domid);
-    this.nets.release(domid);
+    const wired = this.built.get(domid)?.wired;
+    if (wired !== true) this.nets.release(domid);
+    // What the switch maps of a domain keeps it from going away.
+    if (wired !== false) await this.wired.disconnect(domid);
     if (domain) {
       try {
         await this.native.destroy(domid, domain.totalPages > apartPages);
@@ -201,19 +234,23 @@ class Xen implements XenHypervisor {
         if (failureErrno(thrown) !== 'ESRCH') throw nativeError(thrown, `destroying domain ${domid}`);
       }
     }
-    await this.vifsMade(domid);
-    await this.remove(removeRequests(domid));
-    await this.nets.gone(domid);
-    await this.remove(removeErrorRequests(domid));
-    await this.departed(domid);
-    this.alive.delete(domid);
+    if (wired) {
+      await this.remove(removeWiredRequests(domid));
+    } else {
+      await this.vifsMade(domid);
+      await this.remove(removeRequests(domid));
+      await this.nets.gone(domid);
+      await this.remove(removeErrorRequests(domid));
+    }
+    await this.changes.departed(domid);
+    this.changes.ended(domid);
     this.built.delete(domid);
     this.records.delete(domid);
   }
 
   async list(): Promise<DomainFacts[]> {
     const domains = calling('listing domains', () => this.native.domains());
-    this.alive = new Set(domains.map(({ domid }) => domid));
+    this.changes.seen(domains.map(({ domid }) => domid));
     const unknown = domains.filter((domain) => this.mustRead(domain));
     const answers = await this.store.settle(unknown.map((domain) => readRequest(recordPath(domain.domid))));
     unknown.forEach((domain, i) => this.remember(domain, answers[i]!));
@@ -243,13 +280,20 @@ class Xen implements XenHypervisor {
     return calling(`typing into the console of domain ${domid}`, () => this.native.writeConsole(domid, mfn, bytes));
   }
 
+  async forgetImage(digest: Digest): Promise<void> {
+    await callingAsync(`taking away the template of ${digest}`, () => this.templates.forget(digest));
+  }
+
+  vifCounters(domid: Domid, handle: number): Promise<VifCounters | undefined> {
+    return this.wired.counters(domid, handle);
+  }
+
   networks(): string[] {
     return this.nets.names();
   }
 
   onChange(listener: (domid: Domid) => void): () => void {
-    this.listeners.add(listener);
-    return () => void this.listeners.delete(listener);
+    return this.changes.onChange(listener);
   }
 
   storeCounts(): { requests: number; changes: number; retries: number } {
@@ -257,8 +301,8 @@ class Xen implements XenHypervisor {
   }
 
   async close(): Promise<void> {
-    this.closed = true;
-    clearTimeout(this.scanTimer);
+    this.changes.close();
+    this.wired.close();
     this.store.close();
     this.native.close();
   }
@@ -294,6 +338,7 @@ class Xen implements XenHypervisor {
       domid: asDomid(domain.domid),
       uuid,
       state: stateOf(domain),
+      shutdownReason: reasonOf(domain),
       ours: isVmUuid(uuid),
       sealed: record !== '',
       record,
@@ -324,49 +369,6 @@ class Xen implements XenHypervisor {
       if (!(answer.reason instanceof StoreRefusal) || !goneAlready.has(answer.reason.errno)) throw answer.reason;
     }
   }
-
-  /** Resolves once Xen has no domain of that number: told by the store's watch, looked up only then. */
-  private departed(domid: number): Promise<void> {
-    if (!this.native.domain(domid)) return Promise.resolve();
-    return new Promise((resolve, reject) => {
-      const timer = setTimeout(() => {
-        this.departures.delete(domid);
-        reject(new ShoalError('HYPERCALL_FAILED', `domain ${domid} is still dying after ${destroyWaitMs} ms: something maps its memory`));
-      }, destroyWaitMs);
-      this.departures.set(domid, () => {
-        clearTimeout(timer);
-        this.departures.delete(domid);
-        resolve();
-      });
-      this.scanSoon();
-    });
-  }
-
-  /** One comparison of all domains for any number of news; it happens in the addon, and only changes come back. */
-  private scanSoon(): void {
-    if (this.scanTimer || this.closed) return;
-    const waitMs = Math.max(0, this.lastScan + scanIntervalMs - performance.now());
-    this.scanTimer = setTimeout(() => this.scan(), waitMs);
-  }
-
-  private scan(): void {
-    this.scanTimer = undefined;
-    this.lastScan = performance.now();
-    let changed: Set<number>;
-    try {
-      changed = new Set(this.native.changedDomains());
-    } catch {
-      return this.scanSoon(); // a hypercall that failed: the news are not lost, the next comparison has them
-    }
-    for (const domid of this.unseen) changed.add(domid);
-    this.unseen.clear();
-    for (const domid of changed) {
-      if (this.native.domain(domid)) this.alive.add(domid);
-      else this.alive.delete(domid);
-    }
-    for (const domid of this.departures.keys()) if (!this.native.domain(domid)) this.departures.get(domid)!();
-    for (const domid of changed) for (const listener of this.listeners) listener(asDomid(domid));
-  }
 }
 
 /** No such node; or no such domain: its number is not known to the daemon, as oxenstored puts it. */
@@ -381,6 +383,20 @@ const notOurs = (domid: number): ShoalError =>
 function uuidOf(domain: NativeDomain): Uuid {
   const h = domain.handle.toString('hex');
   return `${h.slice(0, 8)}-${h.slice(8, 12)}-${h.slice(12, 16)}-${h.slice(16, 20)}-${h.slice(20)}` as Uuid;
+}
+
+const handleOf = (uuid: Uuid): Buffer => Buffer.from(uuid.replaceAll('-', ''), 'hex');
+const noMacs = new Uint8Array(0);
+
+function bitmapOf(numbers: number[]): Uint8Array {
+  const bytes = new Uint8Array(numbers.length === 0 ? 0 : (Math.max(...numbers) >> 3) + 1);
+  for (const n of numbers) bytes[n >> 3]! |= 1 << (n & 7);
+  return bytes;
+}
+
+function reasonOf(domain: NativeDomain): DomainFacts['shutdownReason'] {
+  const reason = domain.flags & domainFlags.shutdown ? shutdownReasons[domain.shutdownReason] : undefined;
+  return reason === 'poweroff' || reason === 'reboot' || reason === 'suspend' ? reason : undefined;
 }
 
 function stateOf(domain: NativeDomain): DomainState {

@@ -45,19 +45,39 @@ export interface NativeNeighbour {
 }
 
 export interface Built {
+  /** 0 in a wired domain. */
   storeMfn: number;
   consoleMfn: number;
+  startInfoMfn: number;
+  /** Of a wired domain, in the order they were given. */
+  vifs: { port: number; txMfn: number; rxMfn: number }[];
 }
 
+/** Pages of a template, at most (native/template.h). */
+export const mostTemplatePages = 376;
+
+/** The addon's own; its memory goes with it. */
+export type NativeSnapshot = { readonly nativeSnapshot: unique symbol };
+
 export interface Native {
-  open(): void;
+  /** `guestCpus`: a bitmap of the processors that guests run on; empty for all. */
+  open(guestCpus: Uint8Array): void;
   close(): void;
   machine(): NativeMachine;
-  create(handle: Uint8Array, memoryPages: number, maxEventPort: number, maxGrantFrames: number): number;
+  create(handle: Uint8Array, memoryPages: number, maxEventPort: number, maxGrantFrames: number, wiredVifs: number): number;
+  /** `wiredVifs`: handles, a byte each; undefined for a domain that is not wired. `template`: domid, or 0. */
   build(
     domid: number, memoryPages: number, image: Uint8Array, imageMemoryBytes: number, virtBase: bigint, entry: bigint,
-    hypercallPage: bigint | undefined, commandLine: string, apart: boolean,
+    hypercallPage: bigint | undefined, wiredVifs: Uint8Array | undefined, template: number, apart: boolean,
   ): Built | Promise<Built>;
+  makeTemplate(handle: Uint8Array, digest: Uint8Array, pages: Uint8Array): number;
+  /** Its number of pages; 0 when the domain is no template of that digest. */
+  findTemplate(domid: number, digest: Uint8Array): number;
+  name(domid: number, handle: Uint8Array, startInfoMfn: number, commandLine: string, macs: Uint8Array): void;
+  order(domid: number, word: number): void;
+  takeSnapshot(domid: number, virtBase: bigint, template: number): NativeSnapshot;
+  buildCopy(domid: number, snapshot: NativeSnapshot): Built;
+  resume(domid: number): void;
   destroy(domid: number, apart: boolean): object | Promise<object>;
   pause(domid: number): void;
   unpause(domid: number): void;

@@ -7,12 +7,14 @@
  */
 import { ShoalError } from '../../model/errors.ts';
 import { failureErrno, nativeError, type Native, type NativeLink } from './native.ts';
-import type { VifConfig } from '../port.ts';
+import type { VifBackend, VifConfig } from '../port.ts';
 
 export interface NetworkConfig {
   name: string;
   /** Linux bridge that has the uplink as a port; further ones are made beside it when it is full. */
   bridge: string;
+  /** For vifs of which nothing else is said; netback when left out. */
+  backend?: VifBackend | undefined;
 }
 
 /** A bridge takes 1,024 ports (compiled into Linux); the rest is for uplinks and for the ways to further bridges. */

@@ -9,6 +9,8 @@
  *     control/shutdown                      only when asked for; owned by D, which empties it to say that it has read it
  *   /local/domain/0/backend/vif/D/H         readable by D: frontend, frontend-id, handle, mac, online, script, state
  *
+ * A wired domain (wired.ts) has `name` and `shoal` only, both written when it is sealed.
+ *
  * Not written: console/* (the ring is read on demand, and without these nodes xenconsoled leaves the domain alone), domid, vm, memory/*,
  * hotplug-status (netback would wait for a script). netback refuses a backend without `script`; the value tells whose it is.
  * Order matters inside the transaction, for watches fire in the order of the writes: the backend's `state` comes last, when all else stands.
@@ -64,6 +66,9 @@ export const introduceRequests = (domid: number, storeMfn: number, storePort: nu
   introduceRequest(domid, storeMfn, storePort),
 ];
 
+/** Of a wired domain, which has no other nodes than this and its record. */
+export const nameRequest = (domid: number, name: string): Request => writeRequest(`${homePath(domid)}/name`, name);
+
 export const sealRequest = (domid: number, record: string): Request => writeRequest(recordPath(domid), record);
 
 /** The guest may answer by emptying the node, so it is the guest's before the reason stands in it. */
@@ -85,6 +90,9 @@ export const removeRequests = (domid: number): Request[] => [
   rmRequest(homePath(domid)),
   releaseRequest(domid),
 ];
+
+/** A wired domain was never introduced. */
+export const removeWiredRequests = (domid: number): Request[] => [rmRequest(homePath(domid))];
 
 /** What the kernel complained of, to the last: it may do so until the links are gone. May be refused with ENOENT. */
 export const removeErrorRequests = (domid: number): Request[] => [rmRequest(`/local/domain/0/error/backend/vif/${domid}`)];

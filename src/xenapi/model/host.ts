@@ -37,7 +37,7 @@ export const host = {
     API_version_vendor: fixed('string', 'Shoal', ''),
     API_version_vendor_implementation: fixed('map', {}, ''),
     enabled: fixed('bool', true, ''),
-    software_version: ro('map', 'product_brand, product_version, xen.'),
+    software_version: ro('map', 'product_brand, product_version, build (the beginning of the digest of the agent\'s program), xen.'),
     other_config: fixed('map', {}, ''),
     capabilities: fixed('strings', ['xen-3.0-x86_64'], ''),
     cpu_configuration: fixed('map', {}, ''),

@@ -74,7 +74,7 @@ test('verbs are found by one word or two, and misspelt ones get a suggestion', (
     }
   };
   t.match(hint('vm', 'lst'), /shoal vm list/);
-  t.match(hint('vm'), /create, list, show/);
+  t.match(hint('vm'), /create, .*list, show/);
   t.match(hint('dmeo'), /shoal demo/);
   t.match(hint('xyzzyxyzzy'), /shoal help/);
   t.end();

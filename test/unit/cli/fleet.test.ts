@@ -124,6 +124,30 @@ test('a fleet is booted in order, each VM measured, xl sampled at the given size
     t.equal(rig.agent.fleet.size, 6, 'the fleet stays up');
   }));
 
+test('the fleet stops where it is told to, beside xl or not', (t) =>
+  withBench(async ({ rig, run }) => {
+    const stops: number[][] = [];
+    const at = (running: number) => {
+      stops.push([running, rig.agent.fleet.size]);
+      return Promise.resolve();
+    };
+    const first = await run({ xlAt: [0], xlSamplesEach: 1, stopAt: [0, 2, 6], atStop: at });
+    t.deepEqual(
+      first.xl.map(({ running }) => running),
+      [0],
+    );
+    t.deepEqual(
+      stops.splice(0),
+      [
+        [0, 0],
+        [2, 2],
+        [6, 6],
+      ],
+    );
+    await run({ xlAt: [3], xlSamplesEach: 0, atStop: at });
+    t.deepEqual(stops, [[3, 3]], 'where xl is measured, unless it is told');
+  }));
+
 test('what an earlier run left is destroyed, what is not its own is left alone', (t) =>
   withBench(async ({ rig, run }) => {
     const spec = (name: string, ip: string) =>

@@ -34,6 +34,8 @@ export function parseFake(bytes: Uint8Array): KernelImage {
     virtBase: 0x400000n,
     entry: 0x400000n,
     hypercallPage: undefined,
+    sharedBytes: 0,
+    wired: true,
   };
 }
 
@@ -59,7 +61,7 @@ export async function makeRig(simOptions: SimOptions = {}, options: Partial<Agen
   const open = async (more: Partial<AgentOptions>): Promise<HostAgent> => {
     const images = await ImageStore.open(join(stateDir, 'images'), { parse: parseFake });
     if (!images.has(image)) await images.put(image, once(imageBytes));
-    return openAgent({ hypervisor: sim, images, stateDir, networks: [network], log: (line) => log.push(line), ...more });
+    return openAgent({ hypervisor: sim, images, stateDir, networks: [network], shells: 0, log: (line) => log.push(line), ...more });
   };
   const rig: Rig = {
     sim,

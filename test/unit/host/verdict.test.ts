@@ -38,6 +38,8 @@ test('verdicts', (t) => {
     ['paused, start was to stay paused', verdict(vm('halted'), domain('paused'), true), 'note'],
     ['powered off', verdict(vm('running', 'Running', 5), domain('shutdown')), 'bury'],
     ['powered off to reboot', verdict(vm('rebooting', 'Running', 5), domain('shutdown')), 'restart'],
+    ['rebooted by itself', verdict(vm('running', 'Running', 5), { ...domain('shutdown'), shutdownReason: 'reboot' }), 'restart'],
+    ['suspended, and nobody waits for it', verdict(vm('running', 'Running', 5), { ...domain('shutdown'), shutdownReason: 'suspend' }), 'thaw'],
     ['crashed', verdict(vm('running', 'Running', 5), domain('crashed')), 'bury-crashed'],
     ['crashed while rebooting', verdict(vm('rebooting', 'Running', 5), domain('crashed')), 'bury-crashed'],
     ['dying', verdict(vm('running', 'Running', 5), domain('dying')), 'mark-halted'],

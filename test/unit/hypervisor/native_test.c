@@ -46,7 +46,7 @@ static int maps_all(uint64_t base, uint64_t pages, uint64_t image, uint64_t step
 {
   struct layout layout;
   uint64_t *mfns = malloc(pages * sizeof *mfns);
-  int good = layout_compute(&layout, base, pages, image) == 0;
+  int good = layout_compute(&layout, base, pages, image, 0, 2) == 0;
 
   for (uint64_t i = 0; i < pages; i++) mfns[i] = machine(i);
   for (uint64_t i = 0; good && i < pages; i += step) {
@@ -64,20 +64,47 @@ static void test_layout(void)
 {
   struct layout layout;
 
-  ok(layout_compute(&layout, 0x400000, 256, 25) == 0, "1 MiB holds an image of 100 KiB");
-  ok(layout.p2m == 25 && layout.start_info == 26 && layout.store_ring == 27 && layout.console_ring == 28 && layout.tables == 29,
+  ok(layout_compute(&layout, 0x400000, 256, 25, 0, 2) == 0, "1 MiB holds an image of 100 KiB");
+  ok(layout.p2m == 25 && layout.start_info == 26 && layout.rings == 27 && layout.tables == 29,
      "the parts follow each other in the order of the public header");
   ok(layout.table_pages == 4 && layout.stack == 33 && layout.end == 34, "256 pages need one table of each level");
-  ok(layout_compute(&layout, 0x400000, 34, 25) == 0, "the least memory for it fits exactly");
-  ok(layout_compute(&layout, 0x400000, 33, 25) == -2, "a page less is refused");
-  ok(layout_compute(&layout, 0x400000, 20, 25) == -2 && layout_compute(&layout, 0x400000, 0, 0) == -2, "an image larger than memory, and none, are refused");
-  ok(layout_compute(&layout, 0x400000, UINT64_MAX / 2, 1) == -2, "absurd sizes are refused");
-  ok(layout_compute(&layout, 0x401000, 256, 25) == -1, "a base that is no multiple of 2 MiB is refused");
-  ok(layout_compute(&layout, 0xffff800000000000, 256, 25) == -1, "Xen's part of the address space is refused");
-  ok(layout_compute(&layout, 0x00007fffffe00000, 1024, 25) == -1, "memory that would reach into the hole is refused");
-  ok(layout_compute(&layout, 0xffffffffffe00000, 1024, 25) == -1, "memory that would wrap around is refused");
-  ok(layout_compute(&layout, 0x400000, 16ull << 18, 25) == 0 && layout.l2_tables == 17 && layout.l1_tables == 8192,
+  ok(layout_compute(&layout, 0x400000, 34, 25, 0, 2) == 0, "the least memory for it fits exactly");
+  ok(layout_compute(&layout, 0x400000, 33, 25, 0, 2) == -2, "a page less is refused");
+  ok(layout_compute(&layout, 0x400000, 20, 25, 0, 2) == -2 && layout_compute(&layout, 0x400000, 0, 0, 0, 2) == -2, "an image larger than memory, and none, are refused");
+  ok(layout_compute(&layout, 0x400000, UINT64_MAX / 2, 1, 0, 2) == -2, "absurd sizes are refused");
+  ok(layout_compute(&layout, 0x401000, 256, 25, 0, 2) == -1, "a base that is no multiple of 2 MiB is refused");
+  ok(layout_compute(&layout, 0xffff800000000000, 256, 25, 0, 2) == -1, "Xen's part of the address space is refused");
+  ok(layout_compute(&layout, 0x00007fffffe00000, 1024, 25, 0, 2) == -1, "memory that would reach into the hole is refused");
+  ok(layout_compute(&layout, 0xffffffffffe00000, 1024, 25, 0, 2) == -1, "memory that would wrap around is refused");
+  ok(layout_compute(&layout, 0x400000, 16ull << 18, 25, 0, 2) == 0 && layout.l2_tables == 17 && layout.l1_tables == 8192,
      "16 GiB at 4 MiB touch 17 L2 tables");
+}
+
+/* The first pages of the image are another domain's: nothing is mapped there until they are hooked in, one entry each. */
+static void test_shared(void)
+{
+  struct layout layout;
+  static uint64_t mfns[1024], entries[ENTRIES_PER_TABLE];
+  int absent = 1, mapped = 1, placed = 1;
+
+  for (uint64_t i = 0; i < 1024; i++) mfns[i] = i < 25 ? UINT64_MAX : machine(i);
+  ok(layout_compute(&layout, 0x400000, 1024, 28, 25, 3) == 0 && layout.shared_pages == 25 && layout.ring_pages == 3 &&
+       layout.tables == layout.rings + 3,
+     "25 of 28 pages of an image may be shared; rings are as many as are asked for");
+  ok(layout_compute(&layout, 0x400000, 1024, 24, 25, 3) == -2, "not more than the image has");
+  layout_compute(&layout, 0x400000, 1024, 28, 25, 3);
+  for (uint64_t i = 0; i < 25; i++) absent = absent && walk(&layout, mfns, 0x400000 + i * 4096) == 0;
+  for (uint64_t i = 25; i < 1024; i++) mapped = mapped && walk(&layout, mfns, 0x400000 + i * 4096) >> 12 == machine(i);
+  ok(absent && mapped, "shared pages are left out of the tables, all others are in them");
+  for (uint64_t frame = 0; frame < 1024; frame += 31) {
+    uint64_t address = layout_entry_address(&layout, mfns, frame);
+    uint64_t table = ((address >> 12) - 0x100000) / 3 - layout.tables;
+
+    layout_fill_table(&layout, mfns, table, entries);
+    placed = placed && (frame < 25 ? entries[address % 4096 / 8] == 0 : entries[address % 4096 / 8] >> 12 == machine(frame));
+  }
+  ok(placed, "an entry's machine address leads to the entry of its frame");
+  ok((layout_read_only(5) & 3) == 1 && layout_read_only(5) >> 12 == 5, "what is hooked in there cannot be written");
 }
 
 static void test_tables(void)
@@ -136,6 +163,7 @@ static void test_netlink(void)
 int main(void)
 {
   test_layout();
+  test_shared();
   test_tables();
   test_netlink();
   printf("1..%d\n", number);

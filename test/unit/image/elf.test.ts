@@ -2,7 +2,7 @@
 import test from 'tape';
 import { ShoalError } from '../../../src/model/errors.ts';
 import { parseKernel } from '../../../src/image/elf.ts';
-import { base, make, quad, usual } from './made.ts';
+import { base, make, quad, usual, type Made } from './made.ts';
 
 function refusal(bytes: Uint8Array): unknown {
   try {
@@ -37,6 +37,31 @@ test('what may be left out', (t) => {
   t.equal(parseKernel(linkedLow).memoryBytes, 0x2000, 'PADDR_OFFSET: 0');
   const odd = Buffer.concat([Buffer.alloc(3), make()]);
   t.equal(parseKernel(odd.subarray(3)).virtBase, 0x400000n, 'bytes anywhere in a buffer');
+  t.end();
+});
+
+test('what guests of an image may share is what comes before the first writable segment, in whole pages that the file fills', (t) => {
+  const own = without(2);
+  t.equal(parseKernel(make({ notes: own, flags: [5, 6] })).sharedBytes, 0x2000);
+  t.equal(parseKernel(make({ flags: [5, 6] })).sharedBytes, 0, 'nothing where Xen writes a hypercall page into it');
+  t.equal(parseKernel(make({ notes: own, flags: [6, 5] })).sharedBytes, 0, 'a writable segment comes first');
+  const crooked: Made['segments'] = [[base, Buffer.alloc(0x1800, 0xaa), 0x1800], [base + 0x1800, Buffer.from('data'), 0x800]];
+  t.equal(parseKernel(make({ notes: own, segments: crooked, flags: [5, 6] })).sharedBytes, 0x1000, 'a page that both are in is each guest\'s own');
+  const hollow: Made['segments'] = [[base, Buffer.alloc(0x800, 0xaa), 0x3000]];
+  t.equal(parseKernel(make({ notes: without(2).filter(([type]) => type !== 1).concat([[1, quad(base)]]), segments: hollow, flags: [5] })).sharedBytes, 0, 'zeroes at the end are not in the file');
+  t.end();
+});
+
+test('a kernel says by a note of ours that it can be wired', (t) => {
+  const number = (n: number): Buffer => {
+    const b = Buffer.alloc(4);
+    b.writeUInt32LE(n);
+    return b;
+  };
+  t.equal(parseKernel(make()).wired, false, 'without it, not');
+  t.equal(parseKernel(make({ shoal: [[1, number(1)]] })).wired, true);
+  t.equal(parseKernel(make({ shoal: [[1, number(2)]] })).wired, false, 'another version is not this one');
+  t.equal(refusal(make({ shoal: [[1, Buffer.alloc(3)]] })), 'IMAGE_UNSUPPORTED', 'nor is a malformed one');
   t.end();
 });
 

@@ -4,6 +4,10 @@ export interface Made {
   /** [physical address, bytes, memory bytes] */
   segments?: [number, Buffer, number][];
   notes?: [number, Buffer][];
+  /** Notes of the owner "Shoal" behind them. */
+  shoal?: [number, Buffer][];
+  /** ELF flags of each segment: 5 is read and execute, 6 read and write; all are 0 when left out. */
+  flags?: number[];
   owner?: string;
   machine?: number;
   entry?: number;
@@ -38,7 +42,7 @@ function noteBytes(notes: [number, Buffer][], owner: string): Buffer {
 
 export function make(options: Made = {}): Buffer {
   const segments = options.segments ?? [[base, Buffer.alloc(0x2000, 0xaa), 0x2000], [base + 0x2000, Buffer.from('data'), 0x1800]];
-  const notes = noteBytes(options.notes ?? usual, options.owner ?? 'Xen');
+  const notes = Buffer.concat([noteBytes(options.notes ?? usual, options.owner ?? 'Xen'), noteBytes(options.shoal ?? [], 'Shoal')]);
   const inSegment = !options.inSection;
   const headers = Buffer.alloc(64 + 56 * (segments.length + (inSegment ? 1 : 0)) + (inSegment ? 0 : 64));
   headers.write('\x7fELF\x02\x01\x01', 0, 'latin1');
@@ -57,8 +61,9 @@ export function make(options: Made = {}): Buffer {
     return offset - body.length;
   };
   let at = 64;
-  const segment = (type: number, address: number, body: Buffer, memory: number): void => {
+  const segment = (type: number, address: number, body: Buffer, memory: number, flags = 0): void => {
     headers.writeUInt32LE(type, at);
+    headers.writeUInt32LE(flags, at + 4);
     headers.writeBigUInt64LE(BigInt(put(body)), at + 8);
     headers.writeBigUInt64LE(BigInt(address), at + 16);
     headers.writeBigUInt64LE(BigInt(address), at + 24);
@@ -66,7 +71,7 @@ export function make(options: Made = {}): Buffer {
     headers.writeBigUInt64LE(BigInt(memory), at + 40);
     at += 56;
   };
-  for (const [address, body, memory] of segments) segment(1, address, body, memory);
+  for (const [i, [address, body, memory]] of segments.entries()) segment(1, address, body, memory, options.flags?.[i]);
   if (inSegment) {
     segment(4, 0, notes, notes.length);
   } else {

@@ -31,6 +31,7 @@ test('every image builds, stays under its size and has the notes of a PV guest',
   t.equal(kernel.virtBase, 0x400000n, 'guest-physical 0 is at 4 MiB, so that null pointers fault');
   t.equal(kernel.entry, 0x400000n, 'the entry is the first instruction');
   t.equal(kernel.hypercallPage, undefined, 'it brings its own hypercalls');
+  t.ok(kernel.wired && kernel.sharedBytes > 64 * 1024, `it can be wired, and ${kernel.sharedBytes} bytes of it be shared`);
   t.ok(kernel.memoryBytes <= 256 * 1024, `image and .bss take ${kernel.memoryBytes} bytes of memory`);
   t.end();
 });
@@ -38,7 +39,7 @@ test('every image builds, stays under its size and has the notes of a PV guest',
 test('the C unit tests pass under AddressSanitizer and UndefinedBehaviorSanitizer', (t) => {
   const { code, text } = make(['test'], 300_000);
   t.equal(code, 0, text);
-  for (const name of ['memory plain', 'kernel plain', 'network plain', 'ip plain', 'ip dhcp']) {
+  for (const name of ['memory plain', 'kernel plain', 'network plain', 'ip plain', 'ip dhcp', 'wired plain', 'grants plain', 'start plain', 'start store', 'ip resume', 'ip resume-dhcp']) {
     t.match(text, new RegExp(`^${name}: \\d+ checks, 0 failed$`, 'm'), name);
   }
   t.end();

@@ -6,7 +6,7 @@ import { image, until } from '../host/rig.ts';
 
 const all = new Filter(['*']);
 const short = (log: EventLog, since: number, filter = all) =>
-  log.since(since, filter).happenings.map((h) => `${h.class} ${h.ref} ${h.operation}`);
+  [...log.since(since, filter).happenings].map((h) => `${h.class} ${h.ref} ${h.operation}`);
 
 test('objects come in the order of their last change, each once', (t) => {
   const log = new EventLog(['VM', 'VIF', 'task']);
@@ -18,7 +18,7 @@ test('objects come in the order of their last change, each once', (t) => {
   log.note('VM', 'a', 'mod');
   log.note('VIF', 'f', 'del');
   t.deepEqual(short(log, since), ['VM c add', 'VM a mod', 'VIF f del']);
-  t.deepEqual(short(log, -1), ['VM b add', 'VM c add', 'VM a add'], 'from the beginning: what there is now');
+  t.deepEqual(short(log, -1), ['VM a add', 'VM b add', 'VM c add'], 'from the beginning: what there is now');
   t.deepEqual(
     short(log, since, new Filter(['vif', 'VM/a'])),
     ['VM a mod', 'VIF f del'],
@@ -77,6 +77,83 @@ test('the cost of event.from is that of the changes, not of the objects', (t) =>
   const each = (performance.now() - began) / 1000;
   t.ok(each < 0.1, `${each.toFixed(4)} ms with 200,000 objects and no change`);
   t.end();
+});
+
+test('from the beginning, nothing is gone through before it is asked for', (t) => {
+  const log = new EventLog(['VM', 'VIF', 'task']);
+  for (let i = 0; i < 1000; i++) log.note('VM', `v${i}`, 'add');
+  log.note('VIF', 'f', 'add');
+  let asked = 0;
+  class Counting extends Filter {
+    override matches(name: string, ref: string): boolean {
+      asked++;
+      return super.matches(name, ref);
+    }
+  }
+  const batch = log.since(-1, new Counting(['vm', 'vif']));
+  t.deepEqual([batch.size, asked], [1001, 0], 'how much there is, is known');
+  log.note('VM', 'v7', 'del');
+  log.note('VM', 'late', 'add');
+  const refs = [...batch.happenings].map(({ ref }) => ref);
+  t.deepEqual([refs.length, refs.includes('v7'), refs.includes('late')], [1001, false, true], 'it is the truth when it is said');
+  t.equal(log.since(-1, new Filter(['task'])).size, 0, 'nothing of a class without objects');
+  t.equal(log.since(-1, new Filter(['VM/v1', 'VM/none'])).size, 1, 'of single objects only those there are');
+  t.end();
+});
+
+test('what goes while an answer is made is told with the next', (t) => {
+  const log = new EventLog(['VM']);
+  const since = log.note('VM', 'a', 'add');
+  log.note('VM', 'b', 'add');
+  log.note('VM', 'a', 'mod');
+  const { happenings, token } = log.since(since, all);
+  log.note('VM', 'a', 'del');
+  t.deepEqual(
+    [...happenings].map((h) => `${h.ref} ${h.operation}`),
+    ['b add', 'a del'],
+  );
+  t.deepEqual(short(log, log.parseToken(token)), ['VM a del'], 'once more, for the token is older');
+  t.end();
+});
+
+test('a change after a pause goes out at once, to each that waits; a burst comes in few answers', async (t) => {
+  const rig = await makeServer({ api: { eventBatchMs: 400 } });
+  const make = (name: string) => rig.agent.definitions.make({ name, image, memoryKib: 4096 });
+  const sessions = await Promise.all(
+    Array.from({ length: 5 }, () => rig.call('session.login_with_password', 'root', 'correct horse')),
+  );
+  const { token } = await rig.as('event.from', ['pool'], '', 0);
+  const began = performance.now();
+  const waiting = sessions.map((session) => rig.call('event.from', session, ['VM'], token, 20));
+  await until(() => rig.api.events.waiting === 5, 'all wait');
+  const vm = make('a');
+  const answers = await Promise.all(waiting);
+  t.ok(performance.now() - began < 400, 'nobody waited for more to come');
+  t.deepEqual(
+    answers.map(({ events }) => events.map((e: any) => e.snapshot.name_label)),
+    Array(5).fill(['a']),
+  );
+  let last = answers[0].token;
+  let [count, changes, stop] = [0, 0, false];
+  const watching = (async () => {
+    while (!stop) {
+      const answer = await rig.call('event.from', sessions[0], ['VM'], last, 0.5);
+      last = answer.token;
+      count += answer.events.length > 0 ? 1 : 0;
+      changes += answer.events.length;
+    }
+  })();
+  const burst = performance.now();
+  for (let i = 0; i < 100; i++) {
+    await rig.agent.definitions.setDescription(vm, String(i));
+    make(`b-${i}`);
+  }
+  const most = Math.ceil((performance.now() - burst) / 400) + 1;
+  await until(() => changes >= 101, 'all of it arrives');
+  t.ok(count <= most, `${count} answers to a burst of 200 changes`);
+  stop = true;
+  await watching;
+  await rig.close();
 });
 
 test('event.from over the wire', async (t) => {

@@ -23,6 +23,21 @@ test('a task goes through its states, each of them noted', async (t) => {
   t.equal(tasks.get(task.ref), undefined);
 });
 
+test('progress is told ten times a second, however often it is made, and the end always', async (t) => {
+  let nowMs = 0;
+  const notes: string[] = [];
+  const tasks = new Tasks((task, kind) => notes.push(`${kind} ${task.status} ${task.progress}`), () => nowMs);
+  const task = tasks.run('x', async (_, progress) => {
+    for (let i = 1; i <= 10_000; i++, nowMs += 0.2) progress(i / 10_001);
+  });
+  await turn();
+  await turn();
+  const told = notes.filter((note) => note.startsWith('mod pending')).length;
+  t.ok(told >= 19 && told <= 21, `${told} of 10,000 in two seconds`);
+  t.equal(notes.at(-1), 'mod success 1');
+  t.equal(task.progress, 1);
+});
+
 test('only a cancelled task ends as cancelled', async (t) => {
   const tasks = new Tasks(() => {});
   const cancelled = () => Promise.reject(new ShoalError('TASK_CANCELLED', 'because something else was cancelled'));

@@ -142,7 +142,7 @@ test('answers', (t) => {
   ];
   for (const [value, text] of values) t.equal(formatXmlValue(value), `<value>${text}</value>`);
   t.equal(
-    formatXmlResult('x'),
+    [...formatXmlResult('x')].join(''),
     '<?xml version="1.0"?><methodResponse><params><param><value><struct><member><name>Status</name><value>Success</value></member>' +
       '<member><name>Value</name><value>x</value></member></struct></value></param></params></methodResponse>',
   );

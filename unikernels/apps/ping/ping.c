@@ -3,6 +3,8 @@
  * is written, and tests and benchmarks boot it by the thousand.
  *
  * Words on the command line: crash=null|assert|hang|scribble|flood misbehaves on purpose, for tests of the host around it.
+ * warm=N (at most 100000) does N thousand rounds of arithmetic before it answers, like a service that is slow to start, and tells the
+ * result as `warm`: a copy of such a guest has it without the work.
  */
 #include "http.h"
 #include "lwip/tcp.h"
@@ -18,7 +20,27 @@ struct connection {
   struct http_request request;
 };
 
+/* Rounds of warm=, and the value that they come to. */
+#define WARM_MOST 100000u
+#define WARM_ROUNDS 1000u
+
 static unsigned connection_count;
+static uint64_t warm;
+
+static void warm_up(void) {
+  const char *given = shoal_config("warm");
+  unsigned thousands = 0;
+  for (; given != NULL && *given >= '0' && *given <= '9' && thousands <= WARM_MOST; given++) thousands = thousands * 10 + (unsigned)(*given - '0');
+  if (thousands > WARM_MOST) thousands = WARM_MOST;
+  if (thousands == 0) return;
+  warm = 1;
+  for (uint64_t i = 0; i < (uint64_t)thousands * WARM_ROUNDS; i++) {
+    /* xorshift64: a full period, so never 0 */
+    warm ^= warm << 13;
+    warm ^= warm >> 7;
+    warm ^= warm << 17;
+  }
+}
 
 static void let_go(struct tcp_pcb *pcb, struct connection *connection) {
   tcp_arg(pcb, NULL);
@@ -47,8 +69,8 @@ static void describe(char *buffer, size_t size_bytes) {
   }
   name[length] = '\0';
   unsigned long long uptime_ms = shoal_now_ns() / 1000000;
-  shoal_format(buffer, size_bytes, "{\"name\":\"%s\",\"image\":\"%s\",\"version\":\"%s\",\"uptimeMs\":%llu}", name,
-               shoal_app.name, shoal_app.version, uptime_ms);
+  shoal_format(buffer, size_bytes, "{\"name\":\"%s\",\"image\":\"%s\",\"version\":\"%s\",\"uptimeMs\":%llu,\"warm\":%llu}", name,
+               shoal_app.name, shoal_app.version, uptime_ms, (unsigned long long)warm);
 }
 
 static err_t answer(struct tcp_pcb *pcb, struct connection *connection, enum http_result result) {
@@ -110,6 +132,7 @@ static err_t on_accept(void *context, struct tcp_pcb *pcb, err_t error) {
 
 static void start(void) {
   const char *crash = shoal_config("crash");
+  warm_up();
   if (shoal_ip_start(NULL)) {
     struct tcp_pcb *pcb = tcp_new();
     if (pcb == NULL || tcp_bind(pcb, IP_ANY_TYPE, PORT) != ERR_OK) shoal_panic("ping: no memory for port %d", PORT);

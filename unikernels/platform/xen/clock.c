@@ -1,7 +1,9 @@
 /*
  * Time: Xen shows a time stamp counter reading, the nanoseconds that belong to it and how to scale the rest (struct
  * vcpu_time_info in xen.h); version numbers tell when it changes underneath. Sleeping is SCHEDOP_block with a one-shot timer,
- * which is set only when the time to wake differs from the one already set.
+ * which is set only when the time to wake differs from the one already set; its event channel is bound when the first timer is
+ * waited for, for many a guest never has one. While the guest is suspended its time stands still: it is counted from a new beginning
+ * afterwards, whatever the other host's clock says.
  */
 #include "shoal.h"
 #include <xen/event_channel.h>
@@ -16,6 +18,8 @@
 
 static uint64_t start_ns;
 static uint64_t armed_for_ns = TIMER_NEVER;
+static uint64_t stopped_at_ns;
+static uint32_t timer_port; /* 0: not bound yet */
 
 static uint64_t read_tsc(void) {
   uint32_t low, high;
@@ -58,18 +62,37 @@ static void on_timer(void *context) {
   armed_for_ns = TIMER_NEVER;
 }
 
+static void stir(void) {
+  uint64_t seeds[3] = {read_tsc(), shoal_wall_ns(), system_time_ns()};
+  random_stir(seeds, sizeof seeds);
+}
+
 void clock_init(void) {
   start_ns = system_time_ns();
+  stir();
+}
+
+void clock_stop(void) { stopped_at_ns = shoal_now_ns(); }
+
+void clock_go_on(bool is_new) {
+  armed_for_ns = TIMER_NEVER;
+  if (!is_new) return;
+  start_ns = system_time_ns() - stopped_at_ns; /* may be "negative": sums with it come out right */
+  timer_port = 0;
+  stir();
+}
+
+static void bind_timer(void) {
   struct evtchn_bind_virq bind = {.virq = VIRQ_TIMER, .vcpu = 0};
   if (hypercall2(__HYPERVISOR_event_channel_op, EVTCHNOP_bind_virq, (unsigned long)&bind) != 0) shoal_panic("clock: no timer");
-  event_bind(bind.port, on_timer, NULL);
-  uint64_t seeds[3] = {read_tsc(), shoal_wall_ns(), start_ns};
-  random_stir(seeds, sizeof seeds);
+  timer_port = bind.port;
+  event_bind(timer_port, on_timer, NULL);
 }
 
 void platform_wait(uint64_t due_ns) {
   if (due_ns != TIMER_NEVER && due_ns <= shoal_now_ns()) return;
   if (due_ns != TIMER_NEVER && due_ns != armed_for_ns) {
+    if (timer_port == 0) bind_timer();
     struct vcpu_set_singleshot_timer timer = {.timeout_abs_ns = start_ns + due_ns};
     hypercall3(__HYPERVISOR_vcpu_op, VCPUOP_set_singleshot_timer, 0, (unsigned long)&timer);
     armed_for_ns = due_ns;

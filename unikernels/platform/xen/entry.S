@@ -4,32 +4,36 @@
  * call path between the two spoils them.
  */
 #define __ASSEMBLY__
+#include <xen/xen.h>
 #include <xen/elfnote.h>
+#include "note.h"
 
 /* Guest-physical 0 is mapped here, so that page 0 stays unmapped and null pointers fault. 2 MiB aligned. */
 #define VIRT_BASE 0x400000
 
-.macro note type, kind, value:vararg
+.macro note owner, type, kind, value:vararg
   .balign 4
-  .long 4, 2f - 1f, \type
-  .asciz "Xen"
-1: \kind \value
+  .long 2f - 1f, 4f - 3f, \type
+1: .asciz "\owner"
 2: .balign 4
+3: \kind \value
+4: .balign 4
 .endm
 
 .section .note.Xen, "a", @note
-  note XEN_ELFNOTE_GUEST_OS, .asciz, "Shoal"
-  note XEN_ELFNOTE_GUEST_VERSION, .asciz, "1"
-  note XEN_ELFNOTE_XEN_VERSION, .asciz, "xen-3.0"
-  note XEN_ELFNOTE_LOADER, .asciz, "generic"
-  note XEN_ELFNOTE_PAE_MODE, .asciz, "yes"
-  note XEN_ELFNOTE_FEATURES, .asciz, "!writable_page_tables"
-  note XEN_ELFNOTE_VIRT_BASE, .quad, VIRT_BASE
-  note XEN_ELFNOTE_PADDR_OFFSET, .quad, VIRT_BASE
-  note XEN_ELFNOTE_ENTRY, .quad, start
+  note Xen, XEN_ELFNOTE_GUEST_OS, .asciz, "Shoal"
+  note Xen, XEN_ELFNOTE_GUEST_VERSION, .asciz, "1"
+  note Xen, XEN_ELFNOTE_XEN_VERSION, .asciz, "xen-3.0"
+  note Xen, XEN_ELFNOTE_LOADER, .asciz, "generic"
+  note Xen, XEN_ELFNOTE_PAE_MODE, .asciz, "yes"
+  note Xen, XEN_ELFNOTE_FEATURES, .asciz, "!writable_page_tables"
+  note Xen, XEN_ELFNOTE_VIRT_BASE, .quad, VIRT_BASE
+  note Xen, XEN_ELFNOTE_PADDR_OFFSET, .quad, VIRT_BASE
+  note Xen, XEN_ELFNOTE_ENTRY, .quad, start
+  note Shoal, NOTE_WIRING, .long, NOTE_WIRING_VERSION
 
 /* rsi: start_info; rsp: the builder's stack of a page. */
-.section .text.start, "ax", @progbits
+.section .text..start, "ax", @progbits
 .globl start
 start:
   cld
@@ -69,7 +73,8 @@ failsafe_callback:
   push $32
   jmp exception_common
 
-.macro exception vector, has_code=0
+/* Beside each entry a row of the table that Xen gets (struct trap_info: vector, who may raise it, segment, address). */
+.macro exception vector, has_code=0, ring=0
 exception_\vector:
   mov (%rsp), %rcx
   mov 8(%rsp), %r11
@@ -79,21 +84,23 @@ exception_\vector:
   .endif
   push $\vector
   jmp exception_common
-.pushsection .rodata.exceptions, "a"
-  .quad \vector, exception_\vector
+.pushsection .rodata..exceptions, "a"
+  .byte \vector, \ring
+  .short FLAT_KERNEL_CS
+  .long 0
+  .quad exception_\vector
 .popsection
 .endm
 
-/* Pairs of vector and entry, ended by a zero entry. */
-.pushsection .rodata.exceptions, "a"
+.pushsection .rodata..exceptions, "a"
 .balign 8
-.globl exception_entries
-exception_entries:
+.globl trap_table
+trap_table:
 .popsection
 
   exception 0
   exception 1
-  exception 3
+  exception 3, 0, 3 /* int3 is the one that may be raised by an instruction */
   exception 4
   exception 5
   exception 6
@@ -109,7 +116,7 @@ exception_entries:
   exception 18
   exception 19
 
-.pushsection .rodata.exceptions, "a"
+.pushsection .rodata..exceptions, "a"
   .quad 0, 0
 .popsection
 

@@ -22,6 +22,7 @@ static long event_op(unsigned command, void *argument) {
 void events_init(void) {
   memset((void *)shared_info->evtchn_mask, 0xff, sizeof shared_info->evtchn_mask);
   shared_info->vcpu_info[0].evtchn_upcall_mask = 1;
+  memset(handlers, 0, sizeof handlers); /* another domain has other ports */
 }
 
 void event_bind(uint32_t port, void (*handle)(void *context), void *context) {

@@ -30,4 +30,9 @@ static inline long hypercall3(unsigned long number, unsigned long a, unsigned lo
   return result;
 }
 
+/* Several in one trap: getting into Xen and back is the greater part of a small hypercall. Each has its own result. */
+static inline void hypercall_batch(struct multicall_entry *calls, size_t count) {
+  hypercall2(__HYPERVISOR_multicall, (unsigned long)calls, count);
+}
+
 #endif

@@ -2,22 +2,24 @@
  * Guest memory and its page tables. The builder maps guest-physical 0 at VIRT_BASE and upwards, xl only the first MiB, a leaner
  * one everything; what is missing is added here. Page tables are the guest's own pages, mapped read-only: a new one is filled,
  * made read-only, then hooked in by a hypercall in which Xen checks it as a whole.
- * Beyond the guest's memory lies a window of addresses for frames that are not the guest's (shared info, grant table) and for the
- * stack, which has an unmapped page below it.
+ * Beyond the guest's memory lies a window of addresses for frames that are not the guest's (shared info, grant table). The pages of
+ * text and constants may belong to another domain, mapped read-only into thousands: they are never written, and neither their
+ * frame numbers nor their page-table entries mean anything to us.
  */
 #include "guest.h"
 #include "hypercall.h"
+#include "netfront.h"
 #include "pages.h"
+#include "wired.h"
 
 #define PAGE_SHIFT 12
 #define TABLE_ENTRIES 512ul
 #define PTE_PRESENT 0x1ul
+#define PTE_WRITABLE 0x2ul
 #define PTE_LEAF 0x63ul       /* present, writable, accessed, dirty */
 #define PTE_LEAF_READONLY 0x61ul
 #define PTE_TABLE 0x67ul      /* and for user: Xen's rings, not ours, keep users out */
 #define PTE_FRAME 0x000ffffffffff000ul
-
-struct shared_info *shared_info;
 
 static const unsigned long *p2m;
 static uint64_t *top_table;
@@ -26,17 +28,24 @@ static uint8_t *window;
 static uint8_t small_bitmap[128]; /* one bit a page: enough for 4 MiB; larger guests spend a page */
 
 /* Pages that are taken before there is an allocator. */
-#define RANGES 8
+#define RANGES (8 + 2 * WIRING_VIFS)
 static struct range {
   size_t first, count;
 } ranges[RANGES];
 static size_t range_count;
+
+static size_t boot_stack; /* page */
 
 static uint8_t *address_of(size_t index) { return (uint8_t *)image_start + index * PAGE_BYTES; }
 static size_t index_of(const void *page) { return (size_t)((const uint8_t *)page - (uint8_t *)image_start) / PAGE_BYTES; }
 
 unsigned long mmu_frame_of(const void *page) { return p2m[index_of(page)]; }
 void *mmu_page_of(unsigned long mfn) { return address_of(machine_to_phys_mapping[mfn]); }
+
+bool mmu_index_of(unsigned long mfn, unsigned long *index) {
+  *index = machine_to_phys_mapping[mfn];
+  return *index < page_count && p2m[*index] == mfn;
+}
 
 static size_t slot_of(const void *address, int level) {
   return (uintptr_t)address >> (PAGE_SHIFT + 9 * (level - 1)) & (TABLE_ENTRIES - 1);
@@ -58,9 +67,18 @@ static uint64_t *table_for(const void *address, int level, int *missing) {
   return table;
 }
 
-static bool is_mapped(const void *address) {
-  const uint64_t *table = table_for(address, 1, NULL);
-  return table != NULL && (table[slot_of(address, 1)] & PTE_PRESENT);
+/* The first page behind the image that the builder did not map. */
+static size_t count_mapped(void) {
+  size_t index = index_of(image_end);
+  while (index < page_count) {
+    const uint64_t *table = table_for(address_of(index), 1, NULL);
+    if (table == NULL) return index;
+    do {
+      if (!(table[slot_of(address_of(index), 1)] & PTE_PRESENT)) return index;
+      index++;
+    } while (index < page_count && slot_of(address_of(index), 1) != 0);
+  }
+  return page_count;
 }
 
 static void set_leaf(const void *address, uint64_t entry) {
@@ -118,7 +136,8 @@ static void map_rest(size_t first) {
 static void take_range(const void *from, size_t bytes) {
   size_t first = index_of(from);
   size_t end = (size_t)((const uint8_t *)from + bytes + PAGE_BYTES - 1 - (uint8_t *)image_start) / PAGE_BYTES;
-  if (range_count == RANGES || bytes == 0) return;
+  if (bytes == 0) return;
+  if (range_count == RANGES) shoal_panic("mmu: too many ranges");
   ranges[range_count++] = (struct range){first, end - first};
 }
 
@@ -135,38 +154,91 @@ static size_t find_room(size_t mapped, size_t count) {
   return 0;
 }
 
-void *mmu_map_frame(unsigned long mfn) {
+static bool is_in_range(size_t index) {
+  for (size_t i = 0; i < range_count; i++) {
+    if (index >= ranges[i].first && index < ranges[i].first + ranges[i].count) return true;
+  }
+  return false;
+}
+
+/* The backend writes to ring pages whenever it likes: they must be nobody else's. */
+static void take_rings(void) {
+  for (unsigned handle = 0; handle < NETFRONT_DEVICES; handle++) {
+    const struct wiring_vif *vif = wired_vif(handle);
+    if (vif == NULL) continue;
+    if (is_in_range(vif->tx_frame) || is_in_range(vif->rx_frame)) {
+      wired_reject("a ring page on one that the builder uses");
+      return;
+    }
+    take_range(wired_page(vif->tx_frame), PAGE_BYTES);
+    take_range(wired_page(vif->rx_frame), PAGE_BYTES);
+  }
+}
+
+void *mmu_window(void) {
   uint8_t *address = window;
   window += PAGE_BYTES;
   if (upper_tables(address) == NULL) add_table(address, 1, new_table());
-  set_leaf(address, (uint64_t)mfn << PAGE_SHIFT | PTE_LEAF);
   return address;
 }
 
+#define MAPPINGS_AT_ONCE 8
+
+void mmu_map(const struct mmu_mapping *mappings, size_t count) {
+  struct multicall_entry calls[MAPPINGS_AT_ONCE];
+  if (count > MAPPINGS_AT_ONCE) shoal_panic("mmu: %zu mappings at once", count);
+  for (size_t i = 0; i < count; i++) {
+    uint64_t entry = mappings[i].frame == MMU_NO_FRAME ? 0 : (uint64_t)mappings[i].frame << PAGE_SHIFT | PTE_LEAF;
+    calls[i] = (struct multicall_entry){.op = __HYPERVISOR_update_va_mapping,
+                                        .args = {(unsigned long)mappings[i].at, entry, UVMF_INVLPG | UVMF_LOCAL}};
+  }
+  hypercall_batch(calls, count);
+  for (size_t i = 0; i < count; i++) {
+    if (calls[i].result != 0) shoal_panic("mmu: mapping %p refused", mappings[i].at);
+  }
+}
+
+/*
+ * Builders put the first stack, a page, right behind the page tables, and those cannot be written: pages above it make it larger, and
+ * the last page table is its guard, without a single mapping. Where that is not so, the stack lies in the window above a hole.
+ */
 void *mmu_new_stack(size_t pages) {
-  window += PAGE_BYTES;
+  struct mmu_mapping mappings[MAPPINGS_AT_ONCE];
+  uint8_t *below = address_of(boot_stack - 1);
+  bool is_guarded = below >= (uint8_t *)image_end && !(table_for(below, 1, NULL)[slot_of(below, 1)] & PTE_WRITABLE);
+  if (is_guarded && pages_take(boot_stack + 1, pages - 1)) return address_of(boot_stack + pages);
   uint8_t *memory = pages_alloc(pages);
   if (memory == NULL) shoal_panic("mmu: no memory for a stack");
-  for (size_t i = 0; i < pages; i++) mmu_map_frame(mmu_frame_of(memory + i * PAGE_BYTES));
+  window += PAGE_BYTES;
+  for (size_t i = 0; i < pages; i++) mappings[i] = (struct mmu_mapping){mmu_window(), mmu_frame_of(memory + i * PAGE_BYTES)};
+  mmu_map(mappings, pages);
   return window;
 }
 
+void mmu_show_frame_list(void) {
+  shared_info->arch.max_pfn = page_count;
+  shared_info->arch.p2m_cr3 = xen_pfn_to_cr3(mmu_frame_of(top_table));
+  shared_info->arch.p2m_vaddr = (unsigned long)p2m;
+  shared_info->arch.p2m_generation = 0;
+}
+
 void memory_init(const struct start_info *info) {
-  size_t mapped = 0;
   p2m = (const unsigned long *)info->mfn_list;
   top_table = (uint64_t *)info->pt_base;
   page_count = info->nr_pages;
   window = address_of(page_count + 1);
-  while (mapped < page_count && is_mapped(address_of(mapped))) mapped++;
+  size_t mapped = count_mapped();
+  boot_stack = index_of(__builtin_frame_address(0)); /* the stack we stand on */
 
   take_range(image_start, (size_t)(image_end - image_start));
   take_range(p2m, page_count * sizeof *p2m);
   take_range(info, sizeof *info);
   take_range(top_table, info->nr_pt_frames * PAGE_BYTES);
-  take_range((void *)((uintptr_t)&mapped & ~(PAGE_BYTES - 1)), PAGE_BYTES); /* the stack we stand on */
+  take_range(address_of(boot_stack), PAGE_BYTES);
   if (info->store_evtchn != 0) take_range(mmu_page_of(info->store_mfn), PAGE_BYTES);
   if (info->console.domU.evtchn != 0) take_range(mmu_page_of(info->console.domU.mfn), PAGE_BYTES);
   if (info->mod_len != 0 && !(info->flags & SIF_MOD_START_PFN)) take_range((void *)info->mod_start, info->mod_len);
+  take_rings();
 
   uint8_t *bitmap = small_bitmap;
   if (page_count > sizeof small_bitmap * 8) {
@@ -179,7 +251,7 @@ void memory_init(const struct start_info *info) {
   pages_init(image_start, page_count, bitmap);
   pages_mark_free(0, mapped);
   for (size_t i = 0; i < range_count; i++) pages_mark_taken(ranges[i].first, ranges[i].count);
+  if (mapped == page_count) return;
   map_rest(mapped);
   for (size_t i = 0; i < range_count; i++) pages_mark_taken(ranges[i].first, ranges[i].count);
-  shared_info = mmu_map_frame(info->shared_info >> PAGE_SHIFT);
 }

@@ -14,11 +14,7 @@ struct registers {
 };
 _Static_assert(sizeof(struct registers) == 22 * 8, "as entry.S pushes them");
 
-#define MOST_TRAPS 24
 #define MOST_FRAMES 24
-
-extern const uint64_t exception_entries[][2];
-extern const char event_callback[], failsafe_callback[];
 
 static uintptr_t stack_low, stack_high;
 
@@ -87,20 +83,4 @@ void exception_report(const struct registers *r) {
   }
   print_trace(r->rbp);
   guest_end(SHUTDOWN_crash);
-}
-
-void traps_init(void) {
-  static struct trap_info table[MOST_TRAPS];
-  size_t count = 0;
-  for (; exception_entries[count][1] != 0; count++) {
-    if (count == MOST_TRAPS - 1) break;
-    table[count] = (struct trap_info){
-      .vector = (uint8_t)exception_entries[count][0],
-      .flags = exception_entries[count][0] == 3 ? 3 : 0, /* int3 is the one that may be raised by an instruction */
-      .cs = FLAT_KERNEL_CS,
-      .address = exception_entries[count][1],
-    };
-  }
-  hypercall2(__HYPERVISOR_set_trap_table, (unsigned long)table, 0);
-  hypercall3(__HYPERVISOR_set_callbacks, (unsigned long)event_callback, (unsigned long)failsafe_callback, 0);
 }

@@ -37,6 +37,7 @@ void define_function(napi_env env, napi_value exports, const char *name, napi_ca
 
 static void close_handles(struct addon *addon)
 {
+  forget_templates(addon);
   consoles_close(addon->consoles);
   builder_close(addon->builder);
   control_close(addon->control);
@@ -52,11 +53,14 @@ static void close_handles(struct addon *addon)
 static napi_value js_open(napi_env env, napi_callback_info info)
 {
   struct addon *addon = any_addon(env);
+  const uint8_t *cpus;
   struct failure failure;
+  struct call call;
+  size_t length;
 
-  (void)info;
+  if (!take_call(&call, env, info, 1) || !take_bytes(&call, 0, "guestCpus", 0, 512, &cpus, &length)) return NULL;
   if (addon->control) return NULL;
-  addon->control = control_open(&failure);
+  addon->control = control_open(cpus, length, &failure);
   if (!addon->control) return throw_failure(env, &failure);
   addon->builder = builder_open(addon->control, &failure);
   if (addon->builder) addon->consoles = consoles_open(&failure);
@@ -124,6 +128,7 @@ NAPI_MODULE_INIT()
   define_function(env, exports, "close", js_close);
   define_function(env, exports, "machine", js_machine);
   define_domain_functions(env, exports);
+  define_guest_functions(env, exports);
   define_network_functions(env, exports);
   return exports;
 }

@@ -9,11 +9,11 @@
 
 #include "values.h"
 
-enum { LARGEST_DOMID = 0x7fef, DOMAIN_BATCH = 1024 };
+enum { DOMAIN_BATCH = 1024 };
 #define MOST_IMAGE_BYTES (1ull << 30)
 #define MOST_MEMORY_PAGES (1ull << 28)
 
-static int take_domid(const struct call *call, size_t index, uint16_t *domid)
+int take_domid(const struct call *call, size_t index, uint16_t *domid)
 {
   uint64_t value;
 
@@ -22,11 +22,11 @@ static int take_domid(const struct call *call, size_t index, uint16_t *domid)
   return 1;
 }
 
-/* create(handle: 16 bytes, memoryPages, maxEventPort, maxGrantFrames): domid. */
+/* create(handle: 16 bytes, memoryPages, maxEventPort, maxGrantFrames, wiredVifs): domid. */
 static napi_value js_create(napi_env env, napi_callback_info info)
 {
   struct addon *addon;
-  uint64_t pages, ports, frames;
+  uint64_t pages, ports, frames, vifs;
   struct domain_limits limits;
   struct failure failure;
   const uint8_t *handle;
@@ -34,11 +34,14 @@ static napi_value js_create(napi_env env, napi_callback_info info)
   uint16_t domid;
   size_t length;
 
-  if (!take_call(&call, env, info, 4) || !take_bytes(&call, 0, "handle", 16, 16, &handle, &length) ||
+  if (!take_call(&call, env, info, 5) || !take_bytes(&call, 0, "handle", 16, 16, &handle, &length) ||
       !take_u64(&call, 1, "memoryPages", 1, MOST_MEMORY_PAGES, &pages) || !take_u64(&call, 2, "maxEventPort", 3, 1u << 17, &ports) ||
-      !take_u64(&call, 3, "maxGrantFrames", 1, 1u << 10, &frames) || !(addon = opened_addon(env)))
+      !take_u64(&call, 3, "maxGrantFrames", 1, 1u << 10, &frames) || !take_u64(&call, 4, "wiredVifs", 0, WIRING_VIFS, &vifs) ||
+      !(addon = opened_addon(env)))
     return NULL;
-  limits = (struct domain_limits){ .memory_pages = pages, .max_event_port = (uint32_t)ports, .max_grant_frames = (uint32_t)frames };
+  limits = (struct domain_limits){
+    .memory_pages = pages, .max_event_port = (uint32_t)ports, .max_grant_frames = (uint32_t)frames, .wired_vifs = (unsigned)vifs
+  };
   if (control_create(addon->control, handle, &limits, &domid, &failure)) return throw_failure(env, &failure);
   return number_value(env, domid);
 }
@@ -63,15 +66,29 @@ static void run_job(napi_env env, void *data)
                                    : control_destroy(job->addon->control, job->request.domid, &job->failure);
 }
 
+napi_value built_value(napi_env env, const struct build_result *built, unsigned vif_count)
+{
+  napi_value result = object_value(env), vifs;
+
+  set_property(env, result, "storeMfn", number_value(env, (double)built->store_mfn));
+  set_property(env, result, "consoleMfn", number_value(env, (double)built->console_mfn));
+  set_property(env, result, "startInfoMfn", number_value(env, (double)built->start_info_mfn));
+  napi_create_array(env, &vifs);
+  for (unsigned i = 0; i < vif_count; i++) {
+    napi_value vif = object_value(env);
+
+    set_property(env, vif, "port", number_value(env, FIRST_VIF_PORT + i));
+    set_property(env, vif, "txMfn", number_value(env, (double)built->vifs[i].tx_mfn));
+    set_property(env, vif, "rxMfn", number_value(env, (double)built->vifs[i].rx_mfn));
+    napi_set_element(env, vifs, i, vif);
+  }
+  set_property(env, result, "vifs", vifs);
+  return result;
+}
+
 static napi_value job_value(napi_env env, const struct job *job)
 {
-  napi_value result = object_value(env);
-
-  if (job->request.image) {
-    set_property(env, result, "storeMfn", number_value(env, (double)job->result.store_mfn));
-    set_property(env, result, "consoleMfn", number_value(env, (double)job->result.console_mfn));
-  }
-  return result;
+  return job->request.image ? built_value(env, &job->result, job->request.vif_count) : object_value(env);
 }
 
 static void finish_job(napi_env env, napi_status status, void *data)
@@ -131,27 +148,42 @@ static struct job *new_job(napi_env env)
   return job;
 }
 
+/* Handles of wired vifs, a byte each; undefined for a domain that is not wired. */
+static int take_wiring(const struct call *call, size_t index, struct build_request *request)
+{
+  const uint8_t *handles;
+  size_t count;
+
+  request->wired = !is_undefined(call, index);
+  if (!request->wired) return 1;
+  if (!take_bytes(call, index, "wiredVifs", 0, WIRING_VIFS, &handles, &count)) return 0;
+  request->vif_count = (unsigned)count;
+  for (size_t i = 0; i < count; i++) request->vif_handles[i] = handles[i];
+  return 1;
+}
+
 /*
- * build(domid, memoryPages, image, imageMemoryBytes, virtBase, entry, hypercallPage | undefined, commandLine, apart):
- * {storeMfn, consoleMfn}.
+ * build(domid, memoryPages, image, imageMemoryBytes, virtBase, entry, hypercallPage | undefined, wiredVifs | undefined, template: domid or 0,
+ * apart): {storeMfn, consoleMfn, startInfoMfn, vifs: [{port, txMfn, rxMfn}]}.
  */
 static napi_value js_build(napi_env env, napi_callback_info info)
 {
   struct build_request *request;
+  uint64_t template;
   struct call call;
   struct job *job;
   int apart;
 
-  if (!take_call(&call, env, info, 9) || !(job = new_job(env))) return NULL;
+  if (!take_call(&call, env, info, 10) || !(job = new_job(env))) return NULL;
   request = &job->request;
   request->has_hypercall_page = !is_undefined(&call, 6);
   if (!take_domid(&call, 0, &request->domid) || !take_u64(&call, 1, "memoryPages", 1, MOST_MEMORY_PAGES, &request->memory_pages) ||
       !take_bytes(&call, 2, "image", 1, MOST_IMAGE_BYTES, &request->image, &request->image_bytes) ||
       !take_u64(&call, 3, "imageMemoryBytes", 1, MOST_MEMORY_PAGES * 4096, &request->image_memory_bytes) ||
       !take_big(&call, 4, "virtBase", &request->virt_base) || !take_big(&call, 5, "entry", &request->entry) ||
-      (request->has_hypercall_page && !take_big(&call, 6, "hypercallPage", &request->hypercall_page)) ||
-      !take_text(&call, 7, "commandLine", request->command_line, sizeof request->command_line) || !take_flag(&call, 8, "apart", &apart) ||
-      !(job->addon = opened_addon(env))) {
+      (request->has_hypercall_page && !take_big(&call, 6, "hypercallPage", &request->hypercall_page)) || !take_wiring(&call, 7, request) ||
+      !take_u64(&call, 8, "template", 0, LARGEST_DOMID, &template) || !take_flag(&call, 9, "apart", &apart) ||
+      !(job->addon = opened_addon(env)) || (template > 0 && !(request->template = known_template(env, job->addon, (uint16_t)template)))) {
     free(job);
     return NULL;
   }
@@ -315,48 +347,6 @@ static napi_value js_changed_domains(napi_env env, napi_callback_info info)
   return result;
 }
 
-/* readConsole(domid, mfn or 0, cursor): {text, cursor}. */
-static napi_value js_read_console(napi_env env, napi_callback_info info)
-{
-  struct addon *addon;
-  uint8_t text[CONSOLE_OUT_BYTES];
-  uint64_t mfn, position;
-  struct failure failure;
-  struct call call;
-  napi_value result;
-  uint32_t cursor;
-  uint16_t domid;
-  size_t length;
-
-  if (!take_call(&call, env, info, 3) || !take_domid(&call, 0, &domid) || !take_u64(&call, 1, "mfn", 0, 1ull << 40, &mfn) ||
-      !take_u64(&call, 2, "cursor", 0, UINT32_MAX, &position) || !(addon = opened_addon(env)))
-    return NULL;
-  cursor = (uint32_t)position;
-  if (console_read(addon->consoles, domid, mfn, &cursor, text, &length, &failure)) return throw_failure(env, &failure);
-  result = object_value(env);
-  set_property(env, result, "text", bytes_value(env, text, length));
-  set_property(env, result, "cursor", number_value(env, cursor));
-  return result;
-}
-
-/* writeConsole(domid, mfn or 0, text): bytes taken. */
-static napi_value js_write_console(napi_env env, napi_callback_info info)
-{
-  struct addon *addon;
-  struct failure failure;
-  const uint8_t *text;
-  size_t length, taken;
-  struct call call;
-  uint16_t domid;
-  uint64_t mfn;
-
-  if (!take_call(&call, env, info, 3) || !take_domid(&call, 0, &domid) || !take_u64(&call, 1, "mfn", 0, 1ull << 40, &mfn) ||
-      !take_bytes(&call, 2, "text", 0, 1 << 20, &text, &length) || !(addon = opened_addon(env)))
-    return NULL;
-  if (console_write(addon->consoles, domid, mfn, CONSOLE_PORT, text, length, &taken, &failure)) return throw_failure(env, &failure);
-  return number_value(env, (double)taken);
-}
-
 void define_domain_functions(napi_env env, napi_value exports)
 {
   define_function(env, exports, "create", js_create);
@@ -367,6 +357,4 @@ void define_domain_functions(napi_env env, napi_value exports)
   define_function(env, exports, "domain", js_domain);
   define_function(env, exports, "domains", js_domains);
   define_function(env, exports, "changedDomains", js_changed_domains);
-  define_function(env, exports, "readConsole", js_read_console);
-  define_function(env, exports, "writeConsole", js_write_console);
 }

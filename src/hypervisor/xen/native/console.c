@@ -12,7 +12,9 @@
 #include <xen/grant_table.h>
 #include <xen/io/console.h>
 
+#include "control.h"
 #include "logger.h"
+#include "wiring.h"
 
 _Static_assert(sizeof(((struct xencons_interface *)0)->out) == CONSOLE_OUT_BYTES, "size of the output ring");
 _Static_assert(sizeof(((struct xencons_interface *)0)->in) == CONSOLE_IN_BYTES, "size of the input ring");
@@ -101,13 +103,22 @@ int console_read(struct consoles *consoles, uint16_t domid, uint64_t mfn, uint32
   return 0;
 }
 
+/* Bound for the moment only: letting go makes the guest's port free for the next caller again. */
+static int ring_bell(struct consoles *consoles, uint16_t domid, uint32_t port, struct failure *failure)
+{
+  int local = xenevtchn_bind_interdomain(consoles->events, domid, port), result = 0;
+
+  if (local < 0) return failed(failure, "xenevtchn_bind_interdomain");
+  if (xenevtchn_notify(consoles->events, (evtchn_port_t)local)) result = failed(failure, "xenevtchn_notify");
+  xenevtchn_unbind(consoles->events, (evtchn_port_t)local);
+  return result;
+}
+
 int console_write(struct consoles *consoles, uint16_t domid, uint64_t mfn, uint32_t port, const uint8_t *text, size_t length, size_t *taken,
                   struct failure *failure)
 {
   struct mapping mapping;
   uint32_t consumed, produced, room;
-  evtchn_port_t local;
-  int result = 0;
 
   *taken = 0;
   if (map_ring(consoles, domid, mfn, &mapping, failure)) return -1;
@@ -120,11 +131,20 @@ int console_write(struct consoles *consoles, uint16_t domid, uint64_t mfn, uint3
   unmap_ring(consoles, &mapping);
   *taken = length;
   if (length == 0) return 0;
+  return ring_bell(consoles, domid, port, failure);
+}
 
-  /* Bound for the moment only: letting go makes the guest's port free for the next caller again. */
-  local = (evtchn_port_t)xenevtchn_bind_interdomain(consoles->events, domid, port);
-  if ((int)local < 0) return failed(failure, "xenevtchn_bind_interdomain");
-  if (xenevtchn_notify(consoles->events, local)) result = failed(failure, "xenevtchn_notify");
-  xenevtchn_unbind(consoles->events, local);
-  return result;
+int console_order(struct consoles *consoles, uint16_t domid, uint32_t order, struct failure *failure)
+{
+  /* The builder put the page of start_info where the store's ring would be granted. */
+  uint8_t *page = xengnttab_map_grant_ref(consoles->grants, domid, GNTTAB_RESERVED_XENSTORE, PROT_READ | PROT_WRITE);
+  struct wiring *wiring;
+  int wired;
+
+  if (!page) return failed(failure, "xengnttab_map_grant_ref");
+  wiring = (struct wiring *)(page + WIRING_OFFSET);
+  wired = wiring->magic == WIRING_MAGIC;
+  if (wired) __atomic_store_n(&wiring->order, order, __ATOMIC_RELEASE);
+  xengnttab_unmap(consoles->grants, page, 1);
+  return wired ? ring_bell(consoles, domid, CONSOLE_PORT, failure) : failed_with(failure, "wiring", EINVAL);
 }

@@ -29,4 +29,7 @@ int console_read(struct consoles *consoles, uint16_t domid, uint64_t mfn, uint32
 int console_write(struct consoles *consoles, uint16_t domid, uint64_t mfn, uint32_t port, const uint8_t *text, size_t length, size_t *taken,
                   struct failure *failure);
 
+/* Leaves an order for a wired guest (wiring.h) and rings its console's event channel. */
+int console_order(struct consoles *consoles, uint16_t domid, uint32_t order, struct failure *failure);
+
 #endif

@@ -1,5 +1,5 @@
 /*
- * libxenctrl lives here and nowhere else; see control.h. The few calls that libxenctrl keeps to itself (the domctl that fills the
+ * libxenctrl lives here and in control_cpu.c and nowhere else; see control.h. The few calls that libxenctrl keeps to itself (the domctl that fills the
  * hypercall page, pinning page tables for another domain) go through libxencall with the structures of Xen's public headers.
  */
 #include "control.h"
@@ -13,14 +13,10 @@
 #include <xen/arch-x86/xen.h>
 #include <xen/grant_table.h>
 
+#include "control_private.h"
 #include "logger.h"
 
-struct control {
-  xc_interface *xc;
-  xencall_handle *call;
-};
-
-struct control *control_open(struct failure *failure)
+struct control *control_open(const uint8_t *guest_cpus, size_t length, struct failure *failure)
 {
   struct control *control = calloc(1, sizeof *control);
 
@@ -41,12 +37,24 @@ struct control *control_open(struct failure *failure)
     free(control);
     return NULL;
   }
+  if (length > 0) {
+    int room = xc_get_cpumap_size(control->xc);
+
+    control->guest_cpus = xc_cpumap_alloc(control->xc);
+    if (!control->guest_cpus) {
+      failed(failure, "xc_cpumap_alloc");
+      control_close(control);
+      return NULL;
+    }
+    memcpy(control->guest_cpus, guest_cpus, room > 0 && (size_t)room < length ? (size_t)room : length);
+  }
   return control;
 }
 
 void control_close(struct control *control)
 {
   if (!control) return;
+  free(control->guest_cpus);
   xencall_close(control->call);
   xc_interface_close(control->xc);
   free(control);
@@ -86,15 +94,26 @@ static void take_facts(struct domain_facts *facts, const xc_domaininfo_t *info)
   facts->shared_info_mfn = info->shared_info_frame;
 }
 
+/* By number, which Xen finds in a hash; its other call for this walks all domains up to that number. */
 int control_domain(struct control *control, uint16_t domid, struct domain_facts *facts, struct failure *failure)
 {
-  xc_domaininfo_t info;
-  int count = xc_domain_getinfolist(control->xc, domid, 1, &info);
+  struct xen_domctl *domctl = xencall_alloc_buffer(control->call, sizeof *domctl);
+  int result = 0;
 
-  if (count < 0) return failed(failure, "xc_domain_getinfolist");
-  if (count == 0 || info.domain != domid) return 1; /* Xen answers with the next domain when this one is not there */
-  take_facts(facts, &info);
-  return 0;
+  if (!domctl) return failed(failure, "xencall_alloc_buffer");
+  memset(domctl, 0, sizeof *domctl);
+  domctl->cmd = XEN_DOMCTL_getdomaininfo;
+  domctl->interface_version = XEN_DOMCTL_INTERFACE_VERSION;
+  domctl->domain = domid;
+  if (xencall1(control->call, __HYPERVISOR_domctl, (uintptr_t)domctl)) {
+    result = errno == ESRCH ? 1 : failed(failure, "XEN_DOMCTL_getdomaininfo");
+  } else if (domctl->domain != domid) {
+    result = 1; /* Xen answers with the next domain when this one is not there */
+  } else {
+    take_facts(facts, &domctl->u.getdomaininfo);
+  }
+  xencall_free_buffer(control->call, domctl);
+  return result;
 }
 
 int control_domains(struct control *control, uint16_t first, unsigned room, struct domain_facts *facts, struct failure *failure)
@@ -130,11 +149,15 @@ int control_create(struct control *control, const uint8_t handle[16], const stru
     failed(failure, "xc_domain_max_vcpus");
     goto undo;
   }
+  if (control->guest_cpus && xc_vcpu_setaffinity(control->xc, id, 0, control->guest_cpus, NULL, XEN_VCPUAFFINITY_HARD)) {
+    failed(failure, "xc_vcpu_setaffinity");
+    goto undo;
+  }
   if (xc_domain_setmaxmem(control->xc, id, limits->memory_pages * 4)) {
     failed(failure, "xc_domain_setmaxmem");
     goto undo;
   }
-  for (unsigned wanted = STORE_PORT; wanted <= CONSOLE_PORT; wanted++) {
+  for (unsigned wanted = STORE_PORT; wanted < FIRST_VIF_PORT + limits->wired_vifs; wanted++) {
     port = xc_evtchn_alloc_unbound(control->xc, id, 0);
     if (port != (int)wanted) {
       failed_with(failure, "xc_evtchn_alloc_unbound", port < 0 ? errno : EPROTO);
@@ -147,6 +170,35 @@ int control_create(struct control *control, const uint8_t handle[16], const stru
 undo:
   xc_domain_destroy(control->xc, id);
   return -1;
+}
+
+int control_create_owner(struct control *control, const uint8_t handle[16], uint64_t memory_pages, uint16_t *domid, struct failure *failure)
+{
+  struct xen_domctl_createdomain config;
+  uint32_t id = 0;
+
+  memset(&config, 0, sizeof config);
+  memcpy(config.handle, handle, sizeof config.handle);
+  config.max_vcpus = 1;
+  config.max_evtchn_port = 0;
+  config.max_grant_frames = 1;
+  config.grant_opts = XEN_DOMCTL_GRANT_version(1);
+  if (xc_domain_create(control->xc, &id, &config)) return failed(failure, "xc_domain_create");
+  if (xc_domain_setmaxmem(control->xc, id, memory_pages * 4)) {
+    failed(failure, "xc_domain_setmaxmem");
+    xc_domain_destroy(control->xc, id);
+    return -1;
+  }
+  *domid = (uint16_t)id;
+  return 0;
+}
+
+int control_set_handle(struct control *control, uint16_t domid, const uint8_t handle[16], struct failure *failure)
+{
+  xen_domain_handle_t value;
+
+  memcpy(value, handle, sizeof value);
+  return xc_domain_sethandle(control->xc, domid, value) ? failed(failure, "xc_domain_sethandle") : 0;
 }
 
 int control_destroy(struct control *control, uint16_t domid, struct failure *failure)
@@ -173,7 +225,7 @@ int control_unpause(struct control *control, uint16_t domid, struct failure *fai
  * Largest extents first: 2 MiB (order 9) is as far as Xen's allocator stays fast when memory is fragmented, and a domain of 4 MiB then costs
  * two allocations instead of 1,024. An order that runs dry falls back to the next smaller one.
  */
-int control_populate(struct control *control, uint16_t domid, uint64_t count, uint64_t *mfns, struct failure *failure)
+int control_populate(struct control *control, uint16_t domid, uint64_t first, uint64_t count, uint64_t *mfns, struct failure *failure)
 {
   enum { LARGEST_ORDER = 9, BATCH = 4096 };
   xen_pfn_t *extents = malloc(BATCH * sizeof *extents);
@@ -187,7 +239,7 @@ int control_populate(struct control *control, uint16_t domid, uint64_t count, ui
     int given = 0;
 
     if (asked > 0) {
-      for (unsigned i = 0; i < asked; i++) extents[i] = have + ((uint64_t)i << order);
+      for (unsigned i = 0; i < asked; i++) extents[i] = first + have + ((uint64_t)i << order);
       given = xc_domain_populate_physmap(control->xc, domid, asked, order, 0, extents);
       if (given < 0) {
         failed(failure, "xc_domain_populate_physmap");
@@ -258,6 +310,21 @@ int control_pin_l4(struct control *control, uint16_t domid, uint64_t mfn, struct
   operation->arg1.mfn = mfn;
   result = xencall4(control->call, __HYPERVISOR_mmuext_op, (uintptr_t)operation, 1, 0, domid) ? failed(failure, "MMUEXT_PIN_L4_TABLE") : 0;
   xencall_free_buffer(control->call, operation);
+  return result;
+}
+
+int control_map_others(struct control *control, uint16_t domid, uint16_t owner, const struct table_write *writes, uint64_t count,
+                       struct failure *failure)
+{
+  /* Whose tables: upper half, plus one; whose pages: lower half (HYPERVISOR_mmu_update in xen.h). */
+  uint32_t whose = (domid + 1u) << 16 | owner;
+  mmu_update_t *updates = xencall_alloc_buffer(control->call, count * sizeof *updates);
+  int result;
+
+  if (!updates) return failed(failure, "xencall_alloc_buffer");
+  for (uint64_t i = 0; i < count; i++) updates[i] = (mmu_update_t){ .ptr = writes[i].address | MMU_NORMAL_PT_UPDATE, .val = writes[i].entry };
+  result = xencall4(control->call, __HYPERVISOR_mmu_update, (uintptr_t)updates, count, 0, whose) ? failed(failure, "HYPERVISOR_mmu_update") : 0;
+  xencall_free_buffer(control->call, updates);
   return result;
 }
 

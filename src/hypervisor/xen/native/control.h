@@ -14,9 +14,10 @@
 
 struct control;
 
-/* Guest ports of the two event channels that create_domain allocates first; Xen hands out the lowest free number, 0 is never valid. */
+/* Guest ports of the event channels that control_create allocates; Xen hands out the lowest free number, 0 is never valid. */
 #define STORE_PORT 1u
 #define CONSOLE_PORT 2u
+#define FIRST_VIF_PORT 3u /* of the vifs that the builder wires, one each */
 
 struct machine_facts {
   unsigned major, minor;
@@ -43,10 +44,14 @@ struct domain_limits {
   uint64_t memory_pages;
   uint32_t max_event_port; /* largest port number */
   uint32_t max_grant_frames;
+  unsigned wired_vifs;
 };
 
-/* Opens libxenctrl and libxencall; NULL with `failure` outside dom0. */
-struct control *control_open(struct failure *failure);
+/*
+ * Opens libxenctrl and libxencall; NULL with `failure` outside dom0. Guests run on the processors of the bitmap `guest_cpus` (bit n of byte m is
+ * processor 8m + n) only; of length 0: on all.
+ */
+struct control *control_open(const uint8_t *guest_cpus, size_t length, struct failure *failure);
 void control_close(struct control *control);
 
 int control_machine(struct control *control, struct machine_facts *facts, struct failure *failure);
@@ -57,26 +62,54 @@ int control_domain(struct control *control, uint16_t domid, struct domain_facts 
 int control_domains(struct control *control, uint16_t first, unsigned room, struct domain_facts *facts, struct failure *failure);
 
 /*
- * A paused, empty PV domain with one vCPU, its memory limit, and the event channels STORE_PORT and CONSOLE_PORT bound to dom0's side.
- * On failure there is no domain.
+ * A paused, empty PV domain with one vCPU, its memory limit, and the event channels STORE_PORT, CONSOLE_PORT and those of wired vifs open
+ * to dom0. On failure there is no domain.
  */
 int control_create(struct control *control, const uint8_t handle[16], const struct domain_limits *limits, uint16_t *domid,
                    struct failure *failure);
+/* A domain that only owns memory: no vCPU, no event channels. */
+int control_create_owner(struct control *control, const uint8_t handle[16], uint64_t memory_pages, uint16_t *domid, struct failure *failure);
+/* Another handle for the domain. */
+int control_set_handle(struct control *control, uint16_t domid, const uint8_t handle[16], struct failure *failure);
 /* Frees what the domain owns. May take seconds for a domain of many GiB. A domain that is not there is ESRCH. */
 int control_destroy(struct control *control, uint16_t domid, struct failure *failure);
 int control_pause(struct control *control, uint16_t domid, struct failure *failure);
 int control_unpause(struct control *control, uint16_t domid, struct failure *failure);
 
-/* Gives the domain `count` pages, guest frames 0 and up; mfns[i] receives the machine frame of guest frame i. ENOMEM when Xen has no more. */
-int control_populate(struct control *control, uint16_t domid, uint64_t count, uint64_t *mfns, struct failure *failure);
+/* Gives the domain `count` pages, guest frames `first` and up; mfns[i] receives the machine frame of guest frame first + i. ENOMEM when Xen has
+ * no more. */
+int control_populate(struct control *control, uint16_t domid, uint64_t first, uint64_t count, uint64_t *mfns, struct failure *failure);
 /* Machine frame of the first frame of the domain's grant table (version 1). */
 int control_grant_frame(struct control *control, uint16_t domid, uint64_t *mfn, struct failure *failure);
 /* Has Xen write its hypercall stubs into the page. */
 int control_hypercall_page(struct control *control, uint16_t domid, uint64_t mfn, struct failure *failure);
 /* Validates the whole tree of page tables and holds it. No page of it may still be mapped writable anywhere. */
 int control_pin_l4(struct control *control, uint16_t domid, uint64_t mfn, struct failure *failure);
+struct table_write {
+  uint64_t address; /* machine address of a page-table entry of the domain */
+  uint64_t entry;
+};
+/* Page-table entries of domain `domid`, pinned tables included, that map pages of domain `owner`. Xen holds those pages for as long as they
+ * are mapped, and lets the domain itself change nothing about it but unmap them. */
+int control_map_others(struct control *control, uint16_t domid, uint16_t owner, const struct table_write *writes, uint64_t count,
+                       struct failure *failure);
 /* State of vCPU 0 at its first instruction; everything else is zero. */
 int control_set_start(struct control *control, uint16_t domid, uint64_t entry, uint64_t stack, uint64_t start_info, uint64_t l4_mfn,
                       struct failure *failure);
+
+
+/* SHUTDOWN_suspend of xen/sched.h. */
+#define SHUTDOWN_REASON_SUSPEND 2u
+
+/* State of the vCPU of a domain that has suspended itself, to be freed with free(); *start_info_mfn is what the guest left in rdx. */
+struct cpu_state;
+struct cpu_state *control_read_cpu(struct control *control, uint16_t domid, uint64_t *start_info_mfn, struct failure *failure);
+/* The same state for a copy of that domain, whose suspension has just come back with 0: "in a new domain". */
+int control_write_cpu(struct control *control, uint16_t domid, const struct cpu_state *state, uint64_t l4_mfn, uint64_t start_info_mfn,
+                      struct failure *failure);
+/* A domain that has suspended itself goes on where it is: its suspension comes back with 1. */
+int control_resume(struct control *control, uint16_t domid, struct failure *failure);
+/* Machine frame at a virtual address of the guest. */
+int control_translate(struct control *control, uint16_t domid, uint64_t address, uint64_t *mfn, struct failure *failure);
 
 #endif

@@ -28,12 +28,13 @@ static uint64_t tables_for(const struct layout *layout, unsigned shift_of_parent
   return (last >> shift_of_parent_entry) - (layout->virt_base >> shift_of_parent_entry) + 1;
 }
 
-int layout_compute(struct layout *layout, uint64_t virt_base, uint64_t pages, uint64_t image_pages)
+int layout_compute(struct layout *layout, uint64_t virt_base, uint64_t pages, uint64_t image_pages, uint64_t shared_pages,
+                   uint64_t ring_pages)
 {
   uint64_t last;
 
   memset(layout, 0, sizeof *layout);
-  if (pages == 0 || pages > LARGEST_PAGES || image_pages == 0 || image_pages > pages) return -2;
+  if (pages == 0 || pages > LARGEST_PAGES || image_pages == 0 || image_pages > pages || shared_pages > image_pages) return -2;
   last = virt_base + pages * PAGE_BYTES - 1;
   if (virt_base % (1ull << L2_SHIFT) != 0 || last < virt_base) return -1;
   if (!(last < END_OF_LOWER_HALF || virt_base >= UPPER_HALF_FOR_GUESTS)) return -1;
@@ -41,12 +42,13 @@ int layout_compute(struct layout *layout, uint64_t virt_base, uint64_t pages, ui
   layout->virt_base = virt_base;
   layout->pages = pages;
   layout->image_pages = image_pages;
+  layout->shared_pages = shared_pages;
   layout->p2m = image_pages;
   layout->p2m_pages = (pages * sizeof(uint64_t) + PAGE_BYTES - 1) / PAGE_BYTES;
   layout->start_info = layout->p2m + layout->p2m_pages;
-  layout->store_ring = layout->start_info + 1;
-  layout->console_ring = layout->store_ring + 1;
-  layout->tables = layout->console_ring + 1;
+  layout->rings = layout->start_info + 1;
+  layout->ring_pages = ring_pages;
+  layout->tables = layout->rings + ring_pages;
   layout->l3_tables = tables_for(layout, L4_SHIFT);
   layout->l2_tables = tables_for(layout, L3_SHIFT);
   layout->l1_tables = tables_for(layout, L2_SHIFT);
@@ -97,7 +99,16 @@ void layout_fill_table(const struct layout *layout, const uint64_t *mfns, uint64
       uint64_t target = first + i;
       int is_table = target >= layout->tables && target < layout->tables + layout->table_pages;
 
-      entries[i] = mfns[target] << 12 | (is_table ? LEAF_READ_ONLY : LEAF);
+      if (target >= layout->shared_pages) entries[i] = mfns[target] << 12 | (is_table ? LEAF_READ_ONLY : LEAF);
     }
   }
 }
+
+uint64_t layout_entry_address(const struct layout *layout, const uint64_t *mfns, uint64_t frame)
+{
+  uint64_t l1 = layout->tables + 1 + layout->l3_tables + layout->l2_tables;
+
+  return (mfns[l1 + frame / ENTRIES_PER_TABLE] << 12) + frame % ENTRIES_PER_TABLE * sizeof(uint64_t);
+}
+
+uint64_t layout_read_only(uint64_t mfn) { return mfn << 12 | LEAF_READ_ONLY; }

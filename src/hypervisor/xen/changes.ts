@@ -1,0 +1,111 @@
+/**
+ * Which domains there are, and who wants to know when that changes. The store's daemon says that something changed, never what: all domains
+ * are compared once for any number of such news, in the addon, and only differences come to JavaScript.
+ */
+import { asDomid, type Domid } from '../../model/ids.ts';
+import { ShoalError } from '../../model/errors.ts';
+import { domainFlags, type Native } from './native.ts';
+
+const destroyWaitMs = 30_000;
+/** Domains are compared at most this often while many die, and so seldom that it takes a tenth of the agent's time at most: Xen lists them all. */
+const scanIntervalMs = 20;
+const scanShare = 10;
+
+export class Changes {
+  private readonly native: Native;
+  private readonly onDying: (domid: number) => void;
+  private readonly listeners = new Set<(domid: Domid) => void>();
+  private readonly departures = new Map<number, () => void>();
+  /** Domains there are, dom0 left out: as this adapter made and ended them, and as the last look at all of them found them. */
+  private alive = new Set<number>();
+  /** Made since that look: one that goes before the next would otherwise come and go unseen. */
+  private readonly unseen = new Set<number>();
+  private nextScan = 0;
+  private scanTimer: NodeJS.Timeout | undefined;
+  private closed = false;
+
+  /** `onDying`: lets go of what keeps a domain from going away, whoever destroyed it. */
+  constructor(native: Native, onDying: (domid: number) => void) {
+    this.native = native;
+    this.onDying = onDying;
+  }
+
+  start(): void {
+    this.alive = new Set(this.native.changedDomains());
+  }
+
+  get count(): number {
+    return this.alive.size;
+  }
+
+  made(domid: number): void {
+    this.alive.add(domid);
+    this.unseen.add(domid);
+  }
+
+  ended(domid: number): void {
+    this.alive.delete(domid);
+  }
+
+  /** All of them, as just seen. */
+  seen(domids: number[]): void {
+    this.alive = new Set(domids);
+  }
+
+  onChange(listener: (domid: Domid) => void): () => void {
+    this.listeners.add(listener);
+    return () => void this.listeners.delete(listener);
+  }
+
+  close(): void {
+    this.closed = true;
+    clearTimeout(this.scanTimer);
+  }
+
+  /** Resolves once Xen has no domain of that number: told by the store's watch, looked up only then. */
+  departed(domid: number): Promise<void> {
+    if (!this.native.domain(domid)) return Promise.resolve();
+    return new Promise((resolve, reject) => {
+      const timer = setTimeout(() => {
+        this.departures.delete(domid);
+        reject(new ShoalError('HYPERCALL_FAILED', `domain ${domid} is still dying after ${destroyWaitMs} ms: something maps its memory`));
+      }, destroyWaitMs);
+      this.departures.set(domid, () => {
+        clearTimeout(timer);
+        this.departures.delete(domid);
+        resolve();
+      });
+      this.scanSoon();
+    });
+  }
+
+  /** One comparison for any number of news. */
+  scanSoon(): void {
+    if (this.scanTimer || this.closed) return;
+    const waitMs = Math.max(0, this.nextScan - performance.now());
+    this.scanTimer = setTimeout(() => this.scan(), waitMs);
+  }
+
+  private scan(): void {
+    this.scanTimer = undefined;
+    const began = performance.now();
+    let changed: Set<number>;
+    try {
+      changed = new Set(this.native.changedDomains());
+      this.nextScan = began + Math.max(scanIntervalMs, scanShare * (performance.now() - began));
+    } catch {
+      this.nextScan = began + scanIntervalMs;
+      return this.scanSoon(); // a hypercall that failed: the news are not lost, the next comparison has them
+    }
+    for (const domid of this.unseen) changed.add(domid);
+    this.unseen.clear();
+    for (const domid of changed) {
+      const domain = this.native.domain(domid);
+      if (domain) this.alive.add(domid);
+      else this.alive.delete(domid);
+      if (domain && domain.flags & domainFlags.dying) this.onDying(domid);
+    }
+    for (const domid of this.departures.keys()) if (!this.native.domain(domid)) this.departures.get(domid)!();
+    for (const domid of changed) for (const listener of this.listeners) listener(asDomid(domid));
+  }
+}

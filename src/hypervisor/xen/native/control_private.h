@@ -1,0 +1,14 @@
+/* What control.c and control_cpu.c share. */
+#ifndef SHOAL_CONTROL_PRIVATE_H
+#define SHOAL_CONTROL_PRIVATE_H
+
+#include <xencall.h>
+#include <xenctrl.h>
+
+struct control {
+  xc_interface *xc;
+  xencall_handle *call;
+  xc_cpumap_t guest_cpus; /* NULL: all */
+};
+
+#endif

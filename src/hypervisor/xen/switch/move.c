@@ -1,0 +1,325 @@
+/*
+ * A turn of the data path. Frames are taken from the guests that are ready, a share of each in turn, and from the uplinks; copied in by
+ * one call; sent on their way one by one; delivered by one call; then everything is answered, and the guests are told. A request is answered
+ * only when its frame is where it belongs, so a switch that is killed loses none: the next one finds it in the ring again.
+ */
+#include <stdint.h>
+#include <stdlib.h>
+#include <xen/grant_table.h>
+#include "hypervisor.h"
+#include "switch.h"
+
+#define SHARE 32u           /* frames of one vif before the next has its turn */
+#define GUEST_FRAMES 256u   /* of all vifs in a turn */
+#define UPLINK_FRAMES 64u   /* of one uplink in a turn … */
+#define UPLINKS_FRAMES 128u /* … and of all */
+#define DELIVERIES 512u     /* copied at once; a flood may take several calls */
+#define SLOT_BYTES 2048u    /* two a page: no frame crosses one */
+
+struct taken {
+    struct vif *from;       /* NULL: an uplink */
+    struct network *network;
+    uint32_t index;
+    uint16_t id, length;
+    int16_t status;
+    uint8_t checksum;
+    bool whole;             /* there is a frame in its slot */
+};
+struct delivery { struct vif *to; uint32_t index; uint16_t id, length, flags; };
+
+_Static_assert(GUEST_FRAMES + DELIVERIES <= ANSWERS_MAX, "all answers of a turn fit the state file");
+
+struct totals totals;
+static struct taken taken[GUEST_FRAMES + UPLINKS_FRAMES];
+static struct delivery deliveries[DELIVERIES];
+static xengnttab_grant_copy_segment_t incoming[GUEST_FRAMES], outgoing[DELIVERIES];
+static struct answer answers[GUEST_FRAMES + DELIVERIES];
+static unsigned incoming_slot[GUEST_FRAMES];
+static unsigned taken_count, incoming_count, delivery_count, answer_count, first_network;
+static struct vif *touched;
+static uint8_t (*slots)[SLOT_BYTES];
+
+int move_init(void)
+{
+    if (slots)
+        return 0;
+    slots = aligned_alloc(PAGE, (GUEST_FRAMES + UPLINKS_FRAMES) * SLOT_BYTES);
+    return slots ? 0 : -1;
+}
+
+/* ---- taking ---- */
+
+static bool take_request(struct vif *v)
+{
+    netif_tx_request_t r;
+    const volatile netif_tx_request_t *request = &v->tx->ring[v->tx_taken % RING_SLOTS].req;
+    r.gref = request->gref;
+    r.offset = request->offset;
+    r.flags = request->flags;
+    r.id = request->id;
+    r.size = request->size;
+    if (r.flags & NETTXF_extra_info) {
+        vif_fail(v, "extra information that was not agreed on");
+        return false;
+    }
+    bool part = v->skipping || (r.flags & NETTXF_more_data);
+    v->skipping = (r.flags & NETTXF_more_data) != 0;
+    bool well = !part && r.size >= FRAME_MIN && r.size <= FRAME_MAX && (uint32_t)r.offset + r.size <= PAGE;
+    taken[taken_count] = (struct taken){
+        .from = v, .network = v->network, .index = v->tx_taken++, .id = r.id, .length = r.size, .status = NETIF_RSP_ERROR,
+        .checksum = (uint8_t)(r.flags & NETTXF_csum_blank ? CHECKSUM_BLANK | CHECKSUM_VALID : r.flags & NETTXF_data_validated ? CHECKSUM_VALID : 0),
+    };
+    pace_pay(v, well ? r.size : FRAME_MIN);
+    if (well) {
+        incoming_slot[incoming_count] = taken_count;
+        incoming[incoming_count++] = (xengnttab_grant_copy_segment_t){
+            .source.foreign = { .ref = r.gref, .offset = r.offset, .domid = v->record->domid }, .dest.virt = slots[taken_count],
+            .len = r.size, .flags = GNTCOPY_source_gref, .status = GNTST_general_error,
+        };
+    } else {
+        v->record->counters.tx_dropped++;
+    }
+    taken_count++;
+    return true;
+}
+
+static void take_share(struct vif *v, int64_t now)
+{
+    for (unsigned n = 0; n < SHARE && taken_count < GUEST_FRAMES; n++) {
+        if (!pace_allows(v, now))
+            return;
+        if ((!vif_look(v) && (v->failing || !vif_look_again(v))) || !take_request(v))
+            return;
+    }
+    vif_ready(v);
+}
+
+static void take_from_guests(void)
+{
+    int64_t now = now_us();
+    struct vif *v;
+    while (taken_count < GUEST_FRAMES && (v = vifs_next()))
+        take_share(v, now);
+    if (!incoming_count)
+        return;
+    hypervisor_copy(incoming, incoming_count);
+    totals.copies++;
+    for (unsigned i = 0; i < incoming_count; i++) {
+        struct taken *t = &taken[incoming_slot[i]];
+        t->whole = incoming[i].status == GNTST_okay;
+        if (!t->whole)
+            t->from->record->counters.tx_dropped++;
+    }
+    crash_point();
+}
+
+static void take_from_uplinks(void)
+{
+    unsigned until = taken_count + UPLINKS_FRAMES;
+    /* Another network is the first to be served each time. */
+    first_network = (first_network + 1) % NETWORKS_MAX;
+    for (unsigned i = 0; i < NETWORKS_MAX; i++) {
+        struct network *n = &networks[(first_network + i) % NETWORKS_MAX];
+        for (unsigned count = 0; n->readable && count < UPLINK_FRAMES && taken_count < until; count++) {
+            unsigned checksum = 0;
+            size_t length = uplink_read(n, slots[taken_count], &checksum);
+            if (!length)
+                break;
+            taken[taken_count++] = (struct taken){ .network = n, .length = (uint16_t)length, .checksum = (uint8_t)checksum, .whole = true };
+        }
+        n->readable = false; /* epoll says so again when there is more */
+    }
+}
+
+/* ---- answering ---- */
+
+static void touch(struct vif *v)
+{
+    if (v->touched)
+        return;
+    v->touched = true;
+    v->touched_next = touched;
+    touched = v;
+}
+
+static void deliver_all(void)
+{
+    if (!delivery_count)
+        return;
+    hypervisor_copy(outgoing, delivery_count);
+    totals.copies++;
+    crash_point();
+    for (unsigned i = 0; i < delivery_count; i++) {
+        const struct delivery *d = &deliveries[i];
+        struct counters *c = &d->to->record->counters;
+        bool well = outgoing[i].status == GNTST_okay;
+        answers[answer_count++] = (struct answer){ .slot = d->to->slot, .index = d->index, .ring = RING_RX,
+            .rx = { .id = d->id, .flags = well ? d->flags : 0, .status = well ? (int16_t)d->length : NETIF_RSP_ERROR } };
+        if (!well) {
+            c->rx_dropped++;
+            continue;
+        }
+        c->rx_frames++;
+        c->rx_bytes += d->length;
+        mirror_frame(d->to, outgoing[i].source.virt, d->length);
+    }
+    delivery_count = 0;
+}
+
+/* From the commit on, all of these answers are given, by whomever. */
+static void answer_all(void)
+{
+    state_commit(answers, answer_count);
+    for (unsigned i = 0; i < answer_count; i++) {
+        crash_point();
+        vif_answer(vif_by_slot(answers[i].slot), &answers[i]);
+    }
+    answer_count = 0;
+    while (touched) {
+        struct vif *v = touched;
+        touched = v->touched_next;
+        v->touched = false;
+        crash_point();
+        if (!v->failing)
+            vif_push(v);
+    }
+    crash_point();
+    state_clear();
+}
+
+/* ---- forwarding ---- */
+
+static void deliver(struct vif *v, uint8_t *frame, size_t length, unsigned checksum)
+{
+    if (delivery_count == DELIVERIES) {
+        deliver_all();
+        answer_all();
+    }
+    if (!v->tx || v->failing || !vif_buffer(v)) {
+        v->record->counters.rx_dropped++;
+        totals.dropped++;
+        return;
+    }
+    const volatile netif_rx_request_t *r = &v->rx->ring[v->rx_taken % RING_SLOTS].req;
+    deliveries[delivery_count] = (struct delivery){
+        .to = v, .index = v->rx_taken++, .id = r->id, .length = (uint16_t)length,
+        .flags = (uint16_t)((checksum & CHECKSUM_BLANK ? NETRXF_csum_blank : 0) | (checksum ? NETRXF_data_validated : 0)),
+    };
+    outgoing[delivery_count++] = (xengnttab_grant_copy_segment_t){
+        .source.virt = frame, .dest.foreign = { .ref = r->gref, .domid = v->record->domid },
+        .len = (uint16_t)length, .flags = GNTCOPY_dest_gref, .status = GNTST_general_error,
+    };
+    touch(v);
+}
+
+static void flood(struct network *n, const struct vif *but, uint8_t *frame, size_t length, unsigned checksum)
+{
+    for (struct link *l = n->flood.next; l != &n->flood; l = l->next) {
+        struct vif *v = (struct vif *)((char *)l - offsetof(struct vif, flood));
+        if (v != but)
+            deliver(v, frame, length, checksum);
+    }
+}
+
+/* Somebody else's address is nobody's to use, not even that of a guest whose own is not known. */
+static bool usurps(const struct vif *v, const struct frame *f)
+{
+    const struct vif *owner = f->has_sender && f->sender ? vif_by_address(v->network, f->sender) : NULL;
+    return owner && owner != v;
+}
+
+/* The vif that an ARP request asks for. One that asks for its sender's own address is an announcement, or a search for a double. */
+static struct vif *asked_for(struct network *n, const struct frame *f)
+{
+    return f->arp_request && f->arp_target != f->sender ? vif_by_address(n, f->arp_target) : NULL;
+}
+
+static int16_t forward_from_guest(struct taken *t, struct frame *f)
+{
+    struct vif *from = t->from;
+    struct counters *c = &from->record->counters;
+    if (!frame_allowed(f, vif_identity(from)) || usurps(from, f))
+        return NETIF_RSP_DROPPED;
+    c->tx_frames++;
+    c->tx_bytes += f->length;
+    mirror_frame(from, f->bytes, f->length);
+    struct vif *to = asked_for(t->network, f);
+    if (to && to != from) {
+        deliver(from, f->bytes, frame_answer_arp(f->bytes, vif_identity(to)->mac), 0);
+        return NETIF_RSP_OKAY;
+    }
+    to = f->group ? NULL : vif_by_mac(t->network, f->destination);
+    if (to) {
+        if (to != from)
+            deliver(to, f->bytes, f->length, t->checksum);
+        return NETIF_RSP_OKAY;
+    }
+    if (!uplink_write(t->network, f->bytes, f->length, t->checksum)) {
+        c->tx_dropped++;
+        totals.dropped++;
+    }
+    if (f->group)
+        flood(t->network, from, f->bytes, f->length, t->checksum);
+    return NETIF_RSP_OKAY;
+}
+
+static void forward_from_uplink(struct taken *t, struct frame *f)
+{
+    struct vif *to = asked_for(t->network, f);
+    if (to) {
+        uplink_write(t->network, f->bytes, frame_answer_arp(f->bytes, vif_identity(to)->mac), 0);
+    } else if (f->group) {
+        flood(t->network, NULL, f->bytes, f->length, t->checksum);
+    } else if ((to = vif_by_mac(t->network, f->destination))) {
+        deliver(to, f->bytes, f->length, t->checksum);
+    } else {
+        totals.dropped++;
+    }
+}
+
+static void forward(unsigned i)
+{
+    struct taken *t = &taken[i];
+    struct frame f;
+    if (!t->whole || (t->from && t->from->failing))
+        return;
+    totals.frames++;
+    totals.bytes += t->length;
+    if (!frame_parse(&f, slots[i], t->length))
+        t->status = NETIF_RSP_ERROR;
+    else if (t->from)
+        t->status = forward_from_guest(t, &f);
+    else
+        forward_from_uplink(t, &f);
+    if (t->from && t->status != NETIF_RSP_OKAY) {
+        t->from->record->counters.tx_dropped++;
+        totals.dropped++;
+    }
+}
+
+bool move_turn(void)
+{
+    taken_count = incoming_count = 0;
+    take_from_guests();
+    take_from_uplinks();
+    if (taken_count) {
+        for (unsigned i = 0; i < taken_count; i++) {
+            forward(i);
+            crash_point();
+        }
+        deliver_all();
+        for (unsigned i = 0; i < taken_count; i++) {
+            const struct taken *t = &taken[i];
+            if (!t->from)
+                continue;
+            answers[answer_count++] = (struct answer){ .slot = t->from->slot, .index = t->index, .ring = RING_TX,
+                                                       .tx = { .id = t->id, .status = t->status } };
+            touch(t->from);
+        }
+        answer_all();
+        totals.turns++;
+        mirrors_flush();
+    }
+    vifs_bury();
+    return taken_count > 0;
+}

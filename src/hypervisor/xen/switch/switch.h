@@ -1,0 +1,214 @@
+/*
+ * shoal-switch: frames between guests, and between guests and a bridge, without a network device, a kernel thread or a bridge port for
+ * each guest. It maps the two ring pages of every vif, and moves frames in batches: one grant copy takes what guests sent, one
+ * delivers what they get. Who is where is told by the host agent (request.c) and never learned, so no guest can take another's place.
+ *
+ * One thread, one epoll loop (main.c). Files: vif (attach, detach, resume), ring, identity, move (a turn of the data path), frame (bytes, pure), table
+ * (hashes), pace (rate limits), uplink (the TAP), control and request (the socket), state (what survives a crash), mirror (pcap), xen
+ * (the only one that speaks to Xen, behind hypervisor.h).
+ *
+ * Errors: functions give 0 or an errno value, which the protocol sends by name. Sizes are bytes. Addresses are in network order.
+ */
+#ifndef SWITCH_SWITCH_H
+#define SWITCH_SWITCH_H
+#include <errno.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <xen/xen.h>
+#include <xen/io/netif.h>
+
+#define DOMIDS 0x7ff0u            /* one more than the largest usable domid */
+#define VIFS_MAX 32768u
+#define VIFS_OF_DOMAIN_MAX 16u
+#define NETWORKS_MAX 32u
+#define ADDRESSES_MAX 8u
+#define RING_SLOTS 256u           /* of both rings, which are a page each */
+#define FRAME_MIN 14u
+#define FRAME_MAX 1514u
+#define PAGE 4096u
+
+/* ---- state: a file that is mapped, docs/formats/switch-state.md ---- */
+enum { FLAG_FLOOD = 1 };
+struct identity {
+    uint8_t mac[6];
+    uint8_t address_count, flags;
+    uint32_t rate_kbit;           /* per second, of what the guest sends; 0: unlimited */
+    uint32_t addresses[ADDRESSES_MAX];
+};
+struct counters { uint64_t rx_frames, rx_bytes, tx_frames, tx_bytes, rx_dropped, tx_dropped; }; /* rx: to the guest */
+enum { RECORD_FREE = 0, RECORD_UP = 1, RECORD_BROKEN = 2 };
+struct record {
+    uint32_t state;               /* written last */
+    uint16_t domid, network;
+    uint32_t handle, port;        /* port: the guest's */
+    uint64_t tx_frame, rx_frame;
+    uint32_t current;             /* 0: no identity yet, else 1 + which of the two is meant */
+    uint32_t reserved;
+    struct identity identities[2];
+    struct counters counters;
+    uint8_t spare[16];
+};
+_Static_assert(sizeof(struct record) == 192, "format of the state file");
+struct network_record { uint32_t used; char name[64], bridge[16], interface[16]; uint8_t spare[28]; };
+_Static_assert(sizeof(struct network_record) == 128, "format of the state file");
+/* A response on its way into a ring. */
+enum { RING_TX = 0, RING_RX = 1 };
+struct answer {
+    uint32_t slot, index, ring, reserved;
+    union { netif_tx_response_t tx; netif_rx_response_t rx; uint8_t bytes[8]; };
+};
+_Static_assert(sizeof(struct answer) == 24, "format of the state file");
+#define ANSWERS_MAX 1024u
+
+int state_open(const char *path); /* 0, or -1 with a message printed */
+struct record *state_record(uint32_t slot);
+uint32_t state_used(void);        /* records from here on were never used */
+int state_take(uint32_t *slot);
+void state_give(uint32_t slot);   /* back; the record must be RECORD_FREE */
+struct network_record *state_network(unsigned index);
+/* Between these two the answers are certain to be given, by this process or by the next. */
+void state_commit(const struct answer *answers, size_t count);
+void state_clear(void);
+const struct answer *state_committed(size_t *count);
+void state_close(void);
+
+/* ---- table: 64-bit keys to pointers ---- */
+struct table { struct table_entry { uint64_t key; void *value; } *entries; size_t mask, count; };
+void *table_find(const struct table *t, uint64_t key);
+void table_put(struct table *t, uint64_t key, void *value); /* the key must be new */
+void table_free(struct table *t);
+void table_remove(struct table *t, uint64_t key);
+
+struct link { struct link *next, *prev; };
+void link_append(struct link *list, struct link *l);
+void link_remove(struct link *l);  /* again is well */
+
+/* ---- frame: bytes only ---- */
+struct frame {
+    uint8_t *bytes;
+    size_t length;
+    const uint8_t *destination, *source;
+    bool group;                   /* broadcast or multicast */
+    bool arp_request, has_sender; /* has_sender: ARP or IPv4, sender says by whom */
+    uint32_t sender, arp_target;
+};
+bool frame_parse(struct frame *f, uint8_t *bytes, size_t length);
+bool frame_allowed(const struct frame *f, const struct identity *who); /* may a guest of this identity send it? */
+size_t frame_answer_arp(uint8_t *bytes, const uint8_t mac[6]);         /* turns the request into the answer, in place */
+/* Where TCP or UDP has its checksum; false when the frame is neither. */
+bool frame_checksum_place(const uint8_t *bytes, size_t length, uint16_t *start, uint16_t *offset);
+void frame_checksum_begin(uint8_t *bytes, size_t length, uint16_t start, uint16_t offset); /* writes the sum of the pseudo header */
+bool frame_checksum_finish(uint8_t *bytes, size_t length, uint16_t start, uint16_t offset);
+
+/* ---- uplink ---- */
+struct network {
+    struct network_record *record;
+    unsigned index;
+    int fd;                       /* -1: no uplink at present */
+    bool readable;
+    struct link flood;            /* vifs that get broadcasts */
+};
+extern struct network networks[NETWORKS_MAX];
+extern int (*uplink_opener)(struct network_record *n, int *error); /* a descriptor, or -1; tests have their own */
+void networks_init(void);
+struct network *network_find(const char *name);
+int network_add(const char *name, const char *bridge, struct network **n);
+void network_resume(unsigned index);
+void networks_close(void);
+enum { CHECKSUM_VALID = 1, CHECKSUM_BLANK = 2 };
+bool uplink_write(struct network *n, uint8_t *frame, size_t length, unsigned checksum);
+/* Length of the frame read, 0 when none is there. Frames of no use are passed over. */
+size_t uplink_read(struct network *n, uint8_t *frame, unsigned *checksum);
+
+/* ---- vifs ---- */
+struct vif {
+    struct link queue;            /* ready, waiting for its rate, or failing */
+    struct link flood;
+    struct vif *domain_next, *touched_next; /* of the same domain; with answers in this turn */
+    struct record *record;
+    struct network *network;
+    netif_tx_sring_t *tx;         /* NULL when broken; the rx ring is the next page */
+    netif_rx_sring_t *rx;
+    uint32_t slot, port;          /* port: ours */
+    uint32_t tx_seen, tx_taken, tx_answered; /* seen: the guest's producer; taken and not answered: in the batch */
+    uint32_t rx_seen, rx_taken, rx_answered;
+    int64_t tokens, refilled_us;  /* thousandths of a bit */
+    struct mirror *mirror;
+    bool skipping, touched, failing;
+};
+void vifs_init(void);
+struct vif *vif_find(unsigned domid, uint32_t handle);
+struct vif *vif_by_mac(const struct network *n, const uint8_t mac[6]);
+struct vif *vif_by_address(const struct network *n, uint32_t address);
+struct vif *vif_by_slot(uint32_t slot);
+const struct identity *vif_identity(const struct vif *v); /* NULL: none yet */
+int vif_attach(unsigned domid, uint32_t handle, struct network *n, uint64_t tx_frame, uint64_t rx_frame, uint32_t port);
+int vif_identify(struct vif *v, const struct identity *who);
+unsigned vif_detach(unsigned domid); /* how many */
+void vifs_resume(void);
+void vifs_event(void);
+void vifs_unmask(void);           /* what vifs_event gave */
+void vif_ready(struct vif *v);
+struct vif *vifs_next(void);      /* takes one from the ready */
+bool vifs_waiting(void);          /* is one ready? */
+void vif_start_rings(struct vif *v);
+bool vif_look(struct vif *v);     /* tx: is a request there? A guest that breaks the rules is broken here */
+bool vif_look_again(struct vif *v); /* the same, and the guest will tell when there is one later */
+bool vif_buffer(struct vif *v);   /* rx: is a buffer there? */
+void vif_fail(struct vif *v, const char *why);
+void vifs_bury(void);             /* unmaps those that failed in this turn */
+void vif_answer(struct vif *v, const struct answer *a);
+void vif_push(struct vif *v);
+unsigned vifs_count(void);
+void vifs_close(void);
+
+/* ---- identity: also vif_by_mac, vif_by_address, vif_identity, vif_identify ---- */
+void identity_learn(struct vif *v);  /* into the tables */
+void identity_forget(struct vif *v); /* out of them */
+int identity_conflict(const struct vif *v, const struct identity *who);
+void identities_close(void);
+
+/* ---- pace ---- */
+void pace_init(void);
+void pace_start(struct vif *v, int64_t now_us);
+bool pace_allows(struct vif *v, int64_t now_us); /* false: the vif waits from now on */
+void pace_pay(struct vif *v, size_t bytes);
+void pace_wake(int64_t now_us);
+int pace_timeout_ms(void);        /* -1: nobody waits */
+int64_t now_us(void);
+
+/* ---- move ---- */
+struct totals { uint64_t frames, bytes, turns, copies, dropped; };
+extern struct totals totals;
+int move_init(void);
+bool move_turn(void);             /* false when there was nothing to do */
+
+/* ---- mirror ---- */
+int mirror_start(struct vif *v, const char *path);
+void mirror_stop(struct vif *v);
+void mirror_frame(struct vif *v, const uint8_t *frame, size_t length);
+void mirrors_flush(void);
+
+/* ---- control ---- */
+struct reply { char *bytes; size_t length, room; };
+void reply_add(struct reply *r, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void request_handle(char *line, struct reply *r); /* exactly one reply */
+int control_open(const char *path);
+void control_event(uint32_t which, uint32_t events);
+void control_close(void);
+
+/* ---- main: what the loop waits for ---- */
+enum { WAIT_XEN = 1, WAIT_LISTENER, WAIT_CLIENT, WAIT_UPLINK, WAIT_SIGNAL };
+int wait_for(int fd, uint32_t events, unsigned kind, uint32_t which);
+void wait_change(int fd, uint32_t events, unsigned kind, uint32_t which);
+int switch_open(const char *state_path); /* all but the socket; used by tests too */
+void switch_step(int timeout_ms);
+void switch_close(void);
+
+#ifdef SWITCH_TEST
+void crash_point(void);           /* where a test may end the process */
+#else
+#define crash_point() ((void)0)
+#endif
+#endif

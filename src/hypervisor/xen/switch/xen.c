@@ -1,0 +1,92 @@
+/*
+ * The real Xen, by its stable libraries alone: a switch built once runs on later releases too. The event device is read and written
+ * directly, for the library knows one port a call.
+ */
+#include <stdio.h>
+#include <sys/mman.h>
+#include <unistd.h>
+#include <xenevtchn.h>
+#include <xenforeignmemory.h>
+#include "hypervisor.h"
+
+/* Linux's event device takes and gives a page of ports in one call. */
+#define PORTS_MAX 1024u
+
+static xenevtchn_handle *events;
+static xengnttab_handle *grants;
+static xenforeignmemory_handle *foreign;
+
+int hypervisor_open(void)
+{
+    events = xenevtchn_open(NULL, 0);
+    if (!events) {
+        perror("shoal-switch: /dev/xen/evtchn");
+        return -1;
+    }
+    grants = xengnttab_open(NULL, 0);
+    if (!grants) {
+        perror("shoal-switch: /dev/xen/gntdev");
+        return -1;
+    }
+    foreign = xenforeignmemory_open(NULL, 0);
+    if (!foreign) {
+        perror("shoal-switch: /dev/xen/privcmd");
+        return -1;
+    }
+    return 0;
+}
+
+int hypervisor_fd(void)
+{
+    return xenevtchn_fd(events);
+}
+
+/* Both pages in one mapping: a mapping is what vm.max_map_count counts. */
+void *hypervisor_map(unsigned domid, const uint64_t frames[2])
+{
+    const xen_pfn_t both[2] = { frames[0], frames[1] };
+    return xenforeignmemory_map(foreign, domid, PROT_READ | PROT_WRITE, 2, both, NULL);
+}
+
+void hypervisor_unmap(void *pages)
+{
+    if (xenforeignmemory_unmap(foreign, pages, 2))
+        perror("shoal-switch: unmapping rings");
+}
+
+int hypervisor_bind(unsigned domid, uint32_t port)
+{
+    return xenevtchn_bind_interdomain(events, domid, port);
+}
+
+void hypervisor_unbind(uint32_t port)
+{
+    if (xenevtchn_unbind(events, port))
+        perror("shoal-switch: unbinding an event channel");
+}
+
+size_t hypervisor_events(uint32_t *ports, size_t room)
+{
+    if (room > PORTS_MAX)
+        room = PORTS_MAX;
+    ssize_t got = read(xenevtchn_fd(events), ports, room * sizeof *ports);
+    return got <= 0 ? 0 : (size_t)got / sizeof *ports;
+}
+
+void hypervisor_unmask(const uint32_t *ports, size_t count)
+{
+    ssize_t bytes = (ssize_t)(count * sizeof *ports);
+    if (count && write(xenevtchn_fd(events), ports, (size_t)bytes) != bytes)
+        perror("shoal-switch: unmasking event channels");
+}
+
+/* Fails when the guest has just gone: then nobody waits for it. */
+void hypervisor_notify(uint32_t port)
+{
+    xenevtchn_notify(events, port);
+}
+
+int hypervisor_copy(xengnttab_grant_copy_segment_t *segments, size_t count)
+{
+    return xengnttab_grant_copy(grants, (uint32_t)count, segments);
+}

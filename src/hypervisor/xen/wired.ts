@@ -1,0 +1,114 @@
+/**
+ * Guests whose devices are laid out by the builder (unikernels/include/wiring.h), and the switch that is at the other end of their rings. Such
+ * a guest knows no store: orders reach it by a word in its memory, its network by ring pages that the switch maps.
+ */
+import { ShoalError } from '../../model/errors.ts';
+import { failureErrno, type Built, type Native } from './native.ts';
+import { macBytes, type NetworkConfig } from './networks.ts';
+import type { DomainConfig, DomainShape, VifBackend, VifCounters } from '../port.ts';
+import type { SwitchClient } from './switch-client.ts';
+
+/** WIRING_VIFS of wiring.h. */
+const mostVifs = 4;
+/** WIRING_POWEROFF, WIRING_REBOOT, WIRING_SUSPEND of wiring.h. */
+const orders = { poweroff: 1, reboot: 2, suspend: 3 } as const;
+
+export class Wired {
+  private readonly native: Native;
+  private readonly switchboard: SwitchClient | undefined;
+  private readonly networks: Map<string, NetworkConfig>;
+
+  constructor(native: Native, switchboard: SwitchClient | undefined, networks: readonly NetworkConfig[]) {
+    this.native = native;
+    this.switchboard = switchboard;
+    this.networks = new Map(networks.map((network) => [network.name, network]));
+  }
+
+  /** Whether a domain of this shape is wired. Throws VALUE_NOT_SUPPORTED for one that can be neither. */
+  wants({ image, vifs }: DomainShape): boolean {
+    const able = image.wired && vifs.length <= mostVifs && this.switchboard !== undefined;
+    const backends = new Set(vifs.map((vif): VifBackend => vif.backend ?? (able ? (this.networks.get(vif.network)?.backend ?? 'netback') : 'netback')));
+    if (backends.size > 1) throw unsupported('the vifs of a VM must all have the same backend', 'Give all vifs of the VM the same backend.');
+    if (backends.size === 0) return able;
+    if (!backends.has('switch')) return false;
+    if (able) return true;
+    if (!image.wired) throw unsupported('this image cannot use the switch: its kernel takes its devices from the store', 'Use the backend netback.');
+    if (vifs.length > mostVifs) throw unsupported(`a VM has at most ${mostVifs} vifs on the switch`, 'Use fewer vifs, or the backend netback.');
+    throw new ShoalError('SWITCH_UNAVAILABLE', 'this host runs no switch');
+  }
+
+  /** Puts the rings of a built domain on the switch; nothing flows yet. */
+  async connect(domid: number, shape: DomainShape, built: Built): Promise<void> {
+    if (shape.vifs.length === 0) return;
+    const attach = async (): Promise<void> => {
+      const done: Promise<unknown>[] = [];
+      for (const [i, { handle, network }] of shape.vifs.entries()) {
+        const { port, txMfn, rxMfn } = built.vifs[i]!;
+        done.push(this.switchboard!.network(network, this.networks.get(network)!.bridge));
+        done.push(this.switchboard!.attach(domid, handle, { network, port, txMfn, rxMfn }));
+      }
+      await all(done);
+    };
+    await twice(attach, async () => {
+      // What it took before it went away it remembers.
+      await this.switchboard!.detach(domid);
+      await attach();
+    });
+  }
+
+  async identify(domid: number, config: DomainConfig): Promise<void> {
+    await twice(() => all(
+      config.vifs.map(({ handle, mac, ipv4, rateKbit }) => this.switchboard!.identity(domid, handle, { mac, ipv4, rateKbit })),
+    ));
+  }
+
+  /** Whoever the domain was: of one that was not wired the switch knows nothing. */
+  async disconnect(domid: number): Promise<void> {
+    if (this.switchboard !== undefined) await twice(() => this.switchboard!.detach(domid));
+  }
+
+  /** Undefined for a vif that the switch does not have. */
+  async counters(domid: number, handle: number): Promise<VifCounters | undefined> {
+    try {
+      return await this.switchboard?.stats(domid, handle);
+    } catch (error) {
+      if (error instanceof ShoalError && error.data['errno'] === 'ENOENT') return undefined;
+      throw error;
+    }
+  }
+
+  /** False when the domain is not a wired one. */
+  order(domid: number, what: keyof typeof orders): boolean {
+    try {
+      this.native.order(domid, orders[what]);
+      return true;
+    } catch (thrown) {
+      if (failureErrno(thrown) === 'EINVAL') return false;
+      throw thrown;
+    }
+  }
+
+  close(): void {
+    this.switchboard?.close();
+  }
+}
+
+export const wiredMacs = (config: DomainConfig): Buffer => Buffer.concat(config.vifs.map(({ mac }) => macBytes(mac)));
+
+/** A switch that went away in the middle of it is back in a moment; `again` is what is to be done then. */
+async function twice<T>(work: () => Promise<T>, again: () => Promise<T> = work): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    if (!(error instanceof ShoalError) || error.code !== 'SWITCH_UNAVAILABLE') throw error;
+    return again();
+  }
+}
+
+/** All are waited for, so that nothing is under way when the first failure is told. */
+async function all(work: Promise<unknown>[]): Promise<void> {
+  for (const result of await Promise.allSettled(work)) if (result.status === 'rejected') throw result.reason;
+}
+
+const unsupported = (why: string, hint: string): ShoalError =>
+  new ShoalError('VALUE_NOT_SUPPORTED', why, { hint, params: ['backend', '', why] });

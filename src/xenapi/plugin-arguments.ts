@@ -1,0 +1,18 @@
+/** Arguments of the plugin's functions, which are strings: read as what they have to be, or refused by name. */
+import { ShoalError } from '../model/errors.ts';
+
+export function json(name: string, text: string | undefined): unknown {
+  try {
+    return JSON.parse(text ?? '');
+  } catch {
+    throw wrong(name, 'JSON');
+  }
+}
+
+export const wrong = (name: string, type: string): ShoalError =>
+  new ShoalError('FIELD_TYPE_ERROR', `"${name}" must be ${type}.`, { params: [name, type] });
+
+export function integer(name: string, value: unknown, min: number, max: number): number {
+  if (Number.isSafeInteger(value) && (value as number) >= min && (value as number) <= max) return value as number;
+  throw wrong(name, `a whole number, ${min} to ${max}`);
+}

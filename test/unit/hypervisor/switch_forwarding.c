@@ -1,0 +1,199 @@
+/* Where frames go, and where they do not. */
+#include <stdio.h>
+#include <string.h>
+#include "switch_fake.h"
+
+static uint8_t sent[2048], got[2048], header[10];
+static uint16_t flags;
+
+static unsigned count_received(unsigned g)
+{
+    unsigned count = 0;
+    while (guest_receive(g, got, &flags))
+        count++;
+    return count;
+}
+
+static unsigned count_outside(void)
+{
+    unsigned count = 0;
+    while (outside_receive(header, got))
+        count++;
+    return count;
+}
+
+static void send(unsigned g, size_t length, uint16_t with)
+{
+    guest_send(g, sent, length, with);
+    steps(2);
+    guest_reap(g);
+}
+
+static void unicast(void)
+{
+    fresh(3);
+    send(1, make_udp(sent, 1, 3, 99, 300), 0);
+    check(guest_receive(3, got, &flags) == 300 && !memcmp(sent, got, 300) && flags == 0, "a frame reaches the guest whose MAC it bears, unchanged");
+    check(count_received(2) == 0 && count_outside() == 0, "and nobody else");
+    check(world->guests[1].statuses[2] == 1 && world->guests[3].notified > 0, "it is answered, and the receiver is told");
+    send(1, make_udp(sent, 1, 0, 1, 60), 0);
+    check(outside_receive(header, got) == 60 && !memcmp(sent, got, 60), "a frame for a MAC that no guest has goes outside");
+    outside_send(NULL, sent, make_udp(sent, 0, 3, 7, 1514));
+    steps(2);
+    check(guest_receive(3, got, &flags) == 1514 && !memcmp(sent, got, 1514), "one from outside reaches its guest");
+    outside_send(NULL, sent, make_udp(sent, 0, 7, 7, 100));
+    steps(2);
+    check(count_received(1) + count_received(2) + count_received(3) + count_outside() == 0, "one from outside for nobody is dropped");
+    send(1, make_udp(sent, 1, 1, 1, 60), 0);
+    check(count_received(1) == 0 && count_outside() == 0, "one to oneself too");
+    check(world->guests[1].kicks + world->guests[3].kicks == 0 && guest_rx(3)->req_event == guest_rx(3)->rsp_prod - 1,
+          "no guest is made to tell of posted buffers, now or later");
+}
+
+static void everybody(void)
+{
+    fresh(3);
+    send(1, make_udp(sent, 1, 0xff, 1, 60), 0);
+    check(count_outside() == 1 && count_received(2) == 1 && count_received(3) == 0, "a broadcast goes outside and to those that asked for them");
+    outside_send(NULL, sent, make_udp(sent, 0, 0xff, 1, 60));
+    steps(2);
+    check(count_received(1) == 0 && count_received(2) == 1 && count_received(3) == 0, "one from outside too");
+    send(2, make_udp(sent, 2, 0xff, 1, 60), 0);
+    check(count_received(2) == 0 && count_outside() == 1, "nobody hears himself");
+}
+
+static void arp(void)
+{
+    uint8_t mac1[6] = { 2, 0, 0, 0, 0, 1 }, mac3[6] = { 2, 0, 0, 0, 0, 3 };
+    fresh(3);
+    send(1, make_arp(sent, 1, 1, 3), 0);
+    check(guest_receive(1, got, NULL) == 42 && !memcmp(got, mac1, 6) && !memcmp(got + 6, mac3, 6) && got[21] == 2 && !memcmp(got + 22, mac3, 6) &&
+              got[31] == 3 && !memcmp(got + 32, mac1, 6) && got[41] == 1,
+          "an ARP request for a guest is answered to a guest");
+    check(count_outside() + count_received(2) + count_received(3) == 0, "and heard by nobody");
+    outside_send(NULL, sent, make_arp(sent, 0, 100, 3));
+    steps(2);
+    check(outside_receive(header, got) == 42 && got[21] == 2 && !memcmp(got + 22, mac3, 6) && got[31] == 3 && got[41] == 100,
+          "one from outside is answered outside");
+    check(count_received(2) + count_received(3) == 0, "and wakes no guest");
+    outside_send(NULL, sent, make_arp(sent, 0, 100, 77));
+    send(1, make_arp(sent, 1, 1, 78), 0);
+    check(count_outside() == 1 && count_received(2) == 2 && count_received(3) == 0, "requests for others go to those that hear broadcasts, and outside");
+    send(1, make_arp(sent, 1, 1, 1), 0);
+    check(count_outside() == 1 && count_received(1) == 0 && count_received(2) == 1, "an announcement goes outside, too");
+    outside_send(NULL, sent, make_arp(sent, 0, 3, 3));
+    steps(2);
+    check(count_outside() == 0 && count_received(2) == 1 && count_received(3) == 0, "one from outside is not answered, but heard like a broadcast");
+    send(1, make_arp(sent, 1, 0, 3), 0);
+    check(count_received(1) == 1, "a search for a double (sender 0.0.0.0) is answered");
+}
+
+static void refused(const char *what, size_t length)
+{
+    uint32_t before = world->guests[1].statuses[0] + world->guests[1].statuses[1];
+    send(1, length, 0);
+    check(world->guests[1].statuses[0] + world->guests[1].statuses[1] == before + 1 && count_received(2) + count_received(3) + count_outside() == 0,
+          "refused: %s", what);
+}
+
+static void spoofing(void)
+{
+    fresh(3);
+    make_udp(sent, 3, 2, 1, 60);
+    sent[29] = 1;
+    refused("another source MAC", 60);
+    make_udp(sent, 1, 2, 1, 60);
+    sent[29] = 9;
+    refused("another IPv4 source", 60);
+    refused("another's address in ARP", make_arp(sent, 1, 3, 77));
+    make_arp(sent, 1, 1, 77);
+    sent[27] = 3;
+    refused("another's MAC in ARP", 42);
+    make_udp(sent, 1, 2, 1, 60);
+    sent[12] = 0x81;
+    sent[13] = 0;
+    refused("a VLAN tag", 60);
+    make_udp(sent, 1, 0, 1, 60);
+    memcpy(sent, "\x01\x80\xc2\x00\x00\x00", 6);
+    refused("what bridges say to each other", 60);
+    make_udp(sent, 1, 2, 1, 60);
+    refused("IPv4 cut short", 30);
+    make_arp(sent, 1, 1, 3);
+    refused("ARP cut short", 41);
+    make_udp(sent, 1, 0, 1, 60);
+    memset(sent + 26, 0, 4);
+    send(1, 60, 0);
+    check(count_outside() == 1, "IPv4 from 0.0.0.0 passes, for DHCP");
+    ask("identity 1.0 mac=02:00:00:00:00:01");
+    make_udp(sent, 1, 0, 1, 60);
+    sent[29] = 200;
+    send(1, 60, 0);
+    check(count_outside() == 1, "a guest without known addresses may use any …");
+    make_udp(sent, 1, 0, 1, 60);
+    sent[29] = 3;
+    refused("… but not another guest's", 60);
+    check(strstr(ask("stats 1.0"), "tx_dropped=9") != NULL, "all of them are counted: %s", ask("stats 1.0"));
+}
+
+static void checksums(void)
+{
+    uint8_t blank[10] = { 1, 0, 0, 0, 0, 0, 34, 0, 6, 0 }, valid[10] = { 2 }, tso[10] = { 0, 1 };
+    fresh(3);
+    send(1, make_udp(sent, 1, 3, 1, 60), NETTXF_csum_blank | NETTXF_data_validated);
+    check(guest_receive(3, got, &flags) == 60 && flags == (NETRXF_csum_blank | NETRXF_data_validated), "a blank sum stays blank between guests");
+    send(1, make_udp(sent, 1, 3, 1, 60), NETTXF_data_validated);
+    check(guest_receive(3, got, &flags) == 60 && flags == NETRXF_data_validated, "a validated frame stays validated");
+    send(1, make_udp(sent, 1, 0, 1, 60), NETTXF_csum_blank);
+    /* 10.0.0.1 + 10.0.0.0 + UDP + 26 bytes of it */
+    uint16_t sum = 0x0a00 + 1 + 0x0a00 + 0 + 17 + 26;
+    check(outside_receive(header, got) == 60 && !memcmp(header, blank, 10) && got[40] == sum >> 8 && got[41] == (sum & 0xff),
+          "outside a blank sum is said where it is, and has the pseudo header");
+    make_udp(sent, 1, 0, 1, 60);
+    sent[23] = 99;
+    send(1, 60, NETTXF_csum_blank);
+    check(count_outside() == 0, "a blank sum of an unknown protocol does not go outside");
+    outside_send(blank, sent, make_udp(sent, 0, 3, 1, 60));
+    outside_send(valid, sent, make_udp(sent, 0, 3, 2, 60));
+    outside_send(NULL, sent, make_udp(sent, 0, 3, 3, 60));
+    outside_send(tso, sent, make_udp(sent, 0, 3, 4, 60));
+    steps(2);
+    check(guest_receive(3, got, &flags) == 60 && flags == (NETRXF_csum_blank | NETRXF_data_validated), "a blank one from outside is blank for the guest");
+    check(guest_receive(3, got, &flags) == 60 && flags == NETRXF_data_validated, "a valid one valid");
+    check(guest_receive(3, got, &flags) == 60 && flags == 0, "any other is neither");
+    check(guest_receive(3, got, &flags) == 0, "segments were not agreed on");
+    uint8_t odd[10] = { 1, 0, 0, 0, 0, 0, 36, 0, 6, 0 };
+    make_udp(sent, 0, 3, 5, 60);
+    outside_send(odd, sent, 60);
+    steps(2);
+    check(guest_receive(3, got, &flags) == 60 && flags == NETRXF_data_validated && memcmp(sent, got, 60), "one where no guest looks is finished here");
+}
+
+static void mirrors(void)
+{
+    char path[64];
+    snprintf(path, sizeof path, "%s.pcap", state_path);
+    fresh(3);
+    check(!strcmp(ask("mirror 1.0 file=%s", path), "ok"), "a mirror starts");
+    send(1, make_udp(sent, 1, 3, 1, 60), 0);
+    send(3, make_udp(sent, 3, 1, 1, 100), 0);
+    send(3, make_udp(sent, 3, 2, 1, 100), 0);
+    FILE *f = fopen(path, "r");
+    uint32_t h[6 + 4];
+    check(f && fread(h, sizeof h, 1, f) == 1 && h[0] == 0xa1b23c4d && h[8] == 60 && fread(got, 60, 1, f) == 1 && fread(h, 16, 1, f) == 1 && h[2] == 100 &&
+              fread(got, 100, 1, f) == 1 && fgetc(f) == EOF,
+          "it holds what went both ways, and nothing else");
+    if (f)
+        fclose(f);
+    remove(path);
+    check(!strcmp(ask("mirror 1.0 off"), "ok") && !strncmp(ask("mirror 1.0 file=/nowhere/at/all"), "error ENOENT", 12), "it ends; a bad file is refused");
+}
+
+void test_forwarding(void)
+{
+    unicast();
+    everybody();
+    arp();
+    spoofing();
+    checksums();
+    mirrors();
+}
