@@ -10,6 +10,8 @@ import type { Terminal } from './terminal.ts';
 export interface OptionModel {
   /** Name of the value in the help; an option without one is a switch. */
   value?: string;
+  /** One letter that stands for it. */
+  short?: string;
   help: string;
 }
 
@@ -24,6 +26,8 @@ export interface Verb {
   options?: Readonly<Record<string, OptionModel>>;
   /** It speaks to a host: takes --host, --ca, --password-file, --lab. */
   speaksToHost?: boolean;
+  /** It speaks to the controller of a fleet: takes --controller, --controller-ca, --token-file. */
+  speaksToController?: boolean;
   /** Everything after its name is its own to read, options included. */
   readsItsWords?: boolean;
   /** Sentences under the options in the help. */
@@ -40,6 +44,15 @@ export const hostOptions: Readonly<Record<string, OptionModel>> = {
   lab: { value: 'NAME', help: "use a lab's host: NAME, or NAME/HOST for another than host0" },
 };
 
+export const controllerOptions: Readonly<Record<string, OptionModel>> = {
+  controller: {
+    value: 'URL',
+    help: 'address of the controller, https://…; default $SHOAL_CONTROLLER, then https://127.0.0.1:7443',
+  },
+  'controller-ca': { value: 'FILE', help: 'certificate to trust for it; default $SHOAL_CONTROLLER_CA' },
+  'token-file': { value: 'FILE', help: 'file with a token; default $SHOAL_TOKEN_FILE' },
+};
+
 export const everywhere: Readonly<Record<string, OptionModel>> = {
   json: { help: 'results as JSON on standard output' },
   help: { help: 'this text' },
@@ -48,6 +61,7 @@ export const everywhere: Readonly<Record<string, OptionModel>> = {
 export const optionsOf = (verb: Verb): Readonly<Record<string, OptionModel>> => ({
   ...verb.options,
   ...(verb.speaksToHost === true ? hostOptions : {}),
+  ...(verb.speaksToController === true ? controllerOptions : {}),
   ...everywhere,
 });
 
@@ -102,7 +116,10 @@ export function readWords(verb: Verb, argv: readonly string[], env: Words['env']
   const { tokens } = parseArgs({
     args: [...argv],
     options: Object.fromEntries(
-      Object.entries(known).map(([name, { value }]) => [name, { type: value === undefined ? 'boolean' : 'string' } as const]),
+      Object.entries(known).map(([name, { value, short }]) => [
+        name,
+        { type: value === undefined ? 'boolean' : 'string', ...(short === undefined ? {} : { short }) } as const,
+      ]),
     ),
     strict: false,
     allowPositionals: true,

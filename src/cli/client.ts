@@ -55,16 +55,7 @@ export class Client {
   constructor(options: ClientOptions) {
     this.url = urlOf(options.url);
     this.#options = options;
-    const pinned = fingerprints(options.ca);
-    this.#agent = new Agent({
-      keepAlive: true,
-      maxSockets: 16,
-      ca: options.ca,
-      minVersion: 'TLSv1.2',
-      // The very certificate that was given is right whatever name the host is reached by; one signed by it must carry the name.
-      checkServerIdentity: (name, certificate) =>
-        pinned.has(certificate.fingerprint256) ? undefined : checkServerIdentity(name, certificate),
-    });
+    this.#agent = verifyingAgent(options.ca);
   }
 
   /** Logs in on the first use. */
@@ -189,6 +180,20 @@ export class Client {
   }
 }
 
+/** Connections to whoever has the certificate `ca`, or one that it signed. */
+export function verifyingAgent(ca: string): Agent {
+  const pinned = fingerprints(ca);
+  return new Agent({
+    keepAlive: true,
+    maxSockets: 16,
+    ca,
+    minVersion: 'TLSv1.2',
+    // The very certificate that was given is right whatever name the host is reached by; one signed by it must carry the name.
+    checkServerIdentity: (name, certificate) =>
+      pinned.has(certificate.fingerprint256) ? undefined : checkServerIdentity(name, certificate),
+  });
+}
+
 function urlOf(text: string): URL {
   const url = URL.canParse(text) ? new URL(text) : undefined;
   if (url === undefined || url.protocol !== 'https:') {
@@ -209,7 +214,7 @@ function fingerprints(pem: string): Set<string> {
 const certificateCodes =
   /^(ERR_TLS_CERT|CERT_|UNABLE_TO_(VERIFY|GET)|DEPTH_ZERO|SELF_SIGNED|HOSTNAME_MISMATCH|INVALID_CA|PATH_LENGTH)/;
 
-function connectionError(error: Error, url: URL): ShoalError {
+export function connectionError(error: Error, url: URL): ShoalError {
   if (error instanceof ShoalError) return error;
   const { code } = error as NodeJS.ErrnoException;
   if (error.name === 'AbortError')

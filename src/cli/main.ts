@@ -5,9 +5,14 @@
 import { asShoalError } from '../model/errors.ts';
 import { findVerb, readWords, type Verb } from './arguments.ts';
 import { Terminal, type Sink } from './terminal.ts';
+import { apply, deleteVerb, drain, restart, scale } from './verbs/apply.ts';
 import { buildVerb } from './verbs/build.ts';
+import { makeCompletion } from './verbs/completion.ts';
 import { demo } from './verbs/demo.ts';
 import { events } from './verbs/events.ts';
+import { fleet } from './verbs/fleet.ts';
+import { hostAdd, hostRemove, tokenEnd, tokenMake } from './verbs/fleet-operator.ts';
+import { describe, get } from './verbs/get.ts';
 import { helpOf, makeHelp } from './verbs/help.ts';
 import { hostShells } from './verbs/host-shells.ts';
 import { hostShow } from './verbs/host-show.ts';
@@ -15,6 +20,7 @@ import { imageList, imagePut, imageRemove } from './verbs/image.ts';
 import { labVerb } from './verbs/lab.ts';
 import { networkList } from './verbs/network-list.ts';
 import { benchVerb, testVerb } from './verbs/scripts.ts';
+import { top } from './verbs/top.ts';
 import { vmConsole } from './verbs/vm-console.ts';
 import { vmClone } from './verbs/vm-clone.ts';
 import { vmCreate } from './verbs/vm-create.ts';
@@ -33,6 +39,8 @@ const help = makeHelp(
   (words) => findVerb(verbs, words).verb,
 );
 
+const completion = makeCompletion(() => verbs);
+
 /** In the order of the help. */
 export const verbs: readonly Verb[] = [
   demo,
@@ -40,7 +48,21 @@ export const verbs: readonly Verb[] = [
   buildVerb,
   testVerb,
   benchVerb,
+  fleet,
+  completion,
   help,
+  apply,
+  get,
+  describe,
+  top,
+  scale,
+  restart,
+  deleteVerb,
+  drain,
+  hostAdd,
+  hostRemove,
+  tokenMake,
+  tokenEnd,
   vmCreate,
   vmClone,
   vmList,

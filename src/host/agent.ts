@@ -14,7 +14,7 @@ import { newVmUuid } from '../model/uuid.ts';
 import { Bulk } from './bulk.ts';
 import { Definitions } from './definitions.ts';
 import { Fleet } from './fleet.ts';
-import { Journal, type Entry } from './journal.ts';
+import { Journal, type Entry } from '../journal/journal.ts';
 import type { StepHook } from './launch.ts';
 import type { Network } from './networks.ts';
 import { refOf } from './refs.ts';

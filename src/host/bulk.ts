@@ -53,6 +53,22 @@ export interface BulkLaunch {
   error?: ShoalError;
 }
 
+/** One VM of `launchEach`. */
+export interface EachSpec {
+  name: string;
+  image: string;
+  memoryKib: number;
+  args?: string;
+  vifs?: { network: string; ip?: string }[];
+  otherConfig?: Record<string, string>;
+}
+
+export interface EachResult {
+  name: string;
+  vm?: LaunchedVm;
+  error?: ShoalError;
+}
+
 export interface BulkResult {
   done: number;
   failed: { uuid: string; error: ShoalError }[];
@@ -134,11 +150,53 @@ export class Bulk {
     };
   }
 
+  /**
+   * Launches VMs that differ, each for itself: one that fails keeps none of the others from starting. Names are held for all from
+   * the first moment on, so whoever asks again for one of them meanwhile is refused, whatever has become of this call.
+   */
+  async launchEach(
+    specs: readonly EachSpec[],
+    signal: AbortSignal,
+    progress: (part: number) => void = () => {},
+  ): Promise<EachResult[]> {
+    const began = performance.now();
+    const results: EachResult[] = specs.map(({ name }) => ({ name }));
+    const promises = results.map((result) => {
+      try {
+        return this.#fleet.promiseNames([checkName(result.name)]);
+      } catch (error) {
+        result.error = asShoalError(error);
+        return () => {};
+      }
+    });
+    let next = 0;
+    let done = 0;
+    const worker = async (): Promise<void> => {
+      while (next < specs.length) {
+        const i = next++;
+        const result = results[i]!;
+        if (result.error === undefined) {
+          try {
+            result.vm = await this.#one(definitionOf(specs[i]!), signal, performance.now() - began, undefined);
+          } catch (error) {
+            result.error = asShoalError(error);
+          }
+          promises[i]!();
+        }
+        progress(++done / specs.length);
+      }
+    };
+    await Promise.all(Array.from({ length: Math.min(this.#launches, specs.length) }, worker));
+    return results;
+  }
+
   async #one(definition: VmDefinition, signal: AbortSignal, startMs: number, from: Snapshot | undefined): Promise<LaunchedVm> {
     throwIfAborted(signal);
     const vm = this.#definitions.make(definition, true);
     try {
-      const launched = await (from === undefined ? this.#runner.start(vm, false, signal) : this.#runner.startCopy(vm, from, signal));
+      const launched = await (from === undefined
+        ? this.#runner.start(vm, false, signal)
+        : this.#runner.startCopy(vm, from, signal));
       const vif = vm.vifs[0];
       return {
         ...launched,
@@ -189,6 +247,15 @@ export class Bulk {
     return result;
   }
 }
+
+const definitionOf = ({ name, image, memoryKib, args, vifs, otherConfig }: EachSpec): VmDefinition => ({
+  name,
+  image,
+  memoryKib,
+  args: args ?? '',
+  otherConfig: otherConfig ?? {},
+  vifs: (vifs ?? []).map(({ network, ip }) => ({ network, ipv4: ip })),
+});
 
 function namesOf(spec: LaunchSpec): string[] {
   if (spec.name !== undefined) return [checkName(spec.name)];

@@ -31,6 +31,8 @@ export interface VmDefinition {
   /** For a VM with one vif from the start: its network, and the address if it is to be a certain one. */
   network?: string;
   ipv4?: string;
+  /** Or several, numbered in this order; each with the address it is to have, or one assigned. */
+  vifs?: readonly { network: string; ipv4?: string | undefined }[];
   backend?: VifBackend | undefined;
   rateKbit?: number | undefined;
 }
@@ -49,7 +51,7 @@ export class Definitions {
     const vm = this.#check(definition);
     this.#fleet.add(vm, promised);
     try {
-      if (definition.network !== undefined) this.#fleet.addVif(vm, 0, definition.network, definition);
+      for (const [handle, { network, ...given }] of vifsOf(definition).entries()) this.#fleet.addVif(vm, handle, network, given);
       cmdlineOf(vm, (name) => this.#fleet.network(name));
       sealOf(vm, false);
       return vm;
@@ -62,7 +64,7 @@ export class Definitions {
   /** All that can be said against a definition without taking anything. */
   check(definition: VmDefinition): void {
     this.#check(definition);
-    if (definition.network !== undefined) this.#fleet.needNetwork(definition.network);
+    for (const { network } of vifsOf(definition)) this.#fleet.needNetwork(network);
   }
 
   async create(definition: VmDefinition): Promise<Vm> {
@@ -85,7 +87,8 @@ export class Definitions {
     const { last_crash: _words, last_crash_at: _at, ...otherConfig } = source.otherConfig;
     const vm = this.make({ name, description, image, memoryKib, args, otherConfig });
     try {
-      for (const vif of source.vifs) this.#fleet.addVif(vm, vif.handle, vif.network, { backend: vif.backend, rateKbit: vif.rateKbit });
+      for (const vif of source.vifs)
+        this.#fleet.addVif(vm, vif.handle, vif.network, { backend: vif.backend, rateKbit: vif.rateKbit });
     } catch (error) {
       void this.#fleet.drop(vm);
       throw error;
@@ -215,3 +218,13 @@ export class Definitions {
     });
   }
 }
+
+interface VifDefinition {
+  network: string;
+  ipv4?: string | undefined;
+  backend?: VifBackend | undefined;
+  rateKbit?: number | undefined;
+}
+
+const vifsOf = ({ vifs, network, ipv4, backend, rateKbit }: VmDefinition): readonly VifDefinition[] =>
+  vifs ?? (network === undefined ? [] : [{ network, ipv4, backend, rateKbit }]);

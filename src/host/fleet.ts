@@ -6,7 +6,7 @@
 import type { VifBackend } from '../hypervisor/port.ts';
 import { ShoalError } from '../model/errors.ts';
 import type { Digest, Domid, Uuid } from '../model/ids.ts';
-import type { Entry, Journal } from './journal.ts';
+import type { Entry, Journal } from '../journal/journal.ts';
 import { AddressBook, MacBook, type Network } from './networks.ts';
 import { toJournal, type Vif, type Vm } from './vm.ts';
 
@@ -105,6 +105,11 @@ export class Fleet {
     return () => {
       for (const name of mine) this.#promisedNames.delete(name);
     };
+  }
+
+  /** Whether a VM has this name, or a launch under way may still make one that has. */
+  isHeld(name: string): boolean {
+    return this.#names.has(name) || this.#promisedNames.has(name);
   }
 
   rename(vm: Vm, name: string): void {

@@ -125,6 +125,14 @@ export function cmdlineOf(vm: Vm, networkNamed: (name: string) => Network | unde
   return cmdline;
 }
 
+/** Entries of `otherConfig` whose key begins so say whose VM this is, and stay with the domain. */
+export const ownerPrefix = 'shoal_';
+
+function owner(otherConfig: Record<string, string>): { owner?: Record<string, string> } {
+  const entries = Object.entries(otherConfig).filter(([key]) => key.startsWith(ownerPrefix));
+  return entries.length === 0 ? {} : { owner: Object.fromEntries(entries) };
+}
+
 /**
  * What stays with the domain for as long as it lives (docs/formats/sealed-record.md): enough to know the VM again without a
  * journal. `paused` tells a start that was meant to stay paused from one that the agent did not live to finish.
@@ -139,6 +147,7 @@ export function sealOf(vm: Vm, paused: boolean): string {
     vifs: vm.vifs,
     startedMs: vm.startedMs,
     paused,
+    ...owner(vm.otherConfig),
   });
   if (Buffer.byteLength(record) > limits.sealBytes) {
     throw new ShoalError('COMMAND_LINE_TOO_LONG', 'Arguments and devices of the VM do not fit into its sealed record.', {
@@ -204,7 +213,10 @@ export function unseal(uuid: Uuid, record: string): { vm: Vm; paused: boolean } 
   const r = parseObject(record);
   if (r === undefined || r['v'] !== 1) return undefined;
   const vm = commonFrom(uuid, r);
-  return vm === undefined ? undefined : { vm, paused: r['paused'] === true };
+  if (vm === undefined) return undefined;
+  const owned = r['owner'];
+  if (typeof owned === 'object' && owned !== null && isStrings(Object.values(owned))) vm.otherConfig = { ...owned };
+  return { vm, paused: r['paused'] === true };
 }
 
 /** A VM as the journal keeps it (docs/formats/agent-journal.md). Domain and power state are not kept: Xen knows them. */

@@ -125,6 +125,12 @@ export class ImageStore {
   }
 
   /** The image must not be in use; who uses images is not known here. Throws IMAGE_UNKNOWN. */
+  /** The file itself, as it was put. Throws IMAGE_UNKNOWN. */
+  async bytes(digest: Digest): Promise<Uint8Array> {
+    if (!this.#images.has(digest)) throw new ShoalError('IMAGE_UNKNOWN', `There is no image ${digest}.`, { data: { image: digest } });
+    return readFile(this.#path(digest));
+  }
+
   async remove(digest: Digest): Promise<void> {
     if (!this.#images.delete(digest)) throw unknown(digest);
     this.#kernels.delete(digest);

@@ -3,7 +3,7 @@
  * milliseconds.
  */
 import { existsSync, mkdirSync, renameSync, rmSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { repositoryRoot } from './paths.ts';
 import { must } from './processes.ts';
 
@@ -11,6 +11,7 @@ const inRoot = (path: string) => join(repositoryRoot, path);
 
 export const toolsFolder = inRoot('build/lab');
 export const agentBundle = inRoot('dist/agent.cjs');
+export const controllerBundle = inRoot('dist/controller.mjs');
 export const agentAddon = inRoot('build/shoal_xen.node');
 export const agentSwitch = inRoot('build/shoal-switch');
 
@@ -23,32 +24,45 @@ export async function buildTools(): Promise<string> {
   return toolsFolder;
 }
 
+/** One program out of its sources; `part` takes the bundle's place only when it is whole. */
+async function bundle(source: string, outfile: string, format: 'cjs' | 'esm', more: readonly string[] = []): Promise<void> {
+  mkdirSync(inRoot('dist'), { recursive: true });
+  const part = inRoot(`dist/.${process.pid}-${basename(outfile)}`);
+  try {
+    await must(
+      [
+        inRoot('node_modules/@esbuild/linux-x64/bin/esbuild'),
+        inRoot(source),
+        '--bundle',
+        '--platform=node',
+        `--format=${format}`,
+        '--target=node20',
+        '--log-level=warning',
+        `--outfile=${part}`,
+        ...more,
+      ],
+      { cwd: repositoryRoot, code: 'SETUP_FAILED' },
+    );
+    renameSync(part, outfile);
+  } finally {
+    rmSync(part, { force: true });
+  }
+}
+
 /** The host agent and its addon. False when this checkout has no host agent. */
 export async function buildAgent(): Promise<boolean> {
   if (!existsSync(inRoot('src/main/agent.ts')) || !existsSync(inRoot('src/hypervisor/xen/native/Makefile'))) return false;
   await make('src/hypervisor/xen/native', `OUT=${inRoot('build')}`, agentAddon);
   await make('src/hypervisor/xen/switch', `OUT=${inRoot('build')}`, agentSwitch);
-  mkdirSync(inRoot('dist'), { recursive: true });
-  const part = inRoot(`dist/.agent-${process.pid}.cjs`);
-  try {
-    await must(
-      [
-        inRoot('node_modules/@esbuild/linux-x64/bin/esbuild'),
-        inRoot('src/main/agent.ts'),
-        '--bundle',
-        '--platform=node',
-        '--format=cjs',
-        '--target=node20',
-        '--log-level=warning',
-        `--outfile=${part}`,
-      ],
-      { cwd: repositoryRoot, code: 'SETUP_FAILED' },
-    );
-    renameSync(part, agentBundle);
-  } finally {
-    rmSync(part, { force: true });
-  }
+  await bundle('src/main/agent.ts', agentBundle, 'cjs');
   return true;
+}
+
+/** The controller; the path of its bundle. Its packages are modules that still ask for `require`. */
+export async function buildController(): Promise<string> {
+  const require = 'import { createRequire as shoalRequire } from "node:module"; const require = shoalRequire(import.meta.url);';
+  await bundle('src/main/controller.ts', controllerBundle, 'esm', [`--banner:js=${require}`]);
+  return controllerBundle;
 }
 
 /** Shoal's store daemon; its path. */

@@ -8,7 +8,7 @@
 /** code -> default hint. A thrower may give a more exact hint of its own. */
 export const errorHints = {
   // XenAPI's own codes
-  INTERNAL_ERROR: 'This is a fault in Shoal itself; the log of the host agent has the details.',
+  INTERNAL_ERROR: 'This is a fault in Shoal itself; the log of the host agent or the controller has the details.',
   MESSAGE_METHOD_UNKNOWN: 'Ask system.listMethods for the calls this host offers.',
   MESSAGE_PARAMETER_COUNT_MISMATCH: 'Check the number of arguments against the documentation of the call.',
   FIELD_TYPE_ERROR: 'Check the type of the named field against the documentation of the call.',
@@ -58,11 +58,23 @@ export const errorHints = {
   REQUEST_TOO_LARGE: 'Send less in one request.',
   CONFIG_INVALID: 'Correct the named field of the configuration file.',
   STATE_UNREADABLE: 'Use the version of the agent that wrote the file, or move the file away: running VMs are adopted from Xen.',
+  // ours: controller
+  SPEC_INVALID: 'Correct every field that the reasons name; nothing was changed.',
+  SPEC_IMPOSSIBLE: 'See the reasons: change the spec or the fleet; nothing was changed.',
+  QUOTA_EXCEEDED: 'Ask for less, or ask the operator for more; nothing was changed.',
+  REQUEST_INVALID: 'Correct what the reasons name; nothing was changed.',
+  TOKEN_INVALID: 'Give a token that this controller made and that has not expired, as "Authorization: Bearer TOKEN".',
+  FORBIDDEN: 'Use a token whose role allows this.',
+  NOT_FOUND: 'It is gone or never was; list what there is.',
+  CONFLICT: 'Look at it again, then decide.',
+  HOST_UNSUPPORTED: 'The message names what the host lacks; use a Shoal host agent, or a host that has it.',
+  HOST_AWAY: 'Check the host and the network to it; the controller tries again by itself.',
+  UNPLACEABLE: 'Add a host, free memory, or ask for less; the controller tries again by itself.',
   // ours: command line, lab
   USAGE: 'See `shoal help`.',
   LAB_FAILED: 'Run `shoal lab status`; `shoal lab down` cleans up.',
   LAB_NOT_UP: 'Start the lab first: `shoal lab up`.',
-  SETUP_FAILED: 'Shoal needs Debian 12 on x86-64, root, and Debian\'s packages and npm within reach.',
+  SETUP_FAILED: "Shoal needs Debian 12 on x86-64, root, and Debian's packages and npm within reach.",
   TIMEOUT: 'Try again; if it stays so, look at the state of the host.',
 } as const;
 

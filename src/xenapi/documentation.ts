@@ -32,6 +32,8 @@ const plugin = `## The plugin "shoal"
 | fn | args | result |
 | --- | --- | --- |
 | \`launch\` | \`spec\`: JSON, see below | \`{"vms": [VM…], "error"?: {code, message, hint, data}}\` |
+| \`launch-each\` | \`specs\`: JSON list of \`{name, image, memoryKib, args?, vifs?: [{network, ip?}], otherConfig?}\` | \`{"results": [{name, vm?: VM, error?: {code, message, hint, data}}]}\`, in the same order |
+| \`held\` | \`names\`: JSON list | \`{"held": [names]}\`: those of them that a VM has, or that a launch under way may still take |
 | \`stop\` | \`vms\`: JSON list of uuids, or \`all\`; \`force\`: \`true\` ends them at once; \`timeoutMs\`: how long to wait for a guest, 10,000 by default | \`{"done": n, "failed": [{uuid, code, message, hint, data}]}\` |
 | \`destroy\` | \`vms\` | as \`stop\`; running ones are ended first |
 | \`list\` | \`columns\`: JSON list of some of \`uuid\`, \`name\`, \`state\`, \`domid\`, \`memoryKib\`, \`addresses\`, \`image\`, \`args\`, all by default; \`names\`: JSON list of names or uuids, all VMs by default | \`{"token", "columns", "rows", "texts"}\`, see below |
@@ -53,6 +55,10 @@ is copied, and each copy goes on from there under its own name and address. The 
 
 Everything that can be checked is checked before the first start, and then the call fails and nothing has changed. When a later VM cannot be started, those
 before it stay and are in \`vms\`, and \`error\` is \`LAUNCH_INCOMPLETE\` with \`data\` \`{"started", "notStarted": [names], "reason": {code, message, hint, data}}\`.
+
+\`launch-each\` is for VMs that differ: each is launched for itself, and one that fails keeps none of the others from starting. Their names are held from the
+beginning of the call until each has started or failed; a second call for one of them gets \`NAME_IN_USE\` meanwhile. Entries of \`otherConfig\` whose key begins with
+\`shoal_\` stay with the domain even when the host loses its disk.
 
 \`list\` is a table of the VMs: each row has the cells of \`columns\`. A cell of \`state\` (running, paused, halted), \`image\` or \`args\` is a place in \`texts\`, which
 has each text once; \`domid\` is 0 while halted; \`addresses\` has blanks between. Names that no VM has are passed over. \`token\` is for \`event.from\`: what changed

@@ -3,7 +3,7 @@
  * is every result (docs/xenapi.md has the shapes).
  */
 import { refOf } from '../host/refs.ts';
-import { bulkMax, type BulkLaunch, type BulkResult } from '../host/bulk.ts';
+import { bulkMax, type BulkLaunch, type BulkResult, type EachSpec } from '../host/bulk.ts';
 import { limits } from '../host/vm.ts';
 import { ShoalError } from '../model/errors.ts';
 import type { Api, Caller } from './api.ts';
@@ -35,6 +35,27 @@ const functions: Record<string, { takes: readonly string[]; run: PluginFunction 
       const { vms, error } = await api.agent.bulk.launch(launchSpecOf(args['spec']), caller.signal, caller.progress);
       const rest: Omit<LaunchResult, 'vms'> = error === undefined ? {} : { error: shown(error) };
       return new SlicedText(jsonPieces({ vms: new SlicedList(launchedVms(vms)), ...rest }));
+    },
+  },
+  'launch-each': {
+    takes: ['specs'],
+    run: async (api, caller, args) => {
+      const results = await api.agent.bulk.launchEach(eachSpecsOf(args['specs']), caller.signal, caller.progress);
+      return {
+        results: results.map(({ name, vm, error }) => ({
+          name,
+          ...(vm === undefined ? {} : { vm: { ref: refOf(vm.uuid), ...vm } }),
+          ...(error === undefined ? {} : { error: shown(error) }),
+        })),
+      };
+    },
+  },
+  held: {
+    takes: ['names'],
+    run: (api, _, args) => {
+      const names = json('names', args['names']);
+      if (!Array.isArray(names) || !names.every((name) => typeof name === 'string')) throw wrong('names', 'a JSON list of names');
+      return { held: names.filter((name: string) => api.agent.fleet.isHeld(name)) };
     },
   },
   stop: {
@@ -193,4 +214,42 @@ function launchSpecOf(text: string | undefined): LaunchSpec {
     concurrency: number('concurrency', 1, 64),
   };
   return Object.fromEntries(Object.entries(given).filter(([, v]) => v !== undefined)) as unknown as LaunchSpec;
+}
+
+const eachFields = ['name', 'image', 'memoryKib', 'args', 'vifs', 'otherConfig'];
+
+/** Shapes only: what a value may be is the host's to say, of each VM for itself. */
+function eachSpecsOf(text: string | undefined): EachSpec[] {
+  const value = json('specs', text);
+  if (!Array.isArray(value) || value.length === 0 || value.length > bulkMax)
+    throw wrong('specs', `a JSON list of 1 to ${bulkMax} VMs`);
+  return value.map((each: unknown, i) => {
+    const spec = objectOf(`specs[${i}]`, each, eachFields);
+    for (const field of ['name', 'image'] as const)
+      if (typeof spec[field] !== 'string') throw wrong(`specs[${i}].${field}`, 'a string');
+    if (typeof spec['memoryKib'] !== 'number') throw wrong(`specs[${i}].memoryKib`, `a number, at least ${limits.memoryMinKib}`);
+    if (spec['args'] !== undefined && typeof spec['args'] !== 'string') throw wrong(`specs[${i}].args`, 'a string');
+    const vifs = spec['vifs'] ?? [];
+    if (!Array.isArray(vifs) || vifs.length > limits.vifs) throw wrong(`specs[${i}].vifs`, `a list of at most ${limits.vifs}`);
+    for (const [j, vif] of vifs.entries()) {
+      const { network, ip } = objectOf(`specs[${i}].vifs[${j}]`, vif, ['network', 'ip']);
+      if (typeof network !== 'string' || (ip !== undefined && typeof ip !== 'string'))
+        throw wrong(`specs[${i}].vifs[${j}]`, 'network and, if one is wanted, ip as strings');
+    }
+    const otherConfig = spec['otherConfig'] ?? {};
+    if (
+      typeof otherConfig !== 'object' ||
+      otherConfig === null ||
+      !Object.values(otherConfig).every((v) => typeof v === 'string')
+    )
+      throw wrong(`specs[${i}].otherConfig`, 'a map of strings');
+    return spec as unknown as EachSpec;
+  });
+}
+
+function objectOf(path: string, value: unknown, fields: readonly string[]): Record<string, unknown> {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw wrong(path, 'a JSON object');
+  for (const key of Object.keys(value))
+    if (!fields.includes(key)) throw wrong(`${path}.${key.slice(0, 64)}`, `one of ${fields.join(', ')}`);
+  return value as Record<string, unknown>;
 }

@@ -17,8 +17,12 @@ const rules: Record<string, { may: string[]; node: boolean; packages?: string[] 
   'hypervisor/xen': { may: ['hypervisor/port.ts'], node: true },
   'hypervisor/sim': { may: ['hypervisor/port.ts'], node: true },
   image: { may: [], node: true },
-  host: { may: ['image', 'hypervisor/port.ts'], node: true },
+  journal: { may: [], node: true },
+  plan: { may: [], node: false },
+  place: { may: [], node: false },
+  host: { may: ['image', 'journal', 'hypervisor/port.ts'], node: true },
   xenapi: { may: ['host'], node: true },
+  control: { may: ['plan', 'place', 'journal', 'xenapi'], node: true, packages: ['ajv', 'fastify', 'undici', 'xen-api'] },
   lab: { may: [], node: true },
   cli: { may: ['lab', 'xenapi'], node: true, packages: ['xen-api'] },
   main: { may: ['*'], node: true },
@@ -49,7 +53,9 @@ export function violations(path: string, text: string): string[] {
     if (specifier.startsWith('node:')) {
       if (!rule.node) found.push(`${path} imports ${specifier}: ${place} is pure`);
     } else if (specifier.startsWith('.')) {
-      const target = relative(src, resolve(src, dirname(path), specifier)).split(sep).join('/');
+      const target = relative(src, resolve(src, dirname(path), specifier))
+        .split(sep)
+        .join('/');
       const targetPlace = placeOf(target);
       if (targetPlace === 'main') found.push(`${path} imports ${target}: main is imported by nothing`);
       else if (targetPlace !== place && targetPlace !== 'model' && !rule.may.includes(targetPlace ?? '')) {
@@ -75,7 +81,11 @@ test('the checker sees forbidden imports of each kind', (t) => {
   t.equal(violations('lab/a.ts', "import '../main/agent.ts';").length, 1, 'main');
   t.equal(violations('host/a.ts', "import x from 'lodash';").length, 1, 'a package');
   t.equal(violations('nowhere/a.ts', '').length, 1, 'a folder without a rule');
-  t.equal(violations('host/a.ts', "import { b } from './b.ts';\nimport { E } from '../model/errors.ts';").length, 0, 'the allowed');
+  t.equal(
+    violations('host/a.ts', "import { b } from './b.ts';\nimport { E } from '../model/errors.ts';").length,
+    0,
+    'the allowed',
+  );
   t.end();
 });
 

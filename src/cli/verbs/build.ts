@@ -1,6 +1,6 @@
 /** `shoal build`: everything the demo, the lab and the tests need, from source. What is up to date is not built again. */
 import { join } from 'node:path';
-import { buildAgent, buildStored, buildTools } from '../../lab/build.ts';
+import { buildAgent, buildController, buildStored, buildTools } from '../../lab/build.ts';
 import { repositoryRoot } from '../../lab/paths.ts';
 import { must } from '../../lab/processes.ts';
 import type { Verb } from '../arguments.ts';
@@ -17,6 +17,7 @@ const steps = {
   unikernels: make('unikernels'),
   'Xen adapter': make('src/hypervisor/xen/native'),
   'host agent': buildAgent,
+  controller: buildController,
   'store daemon': buildStored,
   'lab tools': buildTools,
 } satisfies Record<string, () => Promise<unknown>>;

@@ -1,5 +1,5 @@
 /** `shoal help [VERB]`: the texts of the help, made from the verbs themselves. */
-import { everywhere, hostOptions, optionsOf, type OptionModel, type Verb } from '../arguments.ts';
+import { controllerOptions, everywhere, hostOptions, optionsOf, type OptionModel, type Verb } from '../arguments.ts';
 import { table, widthOf } from '../format.ts';
 import type { Style } from '../terminal.ts';
 
@@ -25,13 +25,22 @@ export function overview(verbs: readonly Verb[], style: Style): string {
     optionLines(everywhere, style),
     'Where a verb speaks to a host:',
     optionLines(hostOptions, style),
+    'Where a verb speaks to the controller of a fleet:',
+    optionLines(controllerOptions, style),
     '',
     `${exitCodes} More about a verb: shoal help VERB.`,
   ].join('\n');
 }
 
-/** What needs no host; VMs; the rest of a host. */
-const groupOf = (verb: Verb): string => (verb.speaksToHost !== true ? 'here' : verb.name.startsWith('vm ') ? 'vm' : 'host');
+/** What needs no host; a fleet; VMs; the rest of a host. */
+const groupOf = (verb: Verb): string =>
+  verb.speaksToHost === true
+    ? verb.name.startsWith('vm ')
+      ? 'vm'
+      : 'host'
+    : verb.speaksToController === true
+      ? 'fleet'
+      : 'here';
 
 const synopsis = (verb: Verb): string => (verb.operands === undefined ? verb.name : `${verb.name} ${verb.operands}`);
 
@@ -52,8 +61,8 @@ export function helpOf(verb: Verb, style: Style): string {
 }
 
 function optionLines(options: Readonly<Record<string, OptionModel>>, style: Style): string {
-  const rows = Object.entries(options).map(([name, { value, help }]) => [
-    `  --${name}${value === undefined ? '' : ` ${value}`}`,
+  const rows = Object.entries(options).map(([name, { value, short, help }]) => [
+    `  ${short === undefined ? '' : `-${short}, `}--${name}${value === undefined ? '' : ` ${value}`}`,
     style.dim(help),
   ]);
   return table([{ title: '' }, { title: '' }], rows)

@@ -11,11 +11,12 @@ import { build } from './build.ts';
 const signals: Partial<Record<NodeJS.Signals, number>> = { SIGINT: 130, SIGTERM: 143, SIGKILL: 137 };
 
 /** Runs a TypeScript program of the checkout with the words given; its exit code. */
-function runScript(path: string, words: readonly string[]): Promise<number> {
-  const child = spawn(process.execPath, ['--import', 'tsx', join(repositoryRoot, path), ...words], {
-    cwd: repositoryRoot,
-    stdio: 'inherit',
-  });
+const runScript = (path: string, words: readonly string[]): Promise<number> =>
+  runNode(['--import', 'tsx', join(repositoryRoot, path), ...words], repositoryRoot);
+
+/** Runs Node in this terminal; its exit code. */
+export function runNode(words: readonly string[], cwd: string): Promise<number> {
+  const child = spawn(process.execPath, words, { cwd, stdio: 'inherit' });
   // The child hears a Ctrl-C too, and cleans up: this process only waits for it.
   const wait = () => undefined;
   process.on('SIGINT', wait);

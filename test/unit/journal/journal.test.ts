@@ -3,8 +3,8 @@ import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test from 'tape';
-import { decodeJournal, encodeEntry, headerBytes, Journal, type Entry } from '../../../src/host/journal.ts';
-import { codeOf } from './rig.ts';
+import { decodeJournal, encodeEntry, headerBytes, Journal, type Entry } from '../../../src/journal/journal.ts';
+import { codeOf } from '../host/rig.ts';
 
 async function inFolder(work: (path: string) => Promise<void>): Promise<void> {
   const folder = await mkdtemp(join(tmpdir(), 'shoal-journal-'));

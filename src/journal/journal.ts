@@ -14,8 +14,9 @@ const magic = 'SHOALJNL';
 const version = 1;
 export const headerBytes = 16;
 const entryHeaderBytes = 8;
-/** Far above what an entry can be (a VM is at most about 12 KiB); a length beyond it is damage. */
-const entryMaxBytes = 1 << 20;
+/** Far above what an entry of the host agent can be (a VM is at most about 12 KiB), and what the controller keeps in one; a length
+ * beyond it is damage. */
+export const entryMaxBytes = 1 << 24;
 const compactAboveBytes = 256 * 1024;
 
 export type Entry = Record<string, unknown>;
@@ -154,8 +155,11 @@ export class Journal {
   /** Resolves when the entry is on disk. Entries are kept in the order of the calls. Throws HOST_LIMIT when the disk is full. */
   append(entry: Entry): Promise<void> {
     if (this.#closed) return Promise.reject(new ShoalError('INTERNAL_ERROR', 'The journal is closed.'));
+    const bytes = encodeEntry(entry);
+    if (bytes.length > entryMaxBytes)
+      return Promise.reject(new ShoalError('REQUEST_TOO_LARGE', `An entry of the journal would have ${bytes.length} bytes.`));
     return new Promise((resolve, reject) => {
-      this.#waiting.push({ bytes: encodeEntry(entry), resolve, reject });
+      this.#waiting.push({ bytes, resolve, reject });
       this.#writing ??= this.#drain();
     });
   }

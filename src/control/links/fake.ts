@@ -1,0 +1,250 @@
+/**
+ * A host in memory behind the port: for tests of the controller, and for fleets larger than any machine here. It outlives the
+ * links to it, as a host does; it can be slow, full, away, wiped, and it can lie.
+ */
+import { newVmUuid } from '../../model/uuid.ts';
+import { ShoalError } from '../../model/errors.ts';
+import type { Uuid } from '../../model/ids.ts';
+import type { HostLink, LaunchItem, LaunchOutcome, LinkListener, SeenHost, SeenNetwork, SeenVm } from '../port.ts';
+import { formatIpv4, parseIpv4 } from './records.ts';
+
+export interface FakeOptions {
+  totalKib?: number;
+  networks?: SeenNetwork[];
+  launchMs?: number;
+}
+
+export const fakeNetwork = (cidr = '10.64.0.0', first = '10.64.1.0', last = '10.64.250.255'): SeenNetwork => ({
+  name: 'default',
+  range: { first: parseIpv4(first)!, last: parseIpv4(last)!, gateway: parseIpv4(cidr)! + 1, prefix: 16 },
+});
+
+export class FakeHost {
+  readonly name: string;
+  readonly vms = new Map<Uuid, SeenVm>();
+  networks: SeenNetwork[];
+  totalKib: number;
+  launchMs: number;
+  /** Asked of each launch: an error refuses it. */
+  refuse: (item: LaunchItem) => ShoalError | undefined = () => undefined;
+  /** Launches are answered as done, and are not. */
+  lies = false;
+  /** The next so many launch calls are done, and their answers lost. */
+  loseAnswers = 0;
+  /** Launches of any life, for tests: names in the order they were made. */
+  readonly launched: string[] = [];
+  readonly #links = new Set<FakeLink>();
+  #promised = new Set<string>();
+  #reachable = true;
+
+  constructor(name: string, options: FakeOptions = {}) {
+    this.name = name;
+    this.totalKib = options.totalKib ?? 4 * 1024 * 1024;
+    this.networks = options.networks ?? [fakeNetwork()];
+    this.launchMs = options.launchMs ?? 0;
+  }
+
+  get reachable(): boolean {
+    return this.#reachable;
+  }
+
+  link(): HostLink {
+    const link = new FakeLink(this, (it) => this.#links.delete(it));
+    this.#links.add(link);
+    return link;
+  }
+
+  /** Nobody reaches it; what runs goes on. */
+  disconnect(): void {
+    this.#reachable = false;
+    for (const link of this.#links) link.listener?.away(new ShoalError('CONNECTION_FAILED', `Cannot reach ${this.name}.`));
+  }
+
+  connect(): void {
+    this.#reachable = true;
+    for (const link of this.#links) link.greet();
+  }
+
+  /** Everything on it is gone. */
+  wipe(): void {
+    this.vms.clear();
+  }
+
+  facts(): SeenHost {
+    let usedKib = 64 * 1024;
+    for (const vm of this.vms.values()) if (vm.state !== 'halted') usedKib += vm.memoryKib + 128;
+    return {
+      version: 'fake',
+      totalKib: this.totalKib,
+      freeKib: Math.max(0, this.totalKib - usedKib),
+      cpuCount: 1,
+      networks: this.networks,
+      shortfalls: [],
+    };
+  }
+
+  /** What someone else does to a VM. */
+  change(uuid: Uuid, change: Partial<SeenVm>): void {
+    const vm = { ...this.vms.get(uuid)!, ...change };
+    this.vms.set(uuid, vm);
+    this.#tell((listener) => listener.vm(vm));
+  }
+
+  put(vm: SeenVm): void {
+    this.vms.set(vm.uuid, vm);
+    this.#tell((listener) => listener.vm(vm));
+  }
+
+  remove(uuid: Uuid, silently = false): void {
+    this.vms.delete(uuid);
+    if (!silently) this.#tell((listener) => listener.gone(uuid));
+  }
+
+  named(name: string): SeenVm | undefined {
+    for (const vm of this.vms.values()) if (vm.name === name) return vm;
+    return undefined;
+  }
+
+  isHeld(name: string): boolean {
+    return this.#promised.has(name) || this.named(name) !== undefined;
+  }
+
+  async launch(items: readonly LaunchItem[]): Promise<LaunchOutcome[]> {
+    const held = items.map(({ name }) => this.isHeld(name));
+    items.forEach(({ name }, i) => !held[i] && this.#promised.add(name));
+    const outcomes: LaunchOutcome[] = [];
+    for (const [i, item] of items.entries()) {
+      if (this.launchMs > 0) await new Promise((resolve) => setTimeout(resolve, this.launchMs));
+      outcomes.push(held[i] ? { error: new ShoalError('NAME_IN_USE', item.name) } : this.#one(item));
+      if (!held[i]) this.#promised.delete(item.name);
+    }
+    return outcomes;
+  }
+
+  #one(item: LaunchItem): LaunchOutcome {
+    const error = this.refuse(item);
+    if (error !== undefined) return { error };
+    if (this.facts().freeKib < item.memoryKib)
+      return { error: new ShoalError('HOST_NOT_ENOUGH_FREE_MEMORY', 'The host is full.') };
+    const taken = new Set([...this.vms.values()].flatMap((vm) => vm.addresses.map(({ ip }) => ip)));
+    const addresses: SeenVm['addresses'] = [];
+    for (const { network, ip } of item.vifs) {
+      const own = this.networks.find(({ name }) => name === network);
+      if (own === undefined) return { error: new ShoalError('NETWORK_UNKNOWN', network) };
+      if (ip !== undefined && taken.has(ip)) return { error: new ShoalError('ADDRESS_IN_USE', ip) };
+      let free = own.range?.first ?? 1;
+      while (taken.has(formatIpv4(free))) free++;
+      addresses.push({ network, ip: ip ?? formatIpv4(free) });
+    }
+    const uuid = newVmUuid();
+    this.launched.push(item.name);
+    if (!this.lies)
+      this.put({
+        uuid,
+        name: item.name,
+        copy: item.copy,
+        state: 'running',
+        memoryKib: item.memoryKib,
+        image: item.image,
+        args: item.args,
+        addresses,
+      });
+    return { uuid };
+  }
+
+  #tell(what: (listener: LinkListener) => void): void {
+    for (const link of this.#links) if (this.#reachable && link.listener !== undefined) what(link.listener);
+  }
+}
+
+class FakeLink implements HostLink {
+  listener: LinkListener | undefined;
+  readonly #host: FakeHost;
+  readonly #closed: (link: FakeLink) => void;
+
+  constructor(host: FakeHost, closed: (link: FakeLink) => void) {
+    this.#host = host;
+    this.#closed = closed;
+  }
+
+  open(listener: LinkListener): void {
+    this.listener = listener;
+    setImmediate(() =>
+      this.#host.reachable ? this.greet() : this.listener?.away(new ShoalError('CONNECTION_FAILED', 'Cannot reach it.')),
+    );
+  }
+
+  greet(): void {
+    this.listener?.picture(this.#host.facts(), [...this.#host.vms.values()]);
+  }
+
+  async close(): Promise<void> {
+    this.listener = undefined;
+    this.#closed(this);
+  }
+
+  async #reach(): Promise<void> {
+    await Promise.resolve();
+    if (!this.#host.reachable) throw new ShoalError('HOST_AWAY', `${this.#host.name} is away.`);
+  }
+
+  async launch(items: readonly LaunchItem[]): Promise<LaunchOutcome[]> {
+    await this.#reach();
+    const outcomes = await this.#host.launch(items);
+    if (this.#host.loseAnswers-- > 0) throw new ShoalError('CONNECTION_FAILED', 'The connection broke.');
+    await this.#reach();
+    return outcomes;
+  }
+
+  async start(uuid: Uuid): Promise<void> {
+    await this.#reach();
+    this.#need(uuid);
+    this.#host.change(uuid, { state: 'running' });
+  }
+
+  restart(uuid: Uuid): Promise<void> {
+    return this.start(uuid);
+  }
+
+  async stop(uuid: Uuid): Promise<void> {
+    await this.#reach();
+    this.#need(uuid);
+    this.#host.change(uuid, { state: 'halted' });
+  }
+
+  async destroy(uuids: readonly Uuid[]): Promise<{ uuid: Uuid; error: ShoalError }[]> {
+    await this.#reach();
+    for (const uuid of uuids) this.#host.remove(uuid);
+    return [];
+  }
+
+  async held(names: readonly string[]): Promise<string[]> {
+    await this.#reach();
+    return names.filter((name) => this.#host.isHeld(name));
+  }
+
+  async look(uuid: Uuid): Promise<SeenVm | undefined> {
+    await this.#reach();
+    return this.#host.vms.get(uuid);
+  }
+
+  async lookAtHost(): Promise<SeenHost> {
+    await this.#reach();
+    return this.#host.facts();
+  }
+
+  async putImage(): Promise<void> {
+    await this.#reach();
+  }
+
+  async console(uuid: Uuid, cursor: number): Promise<{ text: string; cursor: number }> {
+    await this.#reach();
+    return { text: `console of ${this.#need(uuid).name}\n`.slice(cursor), cursor: 0 };
+  }
+
+  #need(uuid: Uuid): SeenVm {
+    const vm = this.#host.vms.get(uuid);
+    if (vm === undefined) throw new ShoalError('UUID_INVALID', `No VM has the uuid ${uuid}.`);
+    return vm;
+  }
+}
