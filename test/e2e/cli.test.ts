@@ -39,7 +39,7 @@ test('an image, a VM, its address, its console, its web page', async (t) => {
   t.match(page.stdout, /web/, 'the page names the VM');
   t.match((await on('vm', 'console', 'web')).out, /ip /, 'the console has what it printed');
   const { stdout } = await lab.hosts[0]!.exec('xl list', { timeoutMs: 60_000 });
-  t.match(stdout, new RegExp(`^web +${domid} +4 `, 'm'), 'xl sees the same domain');
+  t.match(stdout, new RegExp(`^web +${domid} +3 `, 'm'), 'xl sees the same domain');
   t.equal((await on('vm', 'show', uuid, '--json')).json.name, 'web', 'by its uuid');
 });
 

@@ -44,7 +44,8 @@ test('kill -9 of controller and agents under churn: in the end observed equals d
   const names = ['a', 'b', 'c'];
   const rig = await FleetProcs.open(names);
   let round = 0;
-  const seed = Number(process.env['SHOAL_SEED'] ?? Date.now() % 1_000_000);
+  // Another number is another sequence of kills.
+  const seed = Number(process.env['SHOAL_SEED'] ?? 7);
   t.comment(`seed ${seed}`);
   let state = seed;
   const roll = (sides: number): number => {
