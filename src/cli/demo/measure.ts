@@ -109,7 +109,7 @@ async function launchOne(
 }
 
 /** Asked at once: what dom0 can carry beside the answers. */
-const askedAtOnce = 200;
+const askedAtOnce = 8;
 
 /** How many of the addresses answer a ping now. */
 export async function countAnswering(pinger: Pinger, addresses: readonly string[], answerMs: number): Promise<number> {
