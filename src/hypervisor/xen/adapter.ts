@@ -8,9 +8,10 @@ import { asDomid, type Digest, type Domid, type Uuid } from '../../model/ids.ts'
 import { isVmUuid, newVmUuid } from '../../model/uuid.ts';
 import { ShoalError } from '../../model/errors.ts';
 import {
-  calling, callingAsync, domainFlags, failureErrno, loadNative, nativeError, shutdownReasons, type Built, type Native, type NativeDomain,
+  calling, callingAsync, failureErrno, loadNative, nativeError, type Built, type Native, type NativeDomain,
 } from './native.ts';
 import { Changes } from './changes.ts';
+import { handleOf, reasonOf, stateOf, uuidOf } from './domain.ts';
 import { Networks, vifName, type NetworkConfig } from './networks.ts';
 import {
   backendErrorPath, backendPath, backendRoot, introduceRequests, nameRequest, recordPath, registerRequests, removeErrorRequests, removeRequests,
@@ -22,7 +23,7 @@ import { Templates } from './templates.ts';
 import { Wired, wiredMacs } from './wired.ts';
 import { readRequest, type Request } from './xenstore/wire.ts';
 import { StoreClient, StoreRefusal, storeSockets } from './xenstore/client.ts';
-import type { DomainConfig, DomainFacts, DomainShape, DomainState, HostFacts, Hypervisor, Snapshot, VifConfig, VifCounters } from '../port.ts';
+import type { DomainConfig, DomainFacts, DomainShape, HostFacts, Hypervisor, Snapshot, VifConfig, VifCounters } from '../port.ts';
 
 export interface XenOptions {
   /** Absolute path of shoal_xen.node. */
@@ -380,30 +381,10 @@ const storePort = 1;
 const notOurs = (domid: number): ShoalError =>
   new ShoalError('OPERATION_NOT_ALLOWED', `domain ${domid} belongs to another toolstack`, { hint: 'Use the toolstack that made it, for example xl.' });
 
-function uuidOf(domain: NativeDomain): Uuid {
-  const h = domain.handle.toString('hex');
-  return `${h.slice(0, 8)}-${h.slice(8, 12)}-${h.slice(12, 16)}-${h.slice(16, 20)}-${h.slice(20)}` as Uuid;
-}
-
-const handleOf = (uuid: Uuid): Buffer => Buffer.from(uuid.replaceAll('-', ''), 'hex');
 const noMacs = new Uint8Array(0);
 
 function bitmapOf(numbers: number[]): Uint8Array {
   const bytes = new Uint8Array(numbers.length === 0 ? 0 : (Math.max(...numbers) >> 3) + 1);
   for (const n of numbers) bytes[n >> 3]! |= 1 << (n & 7);
   return bytes;
-}
-
-function reasonOf(domain: NativeDomain): DomainFacts['shutdownReason'] {
-  const reason = domain.flags & domainFlags.shutdown ? shutdownReasons[domain.shutdownReason] : undefined;
-  return reason === 'poweroff' || reason === 'reboot' || reason === 'suspend' ? reason : undefined;
-}
-
-function stateOf(domain: NativeDomain): DomainState {
-  if (domain.flags & domainFlags.dying) return 'dying';
-  if (domain.flags & domainFlags.shutdown) {
-    const reason = shutdownReasons[domain.shutdownReason];
-    return reason === 'crash' || reason === 'watchdog' ? 'crashed' : 'shutdown';
-  }
-  return domain.flags & domainFlags.paused ? 'paused' : 'running';
 }

@@ -1,0 +1,25 @@
+/** What Xen says of a domain, in the port's words. Pure. */
+import type { Uuid } from '../../model/ids.ts';
+import { domainFlags, shutdownReasons, type NativeDomain } from './native.ts';
+import type { DomainFacts, DomainState } from '../port.ts';
+
+export function uuidOf(domain: NativeDomain): Uuid {
+  const h = domain.handle.toString('hex');
+  return `${h.slice(0, 8)}-${h.slice(8, 12)}-${h.slice(12, 16)}-${h.slice(16, 20)}-${h.slice(20)}` as Uuid;
+}
+
+export const handleOf = (uuid: Uuid): Buffer => Buffer.from(uuid.replaceAll('-', ''), 'hex');
+
+export function reasonOf(domain: NativeDomain): DomainFacts['shutdownReason'] {
+  const reason = domain.flags & domainFlags.shutdown ? shutdownReasons[domain.shutdownReason] : undefined;
+  return reason === 'poweroff' || reason === 'reboot' || reason === 'suspend' ? reason : undefined;
+}
+
+export function stateOf(domain: NativeDomain): DomainState {
+  if (domain.flags & domainFlags.dying) return 'dying';
+  if (domain.flags & domainFlags.shutdown) {
+    const reason = shutdownReasons[domain.shutdownReason];
+    return reason === 'crash' || reason === 'watchdog' ? 'crashed' : 'shutdown';
+  }
+  return domain.flags & domainFlags.paused ? 'paused' : 'running';
+}
