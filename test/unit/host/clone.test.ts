@@ -23,6 +23,17 @@ test('copies have the shape and words of the original, and a name and an address
   await rig.close();
 });
 
+test('a copy never takes a shell: that has memory of its own', async (t) => {
+  const rig = await makeRig({}, { shells: 4 });
+  const { uuid, domid } = (await rig.agent.bulk.launch({ name: 'a', image, memoryKib: 4096 }, never)).vms[0]!;
+  t.equal(await rig.agent.runner.starter.prepare(rig.agent.fleet.need(uuid), 2), 2);
+  rig.sim.print(domid, 'warmed up\n');
+  const { vms } = await rig.agent.bulk.launch({ name: 'copy', clone: uuid }, never);
+  t.ok('build' in vms[0]!.steps, 'it was built');
+  t.match(Buffer.from((await rig.sim.readConsole(vms[0]!.domid, 0)).text).toString(), /warmed up/, 'from the snapshot');
+  await rig.close();
+});
+
 test('only a running VM can be copied, and one at a time is done to it', async (t) => {
   const rig = await makeRig({ delaysMs: { snapshot: 20 } });
   const { uuid } = (await rig.agent.bulk.launch({ name: 'a', image, memoryKib: 4096 }, never)).vms[0]!;
