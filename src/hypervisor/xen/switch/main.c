@@ -18,7 +18,7 @@
 
 #define EVENTS_AT_ONCE 64
 #define TURNS 8    /* before the kernel is asked again what else there is */
-#define LOOKS 64   /* after work, before it waits: to be woken costs more than these */
+#define LOOKS 16   /* after work, before it waits: to be woken costs more than these */
 #define NICE (-5)  /* above the kernel's own thread for frames: what cannot be carried is dropped early, and not in place of the carrying */
 
 static int loop = -1;

@@ -127,9 +127,9 @@ static void take_from_uplinks(void)
 {
     unsigned until = taken_count + UPLINKS_FRAMES;
     /* Another network is the first to be served each time. */
-    first_network = (first_network + 1) % NETWORKS_MAX;
-    for (unsigned i = 0; i < NETWORKS_MAX; i++) {
-        struct network *n = &networks[(first_network + i) % NETWORKS_MAX];
+    first_network++;
+    for (unsigned i = 0; i < networks_count; i++) {
+        struct network *n = &networks[(first_network + i) % networks_count];
         for (unsigned count = 0; count < UPLINK_FRAMES && taken_count < until; count++) {
             unsigned checksum;
             size_t length;
@@ -341,7 +341,7 @@ bool move_turn(void)
 bool move_waiting(void)
 {
     vifs_poll();
-    for (unsigned i = 0; i < NETWORKS_MAX; i++)
+    for (unsigned i = 0; i < networks_count; i++)
         if (uplink_waiting(&networks[i]))
             return true;
     return vifs_waiting();

@@ -9,10 +9,12 @@
 #include "switch.h"
 
 struct network networks[NETWORKS_MAX];
+unsigned networks_count;
 const struct way *uplink_way = &(const struct way){ packet_open, packet_join, packet_close };
 
 void networks_init(void)
 {
+    networks_count = 0;
     for (unsigned i = 0; i < NETWORKS_MAX; i++) {
         networks[i] = (struct network){ .index = i, .packet = { .fd = -1, .guard = -1 }, .record = state_network(i) };
         networks[i].flood = (struct link){ &networks[i].flood, &networks[i].flood };
@@ -62,6 +64,8 @@ static int open_uplink(struct network *n)
         error = errno;
         close_uplink(n);
     }
+    if (!error && n->index >= networks_count)
+        networks_count = n->index + 1;
     return error;
 }
 

@@ -120,6 +120,7 @@ struct way {
     void (*close)(struct packet *p, const char *interface);
 };
 extern struct network networks[NETWORKS_MAX];
+extern unsigned networks_count; /* those from here on have no uplink */
 extern const struct way *uplink_way;
 void networks_init(void);
 struct network *network_find(const char *name);

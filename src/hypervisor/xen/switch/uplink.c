@@ -90,7 +90,7 @@ bool uplink_take(struct network *n, uint8_t **frame, size_t *length, unsigned *c
 
 void uplinks_give_back(void)
 {
-    for (unsigned i = 0; i < NETWORKS_MAX; i++) {
+    for (unsigned i = 0; i < networks_count; i++) {
         struct network *n = &networks[i];
         for (; n->held; n->held--)
             __atomic_store_n(&slot_of(n, n->next + PACKET_SLOTS - n->held)->tp_status, TP_STATUS_KERNEL, __ATOMIC_RELEASE);
@@ -159,7 +159,7 @@ static void send_all(struct network *n)
 
 void uplinks_send(void)
 {
-    for (unsigned i = 0; i < NETWORKS_MAX; i++)
+    for (unsigned i = 0; i < networks_count; i++)
         if (networks[i].departing)
             send_all(&networks[i]);
     departing = 0;
