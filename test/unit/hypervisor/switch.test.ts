@@ -70,7 +70,7 @@ function makeSpace(): boolean {
 }
 
 const within = (...words: string[]): ChildProcess => spawn('ip', ['netns', 'exec', space, ...words], { stdio: ['pipe', 'pipe', 'inherit'] });
-const inSpace = (what: string, body: (t: Test) => void | Promise<void>): void =>
+const inSpace = (what: string, body: (t: Test) => void | Promise<void>): Test =>
   test(`the switch: ${what}`, async (t) => {
     const able = process.getuid?.() === 0 && makeSpace();
     try {

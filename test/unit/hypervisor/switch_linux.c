@@ -238,6 +238,9 @@ static void owners(const char *bridge)
     failed += packet_open(&p, "shoal-x", bridge) != 0;
     check(failed == 0, "what a killed switch had is made anew at once, five times in a row (%u)", failed);
     packet_close(&p, "shoal-x");
+    failed = run("ip link add shoal-x type veth peer name left") != 0 || packet_open(&p, "shoal-x", bridge) != 0 || if_nametoindex("left");
+    check(!failed, "also when it has not quite gone");
+    packet_close(&p, "shoal-x");
     check(!if_nametoindex("shoal-x"), "one that ends leaves nothing");
 }
 
