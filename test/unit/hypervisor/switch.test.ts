@@ -70,7 +70,7 @@ function makeSpace(): boolean {
 }
 
 const within = (...words: string[]): ChildProcess => spawn('ip', ['netns', 'exec', space, ...words], { stdio: ['pipe', 'pipe', 'inherit'] });
-const inSpace = (what: string, body: (t: Test) => void | Promise<void>): Test =>
+const inSpace = (what: string, body: (t: Test) => void | Promise<void>): void => {
   test(`the switch: ${what}`, async (t) => {
     const able = process.getuid?.() === 0 && makeSpace();
     try {
@@ -80,6 +80,7 @@ const inSpace = (what: string, body: (t: Test) => void | Promise<void>): Test =>
       spawnSync('ip', ['netns', 'del', space]);
     }
   });
+};
 
 inSpace('frames through a real uplink: bytes, tags, sums, segments, more than it holds, owners', (t) => {
   report(t, 20, ['ip', 'netns', 'exec', space, program, 'uplink', 'br0']);
