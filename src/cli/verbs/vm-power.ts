@@ -60,7 +60,7 @@ async function each(terminal: Terminal, client: Client, method: string, label: s
 }
 
 /** VMs of one request: few enough that progress moves. */
-const portion = 50;
+const portionOf = (vms: number): number => Math.min(500, Math.max(50, Math.ceil(vms / 20)));
 
 /** A plugin function that takes many VMs, in portions. */
 async function inPortions(
@@ -74,6 +74,7 @@ async function inPortions(
   const outcome: Outcome = { done: 0, failed: [] };
   const names = new Map(vms.map(({ uuid, name }) => [uuid, name]));
   const progress = vms.length > 8 ? new Progress(terminal, { label, total: vms.length }) : undefined;
+  const portion = portionOf(vms.length);
   for (let i = 0; i < vms.length; i += portion) {
     const uuids = vms.slice(i, i + portion).map(({ uuid }) => uuid);
     const part = await client.plugin<BulkOutcome>(fn, { ...args, vms: uuids }, { timeoutMs: 300_000 });
