@@ -4,7 +4,7 @@ import type { BulkOutcome } from '../../xenapi/plugin-types.ts';
 import type { Verb, Words } from '../arguments.ts';
 import type { Client } from '../client.ts';
 import { errorOf } from '../failure.ts';
-import { plural } from '../format.ts';
+import { plural, portionOf } from '../format.ts';
 import { Progress } from '../progress.ts';
 import { withHost } from '../target.ts';
 import type { Terminal } from '../terminal.ts';
@@ -58,9 +58,6 @@ async function each(terminal: Terminal, client: Client, method: string, label: s
   progress?.end();
   return outcome;
 }
-
-/** VMs of one request: few enough that progress moves. */
-const portionOf = (vms: number): number => Math.min(500, Math.max(50, Math.ceil(vms / 20)));
 
 /** A plugin function that takes many VMs, in portions. */
 async function inPortions(
