@@ -325,7 +325,7 @@ int uplink_guest(const char *bridge)
             if (echo(frame, length))
                 guest_send(1, frame, length, NETTXF_csum_blank | NETTXF_data_validated);
     }
-    fprintf(stderr, "calls: %s events=%lu unmasks=%lu notifies=%lu copies=%lu segments=%lu ports=%lu\n", ask("totals"), calls.events, calls.unmasks,
+    printf("calls: %s events=%lu unmasks=%lu notifies=%lu copies=%lu segments=%lu ports=%lu\n", ask("totals"), calls.events, calls.unmasks,
             calls.notifies, calls.copies, calls.segments, calls.ports);
     switch_close();
     unlink(state_path);

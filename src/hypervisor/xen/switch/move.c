@@ -1,7 +1,7 @@
 /*
- * A turn of the data path. Frames are taken from the guests that are ready, a share of each in turn, and from the uplinks; those of guests are
- * copied in by one call; each is sent on its way; those for outside leave by one call an uplink, those for guests are delivered by one; then
- * everything is answered, and the guests are told, by one call. A request is answered
+ * A turn of the data path, in two halves. What came by the uplinks is delivered by one call, and the guests are told by one. Then frames are
+ * taken from the guests that are ready, a share of each in turn, and copied in by one call; those for outside leave by one call an uplink,
+ * those for guests are delivered by one; then all is answered, and the guests are told. A request is answered
  * only when its frame is where it belongs, so a switch that is killed loses none: the next one finds it in the ring again.
  */
 #include <stdint.h>
@@ -34,7 +34,7 @@ _Static_assert(GUEST_FRAMES + UPLINKS_FRAMES <= DEPARTURES_MAX, "each frame leav
 _Static_assert(UPLINK_FRAMES <= PACKET_SLOTS / 2, "there is room for what comes during a turn");
 
 struct totals totals;
-static struct taken taken[GUEST_FRAMES + UPLINKS_FRAMES];
+static struct taken taken[GUEST_FRAMES > UPLINKS_FRAMES ? GUEST_FRAMES : UPLINKS_FRAMES];
 static struct delivery deliveries[DELIVERIES];
 static xengnttab_grant_copy_segment_t incoming[GUEST_FRAMES], outgoing[DELIVERIES];
 static struct answer answers[GUEST_FRAMES + DELIVERIES];
@@ -125,12 +125,11 @@ static void take_from_guests(void)
 
 static void take_from_uplinks(void)
 {
-    unsigned until = taken_count + UPLINKS_FRAMES;
     /* Another network is the first to be served each time. */
     first_network++;
     for (unsigned i = 0; i < networks_count; i++) {
         struct network *n = &networks[(first_network + i) % networks_count];
-        for (unsigned count = 0; count < UPLINK_FRAMES && taken_count < until; count++) {
+        for (unsigned count = 0; count < UPLINK_FRAMES && taken_count < UPLINKS_FRAMES; count++) {
             unsigned checksum;
             size_t length;
             uint8_t *bytes;
@@ -179,6 +178,8 @@ static void deliver_all(void)
 /* From the commit on, all of these answers are given, by whomever. */
 static void answer_all(void)
 {
+    if (!answer_count)
+        return;
     state_commit(answers, answer_count);
     for (unsigned i = 0; i < answer_count; i++) {
         crash_point();
@@ -308,34 +309,53 @@ static void forward(unsigned i)
     }
 }
 
-bool move_turn(void)
+static void forward_all(void)
+{
+    for (unsigned i = 0; i < taken_count; i++) {
+        forward(i);
+        crash_point();
+    }
+}
+
+/* Guests begin on what came from outside while what they sent is on its way. */
+static bool move_from_uplinks(void)
+{
+    taken_count = 0;
+    take_from_uplinks();
+    forward_all();
+    deliver_all();
+    answer_all();
+    return taken_count > 0;
+}
+
+static bool move_from_guests(void)
 {
     taken_count = incoming_count = 0;
     take_from_guests();
-    take_from_uplinks();
-    if (taken_count) {
-        for (unsigned i = 0; i < taken_count; i++) {
-            forward(i);
-            crash_point();
-        }
-        uplinks_send();
-        crash_point();
-        deliver_all();
-        for (unsigned i = 0; i < taken_count; i++) {
-            const struct taken *t = &taken[i];
-            if (!t->from)
-                continue;
-            answers[answer_count++] = (struct answer){ .slot = t->from->slot, .index = t->index, .ring = RING_TX,
-                                                       .tx = { .id = t->id, .status = t->status } };
-            touch(t->from);
-        }
-        answer_all();
+    forward_all();
+    uplinks_send(); /* and what the uplinks were answered */
+    crash_point();
+    deliver_all();
+    for (unsigned i = 0; i < taken_count; i++) {
+        const struct taken *t = &taken[i];
+        answers[answer_count++] = (struct answer){ .slot = t->from->slot, .index = t->index, .ring = RING_TX,
+                                                   .tx = { .id = t->id, .status = t->status } };
+        touch(t->from);
+    }
+    answer_all();
+    return taken_count > 0;
+}
+
+bool move_turn(void)
+{
+    bool outside = move_from_uplinks(), inside = move_from_guests();
+    uplinks_give_back(); /* useless frames, too */
+    if (outside || inside) {
         totals.turns++;
         mirrors_flush();
     }
-    uplinks_give_back(); /* useless frames, too */
     vifs_bury();
-    return taken_count > 0;
+    return outside || inside;
 }
 
 bool move_waiting(void)
