@@ -194,7 +194,7 @@ async function untilAnswers({ caFile, logFile, process }: LabController, port: n
   while (!(await answers(port, ca))) {
     const ended = !isAlive(process);
     if (ended || Date.now() - began > startMs) {
-      const said = lastLines(readFileSync(logFile, 'utf8'), 6);
+      const said = lastLines(readFileSync(logFile, 'utf8'), 3);
       throw new ShoalError('LAB_FAILED', `the controller ${ended ? 'ended' : `gave no answer in ${startMs / 1000} s`}; its log:\n${said}`);
     }
     await sleep(50);

@@ -2,7 +2,6 @@
 import { count, duration, kib, ms, plural } from '../format.ts';
 import type { FleetResult } from './fleet.ts';
 import { plotSvg, type PlotOptions, type Series } from './plot.ts';
-import { p50 } from './statistics.ts';
 import { known, times, type DemoSummary } from './summary.ts';
 
 export interface ReportFacts {
