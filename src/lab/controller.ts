@@ -135,8 +135,7 @@ function writeWhole(file: string, text: string): void {
   renameSync(part, file);
 }
 
-/** Pure; exported for its test. */
-export function controllerConfig(lab: string, settings: ControllerSettings): Record<string, unknown> {
+function controllerConfig(lab: string, settings: ControllerSettings): Record<string, unknown> {
   const { caFile, keyFile, stateDir, credentialsDir } = filesOf(lab);
   return { listen: { host: '127.0.0.1', port: insidePort }, certFile: caFile, keyFile, stateDir, credentialsDir, ...settings };
 }

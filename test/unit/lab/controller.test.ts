@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { build } from 'esbuild';
 import test from 'tape';
 import { controlOf, openLabFleet, takeHosts } from '../../../src/cli/fleet-lab.ts';
-import { controllerConfig, endController, labController, startController } from '../../../src/lab/controller.ts';
+import { endController, labController, startController } from '../../../src/lab/controller.ts';
 import { hostIdentity } from '../../../src/lab/identity.ts';
 import { labDown, labStatus, type LabHost } from '../../../src/lab/lab.ts';
 import { enter } from '../../../src/lab/network.ts';
