@@ -6,6 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Client } from '../../src/cli/client.ts';
 import { Control } from '../../src/cli/control.ts';
 import { residentKib } from '../../src/cli/demo/memory.ts';
+import { untilUp } from '../../src/cli/fleet-lab.ts';
 import { launch } from '../../src/cli/launch.ts';
 import type { Task } from '../../src/cli/task.ts';
 import type { Terminal } from '../../src/cli/terminal.ts';
@@ -55,6 +56,7 @@ export async function measureSimulated(
   const control = new Control(`https://127.0.0.1:${rig.controller.port}`, cert, rig.token);
   const resident = () => residentKib(rig.controller.child.pid!);
   try {
+    await untilUp(control, names);
     await control.call('PUT', `/v1/images/${kernelDigest}`, kernel);
     const spec = (name: string, count: number, more: object = {}) => ({ tenant: 'bench', name, image: kernelDigest, memoryKib, count, ...more });
     const apply = (specs: object[]) => untilDone(control, async () => (await control.call<{ tasks: Task[] }>('POST', '/v1/apply', { services: specs })).tasks);

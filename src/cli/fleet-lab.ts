@@ -56,12 +56,17 @@ export async function takeHosts(control: Control, hosts: readonly LabHost[], tim
         credential: host.name,
         fingerprint: new X509Certificate(readFileSync(host.caFile)).fingerprint256,
       });
-  const names = new Set(hosts.map(({ name }) => name));
+  await untilUp(control, hosts.map(({ name }) => name), timeoutMs);
+}
+
+/** Waits until the controller reaches all hosts of these names. Throws LAB_FAILED with why it does not. */
+export async function untilUp(control: Control, hosts: readonly string[], timeoutMs = upMs): Promise<void> {
+  const names = new Set(hosts);
   for (const began = performance.now(); ; await sleep(50)) {
     const away = (await control.list<HostView>('/v1/hosts')).filter(({ id, state }) => names.has(id) && state !== 'up');
     if (away.length === 0) return;
     if (performance.now() - began < timeoutMs) continue;
     const why = away.map(({ id, error }) => `${id}: ${error?.message ?? 'no answer yet'}`).join('; ');
-    throw new ShoalError('LAB_FAILED', `The controller does not reach all hosts of the lab: ${why}`);
+    throw new ShoalError('LAB_FAILED', `The controller does not reach all hosts: ${why}`);
   }
 }
