@@ -176,8 +176,9 @@ test('fleet: kill -9 of the controller; what was applied meanwhile is done, and 
   await takeHosts(control, lab.hosts);
   t.ok(await eventually('44 after the kill', () => settled(44)), 'the four are there');
   const now = await real();
-  t.equal(now.filter(({ uuid }) => kept.has(uuid)).length, 40, 'and so are the forty, the same ones');
-  t.deepEqual(onEach(now), [22, 22], 'the spread is kept');
+  t.deepEqual(onEach(now.filter(({ uuid }) => kept.has(uuid))), [20, 20], 'and so are the forty, the same ones where they were');
+  // the four go to whichever hosts the new controller reached by then
+  t.ok(Math.min(...onEach(now)) >= 20, `spread: ${onEach(now).join(' and ')}`);
 });
 
 test('fleet: kill -9 of an agent while more is asked for; it comes back, and there are no doubles', { timeout: 5 * minutes }, async (t) => {

@@ -86,7 +86,7 @@ async function putEverywhere({ hosts, control, imageFile }: ServiceOptions): Pro
   return digest!;
 }
 
-/** Ends the service that an earlier run left, and waits until nothing is left of it. Fine when there is none. */
+/** Ends a service, and waits until nothing is left of it. Fine when there is none. */
 export async function endService(terminal: Terminal, control: Control, service: string): Promise<void> {
   const path = `/v1/services/${service}`;
   interface Left {
@@ -100,7 +100,7 @@ export async function endService(terminal: Terminal, control: Control, service: 
     });
   let left = await look();
   if (left === undefined) return;
-  terminal.note(`destroying ${plural(left.copies.total, 'VM')} of an earlier run`);
+  terminal.note(`destroying ${plural(left.copies.total, 'VM')} of ${service}`);
   if (!left.deleting) await control.call('DELETE', path);
   for (const began = performance.now(); (left = await look()) !== undefined; await sleep(50)) {
     terminal.status(`destroying: ${left.copies.total} left`);

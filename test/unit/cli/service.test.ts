@@ -149,7 +149,7 @@ test('run again, what was before is ended; nothing else is', (t) =>
     await control.call('PUT', '/v1/services/acme/other', { image: (await control.call<any>('GET', '/v1/services/demo/ping')).image, count: 2, memoryKib: 1024 });
     await eventually(async () => (await control.call<any>('GET', '/v1/services/acme/other')).copies.ready === 2, 'the other service');
     const second = await run({ vms: 2 });
-    t.match(notes(), /destroying 4 VMs of an earlier run/);
+    t.match(notes(), /destroying 4 VMs of demo\/ping/);
     t.deepEqual(sizes(agents), [2, 2], 'two of the demo, two of the other');
     const before = new Set(first.boots.map(({ name }) => name));
     t.ok(second.boots.every(({ name }) => !before.has(name)), 'and they are others');
