@@ -161,10 +161,11 @@ export async function openAgent(options: AgentOptions): Promise<HostAgent> {
   };
   // While it opens, the fleet is still empty and what counts is what was read.
   let opened = false;
-  const live = (): Entry[] => [
-    ...(uuid === undefined ? [] : [{ host: uuid }]),
-    ...(opened ? fleet.keptEntries() : [...vms.values()].map((vm) => ({ put: vm as unknown as Entry }))),
-  ];
+  const live = function* (): Generator<Entry> {
+    if (uuid !== undefined) yield { host: uuid };
+    if (opened) yield* fleet.keptEntries();
+    else for (const vm of vms.values()) yield { put: vm as unknown as Entry };
+  };
   const journal = await Journal.open(join(options.stateDir, 'agent.journal'), apply, live, log);
   fleet.journal = journal;
   if (uuid === undefined) {
