@@ -21,6 +21,7 @@ import { labVerb } from './verbs/lab.ts';
 import { networkList } from './verbs/network-list.ts';
 import { benchVerb, testVerb } from './verbs/scripts.ts';
 import { top } from './verbs/top.ts';
+import { vmCapture } from './verbs/vm-capture.ts';
 import { vmConsole } from './verbs/vm-console.ts';
 import { vmClone } from './verbs/vm-clone.ts';
 import { vmCreate } from './verbs/vm-create.ts';
@@ -68,6 +69,7 @@ export const verbs: readonly Verb[] = [
   vmList,
   vmShow,
   vmConsole,
+  vmCapture,
   vmStart,
   vmStop,
   vmPause,
