@@ -15,6 +15,7 @@ import { hostAdd, hostRemove, tokenEnd, tokenMake } from './verbs/fleet-operator
 import { describe, get } from './verbs/get.ts';
 import { helpOf, makeHelp } from './verbs/help.ts';
 import { hostShells } from './verbs/host-shells.ts';
+import { hostSetup } from './verbs/host-setup.ts';
 import { hostShow } from './verbs/host-show.ts';
 import { imageList, imagePut, imageRemove } from './verbs/image.ts';
 import { labVerb } from './verbs/lab.ts';
@@ -79,6 +80,7 @@ export const verbs: readonly Verb[] = [
   imageList,
   imageRemove,
   networkList,
+  hostSetup,
   hostShow,
   hostShells,
   events,

@@ -16,6 +16,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { dirname, join } from 'node:path';
+import { certificateCommand } from '../setup/dom0.ts';
 import type { Dom0Image } from './image.ts';
 import { locked } from './lock.ts';
 import { cacheFolder } from './paths.ts';
@@ -145,29 +146,7 @@ async function makeHostIdentity(index: number, files: HostIdentity): Promise<voi
     writeFileSync(files.passwordFile, `${randomBytes(18).toString('base64url')}\n`, { mode: 0o600 });
   if (!existsSync(files.certFile)) {
     const part = `${files.certFile}.part`;
-    await must(
-      [
-        'openssl',
-        'req',
-        '-x509',
-        '-newkey',
-        'ec',
-        '-pkeyopt',
-        'ec_paramgen_curve:prime256v1',
-        '-nodes',
-        '-days',
-        '3650',
-        '-subj',
-        `/CN=${plan.name}`,
-        '-addext',
-        `subjectAltName=DNS:${plan.name},DNS:localhost,IP:127.0.0.1,IP:${plan.address}`,
-        '-keyout',
-        files.keyFile,
-        '-out',
-        part,
-      ],
-      { timeoutMs: 60_000 },
-    );
+    await must(certificateCommand(plan.name, ['127.0.0.1', plan.address], files.keyFile, part), { timeoutMs: 60_000 });
     renameSync(part, files.certFile);
   }
 }
