@@ -1,9 +1,9 @@
 /** Rewriting a journal while it is in use: in short turns, with every change in the result, and whole whenever it is killed. */
-import { copyFile, mkdir, mkdtemp, readdir, rm } from 'node:fs/promises';
+import { copyFile, mkdir, mkdtemp, open, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test from 'tape';
-import { sliceBytes, sliceEntries, type CompactionStep } from '../../../src/journal/compaction.ts';
+import { atMost, sliceBytes, sliceEntries, type CompactionStep } from '../../../src/journal/compaction.ts';
 import { encodeEntry, Journal, type Entry } from '../../../src/journal/journal.ts';
 import { JournalStore } from '../../../src/control/store.ts';
 
@@ -233,4 +233,69 @@ test("the controller's store: keys that are rewritten without end do not keep a 
     const again = await JournalStore.open(folder);
     t.deepEqual([...again.entries].sort(), expected);
     await again.close();
+  }));
+
+test('an iteration that is added to without end ends', (t) => {
+  const numbers = new Set([1, 2, 3]);
+  let read = 0;
+  for (const n of atMost(numbers.size, numbers)) {
+    if (++read > 100) break;
+    numbers.delete(n);
+    numbers.add(n + 10);
+  }
+  t.equal(read, 3);
+  t.deepEqual([...atMost(0, numbers)], []);
+  t.end();
+});
+
+test('what the copy has seen is in the new file, though the old one is slow to take it', (t) =>
+  inFolder(async (folder) => {
+    const probe = await open(join(folder, 'probe'), 'w');
+    const prototype = Object.getPrototypeOf(probe) as { datasync: () => Promise<void> };
+    await probe.close();
+    await rm(join(folder, 'probe'));
+    const { datasync } = prototype;
+    let old: unknown;
+    let release: () => void = () => {};
+    let held: Promise<void> | undefined;
+    prototype.datasync = async function (this: unknown) {
+      old ??= this;
+      if (this === old) await held;
+      return datasync.call(this);
+    };
+    try {
+      let reads = 0;
+      let keys = 300;
+      let after: unknown[] = [];
+      const kept = await openIn(
+        folder,
+        () => {
+          reads++;
+          if (reads === keys - sliceEntries * 3) {
+            held = new Promise((resolve) => (release = resolve));
+            void kept.set(['before', 1]);
+          }
+          // The copy has the old k0; what it reads next is the new k299, which waits behind the entry that is being written.
+          if (reads === keys - 1) void kept.set(['k0', 'new'], ['k299', 'new']);
+        },
+        async (step) => {
+          if (step === 'copied') release();
+          if (step !== 'renamed' || after.length > 0) return;
+          const other = join(folder, 'killed');
+          await mkdir(other);
+          await copyFile(join(folder, name), join(other, name));
+          const next = await openIn(other);
+          after = [next.state.get('k0'), next.state.get('k299')];
+          await next.journal.close();
+          await rm(other, { recursive: true });
+        },
+      );
+      reads = 0;
+      await grow(kept, keys, 1);
+      while (after.length === 0) await new Promise((resolve) => setImmediate(resolve));
+      t.deepEqual(after, ['new', 'new'], 'both or none');
+      await kept.journal.close();
+    } finally {
+      prototype.datasync = datasync;
+    }
   }));
