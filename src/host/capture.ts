@@ -48,6 +48,8 @@ interface Capture {
   stream: PcapStream;
   unread: Buffer[];
   unreadBytes: number;
+  /** The switch has let go: what the pipe still holds is all there will be. */
+  ending: boolean;
   over: boolean;
   /** Those who wait for something to read. */
   waiting: Set<() => void>;
@@ -124,7 +126,7 @@ export class Captures {
     // Not before: a pipe that never had a writer reads as one that ended.
     const pipe = new Socket({ fd, readable: true, writable: false });
     const capture: Capture = {
-      domid, handle, pipe, stream: new PcapStream(), unread: [], unreadBytes: 0, over: false, waiting: new Set(), readers: 0, timer: undefined,
+      domid, handle, pipe, stream: new PcapStream(), unread: [], unreadBytes: 0, ending: false, over: false, waiting: new Set(), readers: 0, timer: undefined,
     };
     this.#open.set(id, capture);
     pipe.on('data', (chunk: Buffer) => this.#take(capture, chunk));
@@ -159,12 +161,14 @@ export class Captures {
   async end(id: string): Promise<void> {
     const capture = this.#need(id);
     // What the switch says at the end of what it lost needs room in the pipe.
-    for (let turns = 0, before = -1; turns < 64 && before !== capture.unreadBytes && !capture.over; turns++) {
+    for (let turns = 0, before = -1; turns < 16 && before !== capture.unreadBytes && !capture.over; turns++) {
       before = capture.unreadBytes;
       capture.pipe.resume();
       await new Promise((resolve) => setTimeout(resolve, 5));
     }
     await this.#stop(capture);
+    capture.ending = true;
+    capture.pipe.resume();
     if (!capture.over) await something(capture, 2_000, () => capture.over);
     capture.pipe.destroy();
     capture.over = true;
@@ -195,7 +199,7 @@ export class Captures {
       capture.unread.push(data);
       capture.unreadBytes += data.length;
     }
-    if (capture.unreadBytes >= unreadMaxBytes) capture.pipe.pause();
+    if (capture.unreadBytes >= unreadMaxBytes && !capture.ending) capture.pipe.pause();
     wake(capture);
   }
 
