@@ -12,6 +12,7 @@ import { listingPieces } from './listing.ts';
 import {
   listColumns,
   type BulkOutcome,
+  type CaptureRead,
   type LaunchedVm,
   type LaunchResult,
   type LaunchSpec,
@@ -95,6 +96,27 @@ const functions: Record<string, { takes: readonly string[]; run: PluginFunction 
     takes: ['vm', 'handle'],
     run: (api, _, args) => api.agent.vifCounters(api.agent.fleet.need(args['vm'] ?? ''), integer('handle', Number(args['handle'] ?? '0'), 0, 7)),
   },
+  capture: {
+    takes: ['vm', 'handle'],
+    run: async (api, _, args) => ({
+      capture: await api.agent.capture(api.agent.fleet.need(args['vm'] ?? ''), integer('handle', Number(args['handle'] ?? '0'), 0, 7)),
+    }),
+  },
+  'capture-read': {
+    takes: ['capture', 'waitMs'],
+    run: async (api, _, args): Promise<CaptureRead> => {
+      const waitMs = integer('waitMs', Number(args['waitMs'] ?? '0'), 0, 5_000);
+      const { data, ...counts } = await api.agent.captures.read(args['capture'] ?? '', waitMs);
+      return { data: data.toString('base64'), ...counts };
+    },
+  },
+  'capture-end': {
+    takes: ['capture'],
+    run: async (api, _, args) => {
+      await api.agent.captures.end(args['capture'] ?? '');
+      return {};
+    },
+  },
   shells: {
     takes: ['prepare', 'drain', 'most'],
     run: (api, _, args) => shells(api, args),
@@ -115,6 +137,7 @@ const functions: Record<string, { takes: readonly string[]; run: PluginFunction 
         domains: domainCount,
         vms: api.agent.fleet.size,
         store: storeCounts(api),
+        switch: (await api.agent.switchTotals()) ?? null,
         agent: {
           version: api.version,
           rssKib: Math.round(process.memoryUsage.rss() / 1024),
