@@ -1,6 +1,6 @@
 /**
- * `density`: as many VMs of 1 MiB as a host is to hold, in one run against xl on the same host. Each is asked for alone and waited
- * for at the pinger; at some numbers of running VMs 50 more are started from shells and taken away again. What the full host then
+ * `density`: as many VMs of 1 MiB as a host is to hold, in one run against xl on the same host. Each is waited for
+ * at the pinger; at some numbers of running VMs 50 more are started from shells and taken away again. What the full host then
  * costs is measured beside it: memory, the agent, the list of all, news of a change, destroying many.
  */
 import { Client } from '../src/cli/client.ts';
@@ -21,7 +21,7 @@ import { measureFloor } from './density/floor.ts';
 import {
   bootFromShells, growth, limitShells, storeChanges, timeClones, timeDestroy, timeEvents, timeList, type Bench, type ShellSample,
 } from './density/measures.ts';
-import { edge, outcomeOf, stopsOf } from './density/outcome.ts';
+import { aloneOf, edge, outcomeOf, stopsOf } from './density/outcome.ts';
 import { atLeast, compared, machineFacts, type BenchContext, type Benchmark, type BenchOutcome, type Promised } from './harness.ts';
 
 const prefix = 'dens';
@@ -97,6 +97,7 @@ async function run({ terminal, quick, vms = sizes.full, lab, signal }: BenchCont
       xlAt: [0],
       xlSamplesEach: quick ? xlSamples.quick : xlSamples.full,
       stopAt: stops,
+      alone: aloneOf(vms),
       atStop,
       signal,
     });

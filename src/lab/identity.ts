@@ -144,9 +144,12 @@ async function makeHostIdentity(index: number, files: HostIdentity): Promise<voi
   const plan = hostPlan(index);
   if (!existsSync(files.passwordFile))
     writeFileSync(files.passwordFile, `${randomBytes(18).toString('base64url')}\n`, { mode: 0o600 });
-  if (!existsSync(files.certFile)) {
-    const part = `${files.certFile}.part`;
-    await must(certificateCommand(plan.name, ['127.0.0.1', plan.address], files.keyFile, part), { timeoutMs: 60_000 });
-    renameSync(part, files.certFile);
-  }
+  if (!existsSync(files.certFile)) await makeCertificate(plan.name, ['127.0.0.1', plan.address], files);
+}
+
+/** A certificate that is its own authority, good for `name`, localhost and the addresses. It appears whole. */
+export async function makeCertificate(name: string, addresses: readonly string[], { certFile, keyFile }: Pick<HostIdentity, 'certFile' | 'keyFile'>): Promise<void> {
+  const part = `${certFile}.part`;
+  await must(certificateCommand(name, addresses, keyFile, part), { timeoutMs: 60_000 });
+  renameSync(part, certFile);
 }
