@@ -195,7 +195,7 @@ function columnsOf(text: string | undefined): readonly ListColumn[] {
   throw wrong('columns', `a JSON list of some of ${listColumns.join(', ')}`);
 }
 
-const specFields = ['name', 'prefix', 'count', 'first', 'image', 'memoryKib', 'network', 'ip', 'args', 'backend', 'rateKbit', 'concurrency', 'clone'];
+const specFields = ['name', 'prefix', 'count', 'first', 'image', 'memoryKib', 'network', 'ip', 'ips', 'args', 'backend', 'rateKbit', 'concurrency', 'clone'];
 
 function launchSpecOf(text: string | undefined): LaunchSpec {
   const value = json('spec', text);
@@ -214,6 +214,10 @@ function launchSpecOf(text: string | undefined): LaunchSpec {
   if ((name === undefined) === (prefix === undefined))
     throw wrong('spec', 'of one VM ("name") or several ("prefix" and "count")');
   if (ip !== undefined && name === undefined) throw wrong('spec.ip', 'given with "name" only');
+  const count = number('count', 1, bulkMax);
+  const ips = spec['ips'];
+  if (ips !== undefined && (prefix === undefined || !Array.isArray(ips) || ips.length !== (count ?? 1) || !ips.every((each) => typeof each === 'string')))
+    throw wrong('spec.ips', 'with "prefix" only, a list of "count" addresses');
   const backend = string('backend');
   if (backend !== undefined && backend !== 'switch' && backend !== 'netback') throw wrong('spec.backend', '"switch" or "netback"');
   const clone = string('clone');
@@ -225,8 +229,9 @@ function launchSpecOf(text: string | undefined): LaunchSpec {
     name,
     prefix,
     ip,
+    ips: ips as LaunchSpec['ips'],
     memoryKib: memoryKib as number | undefined,
-    count: number('count', 1, bulkMax),
+    count,
     first: number('first', 0, 1_000_000),
     clone,
     image: string('image'),
