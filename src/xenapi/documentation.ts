@@ -48,7 +48,7 @@ const plugin = `## The plugin "shoal"
 | \`facts\` | | \`{"xen", "freeKib", "totalKib", "cpuCount", "domains", "vms", "store": {"requests", "changes"} or null, "switch": {"vifs", "frames", "bytes", "turns", "copies", "dropped", "memoryKib"} or null, "agent": {"version", "rssKib", "heapUsedKib", "uptimeS"}}\` |
 
 \`launch\` creates and starts VMs in one call. Its spec: \`name\` for one VM, or \`prefix\` and \`count\` (and \`first\`, 1 by default) for prefix-1, prefix-2, …;
-\`image\` (digest), \`memoryKib\`; optional: \`network\` (by default the host's first; "" for none), \`ip\` (with \`name\` only; else one is assigned), \`args\`,
+\`image\` (digest), \`memoryKib\`; optional: \`network\` (by default the host's first; "" for none), \`ip\` (with \`name\` only) or \`ips\` (a list, with \`prefix\` only), else addresses are assigned, \`args\`,
 \`backend\` (\`switch\` or \`netback\`; by default what the network prefers and the image can), \`rateKbit\` (what it may send; needs the switch),
 \`concurrency\` (at most what the host allows). A VM of the result: \`{"ref", "uuid", "name", "domid", "ip", "mac", "startMs", "steps": {"create", "build", "register",
 "attachVif", "seal", "unpause"}, "ms"}\`; the times are milliseconds, \`startMs\` counts from the beginning of the call.
