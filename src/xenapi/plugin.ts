@@ -7,6 +7,7 @@ import { bulkMax, type BulkLaunch, type BulkResult, type EachSpec } from '../hos
 import { limits } from '../host/vm.ts';
 import { ShoalError } from '../model/errors.ts';
 import type { Api, Caller } from './api.ts';
+import { leanEvents } from './event-calls.ts';
 import { jsonPieces } from './json-rpc.ts';
 import { listingPieces } from './listing.ts';
 import {
@@ -77,6 +78,10 @@ const functions: Record<string, { takes: readonly string[]; run: PluginFunction 
       const names = args['names'] === undefined ? undefined : stringsOf('names', args['names']);
       return new SlicedText(listingPieces(api, columnsOf(args['columns']), names));
     },
+  },
+  events: {
+    takes: ['token', 'timeoutS'],
+    run: (api, caller, args) => leanEvents(api, caller, args['token'] ?? '', integer('timeoutS', Number(args['timeoutS'] ?? '0'), 0, 300)),
   },
   console: {
     takes: ['vm', 'cursor'],

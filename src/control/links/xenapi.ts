@@ -45,6 +45,8 @@ export class XenApiLink implements HostLink {
   #wake: () => void = () => {};
   #hostRef = '';
   #plugin = false;
+  /** Changes come through the plugin, which tells of a VM only what counts here. */
+  #lean = false;
   #host: SeenHost = { version: '', totalKib: 0, freeKib: 0, cpuCount: 0, networks: [], shortfalls: [] };
   readonly #vms = new Map<string, VmRecord>();
   readonly #vifs = new Map<string, VifRecord>();
@@ -110,18 +112,14 @@ export class XenApiLink implements HostLink {
 
   /** Everything there is; returns the token from which on changes count. */
   async #whole(): Promise<string> {
+    const hosts = (await this.#raw('host.get_all')) as string[];
+    if (hosts.length !== 1)
+      throw new ShoalError('HOST_UNSUPPORTED', `${this.#o.url} is a pool of ${hosts.length} hosts; a fleet takes each host by itself.`);
+    this.#hostRef = hosts[0]!;
+    await this.#findPlugin();
     const answer = await this.#from('', 0);
     for (const each of [this.#vms, this.#vifs, this.#vifsOfVm, this.#networks]) each.clear();
-    const hosts = answer.events.filter((event) => event.class === 'host');
-    if (hosts.length !== 1) {
-      throw new ShoalError(
-        'HOST_UNSUPPORTED',
-        `${this.#o.url} is a pool of ${hosts.length} hosts; a fleet takes each host by itself.`,
-      );
-    }
     this.#take(answer.events);
-    this.#hostRef = hosts[0]!.ref;
-    await this.#findPlugin();
     this.#host = await this.lookAtHost();
     this.#listener?.picture(
       this.#host,
@@ -146,6 +144,17 @@ export class XenApiLink implements HostLink {
   }
 
   async #from(token: string, waitS: number): Promise<{ events: Happening[]; token: string }> {
+    if (this.#lean) {
+      try {
+        const args = { token, timeoutS: String(Math.ceil(waitS)) };
+        return await this.#bounded(this.#callPlugin('events', args), waitS * 1000 + this.#o.patienceMs);
+      } catch (error) {
+        // An agent that is older than this function, or another host at this address.
+        const { code } = asShoalError(error);
+        if (code !== 'XENAPI_MISSING_PLUGIN' && code !== 'XENAPI_PLUGIN_FAILURE' && code !== 'HANDLE_INVALID') throw error;
+        this.#lean = false;
+      }
+    }
     // A float, for over XML-RPC it must be one.
     return (await this.#raw('event.from', watched, token, waitS + 0.001)) as { events: Happening[]; token: string };
   }
@@ -227,11 +236,13 @@ export class XenApiLink implements HostLink {
     try {
       await this.#callPlugin('held', { names: '[]' });
       this.#plugin = true;
+      this.#lean = true;
     } catch (error) {
       const { code } = asShoalError(error);
       if (code !== 'XENAPI_MISSING_PLUGIN' && code !== 'XENAPI_PLUGIN_FAILURE') throw error;
       if (this.#plugin) this.#o.log(`${this.#o.url}: the plugin "shoal" is gone`);
       this.#plugin = false;
+      this.#lean = false;
     }
   }
 
