@@ -37,7 +37,7 @@ const columnGap = 20;
 const rowGap = 14;
 const minColumn = 132;
 const maxColumns = 24;
-const maxPitch = 22;
+const maxPitch = 28;
 export const minPitch = 6;
 
 /** Cells one below the other keep their place while the width does; `room` is the height that need not be scrolled. */

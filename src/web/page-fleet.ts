@@ -48,6 +48,7 @@ export function fleetPage(app: App): Page {
       hrefOf: (group) =>
         by === 'service' ? (group === noService ? undefined : serviceHash(group)) : may(app.who, 'seeHosts') ? hostHash(group) : undefined,
       label: `The fleet by ${by}`,
+      last: noService,
     });
     place.replaceChildren(made.element);
     return made;

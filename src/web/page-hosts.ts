@@ -126,6 +126,7 @@ export function hostPage(app: App): Page {
     groupOf: serviceOf,
     hrefOf: (group) => (group === noService ? undefined : serviceHash(group)),
     label: `VMs of ${id}`,
+    last: noService,
   });
   const shown = h('div', {}, trouble, h('div.panel', {}, used.content, list.element), h('h2', {}, 'Its VMs by service'), picture.element);
   const missing = h('div', { hidden: true }, empty(`There is no host ${id}`, 'It may have been taken out of the fleet. See Hosts for those there are.'));

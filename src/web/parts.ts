@@ -138,7 +138,11 @@ export function facts(): Facts {
           element.append(entry.row);
         }
         show(entry.row, value !== undefined && value !== '');
-        if (typeof value === 'string') setText(entry.value, value);
+        if (typeof value === 'string') {
+          setText(entry.value, value);
+          entry.row.classList.toggle('wide', value.length > 48);
+          entry.value.classList.toggle('code', /^(sha256:)?[0-9a-f-]{32,}$/.test(value));
+        }
         else if (value !== undefined && entry.value.firstChild !== value) entry.value.replaceChildren(value);
       }
     },

@@ -17,6 +17,8 @@ export interface PictureOptions {
   /** Where a heading leads; undefined: nowhere. */
   hrefOf: (group: string) => string | undefined;
   label: string;
+  /** The group that comes after all others. */
+  last?: string;
 }
 
 const pulseMs = 700;
@@ -88,9 +90,9 @@ export class Picture {
           update: ({ x, y, width, first, cells }) => {
             element.style.transform = `translate(${x}px, ${y}px)`;
             element.style.width = `${width}px`;
-            let ready = 0;
-            for (let i = first; i < first + cells; i++) if (this.#shown[i] === 'ready') ready++;
-            setText(number, ready === cells ? count(cells) : `${count(ready)} / ${count(cells)}`);
+            let fine = 0;
+            for (let i = first; i < first + cells; i++) if (this.#shown[i] === 'ready' || this.#shown[i] === 'foreign') fine++;
+            setText(number, fine === cells ? count(cells) : `${count(fine)} / ${count(cells)}`);
           },
         };
       },
@@ -131,7 +133,7 @@ export class Picture {
       if (group === undefined) groups.set(key, [vm]);
       else group.push(vm);
     }
-    const sorted = [...groups].sort(([a], [b]) => byName.compare(a, b));
+    const sorted = [...groups].sort(([a], [b]) => Number(a === this.#o.last) - Number(b === this.#o.last) || byName.compare(a, b));
     for (const [, vms] of sorted) vms.sort(compareVms);
     const room = Math.max(260, innerHeight - this.element.getBoundingClientRect().top - scrollY - 28);
     this.#layout = layOut(
@@ -179,6 +181,8 @@ export class Picture {
     const outdated: [number, number][] = [];
     const crossed: [number, number][] = [];
     for (const group of groups) {
+      let odd = false;
+      let service: string | undefined;
       for (let i = 0; i < group.cells; i++) {
         const index = group.first + i;
         const vm = model.vms.get(this.#ids[index]!);
@@ -188,6 +192,9 @@ export class Picture {
           this.#shown[index] = standing;
           if (!this.#still.matches) this.#pulses.set(vm.id, now);
         }
+        // Each service beside the next one is a shade apart.
+        if (vm.service !== service && i > 0) odd = !odd;
+        service = vm.service;
         const fits = terms.length === 0 || matches(terms, model.fieldsOf(vm));
         if (fits) matching++;
         const x = group.x + (i % group.perRow) * pitch;
@@ -195,7 +202,7 @@ export class Picture {
         const pulse = this.#pulses.size === 0 ? undefined : this.#pulses.get(vm.id);
         const grown = pulse === undefined ? 1 : Math.min(1, (now - pulse) / pulseMs);
         if (colours[standing] !== colour) paper.fillStyle = colour = colours[standing];
-        paper.globalAlpha = (fits ? 1 : 0.13) * (0.25 + 0.75 * grown);
+        paper.globalAlpha = (fits ? (odd ? 0.8 : 1) : 0.13) * (0.25 + 0.75 * grown);
         if (round) {
           paper.beginPath();
           paper.roundRect(x, y, side, side, 2.5);

@@ -1,7 +1,7 @@
 /** A small plot of one number over time: the last samples as a line over an area, the latest as words. */
 import { h, setAttribute, setText, svg } from './dom.ts';
 
-const kept = 120;
+const kept = 60;
 const width = 240;
 const height = 56;
 

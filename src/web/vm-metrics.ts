@@ -39,8 +39,8 @@ export class VmMetrics {
     this.#plots = [
       ['rxBytes', new Plot('Received', size)],
       ['txBytes', new Plot('Sent', size)],
-      ['rxFrames', new Plot('Frames received', number)],
-      ['txFrames', new Plot('Frames sent', number)],
+      ['rxFrames', new Plot('Frames in', number)],
+      ['txFrames', new Plot('Frames out', number)],
       ['dropped', new Plot('Dropped', number)],
     ];
     this.#grid = h('div.plots', { hidden: true }, ...this.#plots.map(([, plot]) => plot.element));
