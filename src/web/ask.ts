@@ -1,7 +1,7 @@
 /** Questions before something is done, and what is said of it afterwards. */
 import type { Question } from './app.ts';
 import { h, setAttribute } from './dom.ts';
-import { problemOf } from './problem.ts';
+import { problemOf, type Reason } from './problem.ts';
 
 /** Resolves with whether it is to be done. The way out has the focus. */
 export function confirm({ title, text, yes }: Question): Promise<boolean> {
@@ -28,6 +28,8 @@ export function confirm({ title, text, yes }: Question): Promise<boolean> {
 const goodMs = 6000;
 const mostAtOnce = 4;
 
+const textOf = ({ path, message }: Reason): string => (path === '' ? message : `${path}: ${message}`);
+
 /** Messages at the lower edge: good news goes by itself, bad news when it was read. */
 export class Messages {
   readonly element = h('div.messages', { role: 'status', 'aria-live': 'polite' });
@@ -39,8 +41,19 @@ export class Messages {
 
   complain(error: unknown): void {
     const { message, hint, reasons } = problemOf(error);
-    const list = reasons.map(({ path, message: why, hint: what }) => h('li', {}, `${path === '' ? '' : `${path}: `}${why} ${what}`));
-    this.#put(h('div.message.bad', { role: 'alert' }, h('p', {}, message), list.length > 0 && h('ul', {}, ...list), list.length === 0 && h('p.hint', {}, hint)));
+    const [only] = reasons;
+    // One reason says all of it: what is above it would say the same.
+    const single = reasons.length === 1 && only !== undefined;
+    this.#put(
+      h(
+        'div.message.bad',
+        { role: 'alert' },
+        h('p', {}, single ? textOf(only) : message),
+        reasons.length > 1
+          ? h('ul', {}, ...reasons.map((reason) => h('li', {}, `${textOf(reason)} ${reason.hint}`)))
+          : h('p.hint', {}, single ? only.hint : hint),
+      ),
+    );
   }
 
   clear(): void {

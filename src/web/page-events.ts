@@ -48,7 +48,7 @@ export function eventsPage(app: App): Page {
       const found = news.filter(({ kind, key, text }) => matches(app.terms, { name: key, kind, text })).slice(0, shownAtMost);
       show(nothing, news.length === 0);
       show(none, news.length > 0 && found.length === 0);
-      setText(summary, held === undefined ? `the last ${plural(found.length, 'change')}` : 'held still');
+      setText(summary, held !== undefined ? 'held still' : found.length === 0 ? '' : `the last ${plural(found.length, 'change')}`);
       rows.update(found);
     },
   };

@@ -6,10 +6,12 @@ import { count, plural } from './format.ts';
 import { Picture } from './picture.ts';
 import { empty, heading, standingPart, Table, text } from './parts.ts';
 import { hostHash, serviceHash, vmHash } from './route.ts';
-import { may, meaning, standings, type Standing } from './standing.ts';
+import { may, meaning, standings } from './standing.ts';
 import type { Vm } from './types.ts';
 
-const always: readonly Standing[] = ['ready', 'starting', 'failed'];
+const kinds = [...standings, 'outdated'] as const;
+type Kind = (typeof kinds)[number];
+const always: readonly Kind[] = ['ready', 'starting', 'failed'];
 export const noService = 'no service';
 export const serviceOf = (vm: Vm): string => (vm.service === undefined ? noService : `${vm.tenant}/${vm.service}`);
 const listedAtMost = 200;
@@ -18,25 +20,25 @@ export function fleetPage(app: App): Page {
   const { model } = app;
   let by = app.route.query['by'] === 'service' ? 'service' : 'host';
   const summary = h('p.summary');
-  const chips = new Map<Standing, { element: HTMLButtonElement; number: HTMLElement }>();
+  const chips = new Map<Kind, { element: HTMLButtonElement; number: HTMLElement }>();
   const legend = h('div.legend', { role: 'group', 'aria-label': 'Show only' });
-  for (const standing of standings) {
+  for (const kind of kinds) {
     const number = h('b');
     const element = h(
       'button.chip',
-      { type: 'button', title: meaning[standing], onclick: () => toggle(standing) },
-      h(`i.dot.${standing}`),
-      standing,
+      { type: 'button', title: kind === 'outdated' ? 'made from the spec as it was before' : meaning[kind], onclick: () => toggle(kind) },
+      h(`i.dot.${kind}`),
+      kind,
       number,
     );
-    chips.set(standing, { element, number });
+    chips.set(kind, { element, number });
     legend.append(element);
   }
-  const word = (standing: Standing): string => `state:${standing}`;
-  function toggle(standing: Standing): void {
+  const word = (kind: Kind): string => `state:${kind}`;
+  function toggle(kind: Kind): void {
     const words = app.filterText.split(/\s+/).filter((each) => each !== '');
     const rest = words.filter((each) => !each.startsWith('state:'));
-    app.setFilter((words.includes(word(standing)) ? rest : [...rest, word(standing)]).join(' '));
+    app.setFilter((words.includes(word(kind)) ? rest : [...rest, word(kind)]).join(' '));
   }
 
   const place = h('div');
@@ -80,17 +82,18 @@ export function fleetPage(app: App): Page {
   );
 
   function update(): void {
-    const counts = model.counts();
+    const counts: Record<Kind, number> = { ...model.counts(), outdated: 0 };
+    for (const vm of model.vms.values()) if (model.isOutdated(vm)) counts.outdated++;
     const services = model.services.size;
     setText(
       summary,
       `${plural(model.vms.size, 'VM')}${model.hosts.size > 0 ? ` on ${plural(model.hosts.size, 'host')}` : ''}, ${plural(services, 'service')}`,
     );
-    for (const [standing, { element: chip, number }] of chips) {
-      setText(number, count(counts[standing]));
-      const pressed = app.filterText.split(/\s+/).includes(word(standing));
+    for (const [kind, { element: chip, number }] of chips) {
+      setText(number, count(counts[kind]));
+      const pressed = app.filterText.split(/\s+/).includes(word(kind));
       setAttribute(chip, 'aria-pressed', String(pressed));
-      show(chip, counts[standing] > 0 || always.includes(standing) || pressed);
+      show(chip, counts[kind] > 0 || always.includes(kind) || pressed);
     }
     for (const { each, element: choice } of choices) setAttribute(choice, 'aria-pressed', String(each === by));
     const none = model.vms.size === 0;

@@ -14,7 +14,9 @@ import { digest } from '../control/rig.ts';
 export interface WebRig extends ApiRig {
   url: string;
   browser: Browser;
-  /** Requests to anywhere but the controller. */
+  /** Where the controller is, or a wire to it. */
+  origins: Set<string>;
+  /** Requests to anywhere else. */
   strays: string[];
   /** Errors and refusals of the page. */
   complaints: string[];
@@ -34,6 +36,7 @@ export async function makeWeb(names: string[], options: Partial<ControllerOption
   for (const host of rig.hosts.values()) host.totalKib = 64 * 1024 * 1024;
   rig.browser = await chromium.launch({ executablePath, args: ['--no-sandbox', '--disable-gpu'] });
   rig.url = `https://127.0.0.1:${rig.controller.server.port}`;
+  rig.origins = new Set([rig.url]);
   rig.strays = [];
   rig.complaints = [];
   rig.page = async (token, hash = '', more = {}) => {
@@ -41,7 +44,7 @@ export async function makeWeb(names: string[], options: Partial<ControllerOption
     const page = await context.newPage();
     page.setDefaultTimeout(15_000);
     page.on('request', (request) => {
-      if (!request.url().startsWith(`${rig.url}/`)) rig.strays.push(request.url());
+      if (!rig.origins.has(new URL(request.url()).origin)) rig.strays.push(request.url());
     });
     page.on('pageerror', (error) => rig.complaints.push(error.message));
     page.on('console', (message) => {
