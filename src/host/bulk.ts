@@ -228,7 +228,9 @@ export class Bulk {
   }
 
   async #each(uuids: readonly string[] | 'all', signal: AbortSignal, work: (uuid: string) => Promise<void>): Promise<BulkResult> {
-    const todo = uuids === 'all' ? [...this.#fleet.all()].map((vm) => vm.uuid as string) : [...uuids];
+    const domidOf = (uuid: string): number => this.#fleet.get(uuid)?.domid ?? 0;
+    // The youngest domains have the least numbers, and Xen finds those first.
+    const todo = (uuids === 'all' ? [...this.#fleet.all()].map((vm) => vm.uuid as string) : [...uuids]).sort((a, b) => domidOf(a) - domidOf(b));
     const result: BulkResult = { done: 0, failed: [] };
     let next = 0;
     const worker = async (): Promise<void> => {

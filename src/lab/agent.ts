@@ -65,8 +65,8 @@ export async function installAgent(target: SshTarget, index: number): Promise<vo
   rmSync(archive);
 }
 
-/** One HTTPS request, to see whether anything answers that has the certificate. */
-function answers(port: number, ca: string): Promise<boolean> {
+/** One HTTPS request to a port of the loopback, to see whether anything answers that has the certificate. */
+export function answers(port: number, ca: string): Promise<boolean> {
   return new Promise((resolve) => {
     const probe = request({ host: '127.0.0.1', port, path: '/', method: 'GET', ca, timeout: 5_000, agent: false }, (response) => {
       response.resume();

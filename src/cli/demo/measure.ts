@@ -11,15 +11,17 @@ import { launch, type LaunchedVm } from '../launch.ts';
 export interface Boot {
   name: string;
   address: string;
+  /** Where the controller placed it; undefined when one host was asked straight. */
+  host?: string;
   /** VMs that were running when it was asked for. */
   running: number;
   /** Milliseconds from the request to the first echo reply; undefined when none came in time. */
   ms: number | undefined;
-  /** Milliseconds from the request to the end of the call. */
+  /** Milliseconds from the request to the end of the call; of a controller: until it says that the VM runs. */
   replyMs: number;
-  /** Milliseconds the host itself spent on it. */
+  /** Milliseconds the host itself spent on it; NaN when a controller was asked, which does not tell. */
   hostMs: number;
-  /** The host's milliseconds, step by step. */
+  /** The host's milliseconds, step by step; empty when a controller was asked. */
   steps: Record<string, number>;
 }
 
@@ -38,7 +40,7 @@ export interface BootOptions {
   signal: AbortSignal;
 }
 
-const msBetween = (from: bigint, to: bigint): number => Number(to - from) / 1e6;
+export const msBetween = (from: bigint, to: bigint): number => Number(to - from) / 1e6;
 
 /**
  * Boots the named VMs, one request each. `boots` grows as they start, so that a caller can watch it; it resolves when all have

@@ -224,7 +224,7 @@ class Xen implements XenHypervisor {
   async destroy(domid: Domid): Promise<void> {
     const domain = calling(`looking at domain ${domid}`, () => this.native.domain(domid));
     if (domain && !isVmUuid(uuidOf(domain))) throw notOurs(domid);
-    const wired = this.built.get(domid)?.wired;
+    const wired = this.built.get(domid)?.wired ?? (domain === undefined ? undefined : this.wired.is(domid));
     if (wired !== true) this.nets.release(domid);
     // What the switch maps of a domain keeps it from going away.
     if (wired !== false) await this.wired.disconnect(domid);

@@ -10,8 +10,8 @@ import type { SwitchClient } from './switch-client.ts';
 
 /** WIRING_VIFS of wiring.h. */
 const mostVifs = 4;
-/** WIRING_POWEROFF, WIRING_REBOOT, WIRING_SUSPEND of wiring.h. */
-const orders = { poweroff: 1, reboot: 2, suspend: 3 } as const;
+/** WIRING_NOTHING, WIRING_POWEROFF, WIRING_REBOOT, WIRING_SUSPEND of wiring.h. */
+const orders = { nothing: 0, poweroff: 1, reboot: 2, suspend: 3 } as const;
 
 export class Wired {
   private readonly native: Native;
@@ -85,6 +85,15 @@ export class Wired {
     } catch (thrown) {
       if (failureErrno(thrown) === 'EINVAL') return false;
       throw thrown;
+    }
+  }
+
+  /** Undefined when it cannot be told: the domain's memory is gone already. */
+  is(domid: number): boolean | undefined {
+    try {
+      return this.order(domid, 'nothing');
+    } catch {
+      return undefined;
     }
   }
 

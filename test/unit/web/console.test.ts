@@ -340,6 +340,10 @@ test('on a phone nothing is wider than the screen', async (t) => {
     await page.locator('main h1').waitFor();
     await page.waitForTimeout(60);
     t.ok((await page.evaluate<number>('document.documentElement.scrollWidth')) <= 390, where);
+    const wide = await page.evaluate<string[]>(
+      `[...document.querySelectorAll('main :is(td, dd, li, h1, p, .panel, .plot, button)')].filter((e) => e.scrollWidth > e.clientWidth + 1 && getComputedStyle(e).display !== 'inline').map((e) => e.textContent)`,
+    );
+    t.deepEqual(wide, [], `${where}: nothing is wider than its place`);
   }
   await page.context().close();
   t.end();

@@ -102,6 +102,14 @@ test('layout: every cell has one place, inside, and is found there again', (t) =
     }
     t.deepEqual([corners.size, wrong], [total, 0], 'places');
     t.ok(layout.height <= room || layout.pitch === minPitch || sizes.length > 100, 'as small as needed to be seen at once');
+    // Nothing is found behind the last cell of a group.
+    const ghosts = layout.groups.filter(({ x, cellsY, cells, perRow }) => {
+      const [column, rows] = [cells % perRow, Math.floor(cells / perRow)];
+      const found = cellAt(layout, x + column * layout.pitch + 1, cellsY + rows * layout.pitch + 1);
+      return found !== undefined && groupOf(layout, found).x === x;
+    });
+    // A group of whole rows has the next group's heading there, or its gap.
+    t.deepEqual(ghosts, [], 'nothing behind the last');
     t.equal(cellAt(layout, -1, -1), undefined);
     t.equal(cellAt(layout, width + 5, 10), undefined);
   }
