@@ -121,7 +121,19 @@ test('a service is told of until the last copy that is too many has gone', async
   await rig.call('PUT', '/v1/services/acme/web', { ...web, count: 6 });
   await eventually(async () => (await rig.call('GET', '/v1/services/acme/web')).body.copies.ready === 6, 'six');
   const { events, close } = await rig.stream('/v1/events?kinds=service');
+  let open = (): void => {};
+  const gate = new Promise<void>((resolve) => (open = resolve));
+  for (const { link } of rig.controller.fleet.units.values()) {
+    const destroy = link.destroy.bind(link);
+    link.destroy = async (uuids) => {
+      await gate;
+      return destroy(uuids);
+    };
+  }
   await rig.call('POST', '/v1/services/acme/web/scale', { count: 2 });
+  await until(() => events.at(-1)?.data.data?.copies?.wanted === 2, 'told what is wanted');
+  t.equal(events.at(-1)!.data.data.copies.total, 6, 'four are still there');
+  open();
   await eventually(async () => (await rig.call('GET', '/v1/services/acme/web')).body.copies.total === 2, 'two');
   await until(() => events.at(-1)?.data.data?.copies?.total === 2, 'told so');
   t.deepEqual(events.at(-1)!.data.data.copies, { wanted: 2, ready: 2, serving: 2, starting: 0, waiting: 0, total: 2 });
