@@ -57,8 +57,10 @@ export class VmMetrics {
     try {
       if (!document.hidden) this.#take(await this.#app.api.get<Metrics>(`/v1/vms/${encodeURIComponent(this.#id)}/metrics`));
     } catch (error) {
-      const { message, hint } = problemOf(error);
+      const { status, message, hint } = problemOf(error);
       this.#say(`${message} ${hint}`);
+      // Names of VMs are given once: this one does not come back.
+      if (status === 404) return;
     }
     if (!this.#closed) this.#timer = setTimeout(() => void this.#ask(), everyMs);
   }
