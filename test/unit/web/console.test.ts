@@ -196,6 +196,10 @@ test("a tenant sees its own: another one's VM, service and hosts are not there",
   await page.locator('.events li').filter({ hasText: '7 of 7 ready' }).first().waitFor();
   t.notOk((await page.locator('.events').textContent())!.includes('acme'), "no event of another's");
   await page.context().close();
+  const nothing = await rig.page(await rig.tokenFor('tenant', 'newcomer'));
+  await nothing.getByRole('heading', { name: 'Nothing runs yet' }).waitFor();
+  t.ok(await nothing.getByText('shoal apply -f').isVisible(), 'a tenant without services is told how to begin');
+  await nothing.context().close();
   t.end();
 });
 
@@ -268,6 +272,10 @@ test('the stream is cut: what was missed comes with the next one; a controller t
   const wired = `https://127.0.0.1:${wire.port}`;
   rig.origins.add(wired);
   await page.goto(`${wired}/#/fleet`);
+  wire.cut();
+  await signIn(page, rig.token);
+  await page.getByRole('alert').filter({ hasText: 'The controller cannot be reached. Check that it runs' }).waitFor();
+  wire.mend(rig.controller.server.port);
   await signIn(page, rig.token);
   t.equal(await until(() => cells(page), 15), 15);
   t.equal(lists.length, 1);
