@@ -1,6 +1,6 @@
 /**
- * `density`: as many VMs of 1 MiB as a host is to hold, in one run against xl on the same host. Each is asked for alone and waited
- * for at the pinger; at some numbers of running VMs 50 more are started from shells and taken away again. What the full host then
+ * `density`: as many VMs of 1 MiB as a host is to hold, in one run against xl on the same host. Each is waited for
+ * at the pinger; at some numbers of running VMs 50 more are started from shells and taken away again. What the full host then
  * costs is measured beside it: memory, the agent, the list of all, news of a change, destroying many.
  */
 import { Client } from '../src/cli/client.ts';
@@ -19,9 +19,9 @@ import { defaultMemoryMib, dom0MemoryMib } from '../src/lab/plan.ts';
 import { ShoalError } from '../src/model/errors.ts';
 import { measureFloor } from './density/floor.ts';
 import {
-  bootFromShells, growth, limitShells, storeChanges, timeClones, timeDestroy, timeEvents, timeList, type Bench, type ShellSample,
+  bootFromShells, cloneAddresses, growth, limitShells, storeChanges, timeClones, timeDestroy, timeEvents, timeList, type Bench, type ShellSample,
 } from './density/measures.ts';
-import { edge, outcomeOf, stopsOf } from './density/outcome.ts';
+import { aloneOf, edge, outcomeOf, stopsOf } from './density/outcome.ts';
 import { atLeast, compared, machineFacts, type BenchContext, type Benchmark, type BenchOutcome, type Promised } from './harness.ts';
 
 const prefix = 'dens';
@@ -67,7 +67,7 @@ async function run({ terminal, quick, vms = sizes.full, lab, signal }: BenchCont
     const used = new Set((await listVms(client, ['addresses'])).flatMap((vm) => vm.addresses));
     const [first, last] = await addressRange(client);
     // The fleet and xl take the first of them; each shell has one that nobody had before it.
-    const spare = freeAddresses(first, last, used, vms + 1 + edge * stops.length + 1).slice(vms + 1);
+    const spare = freeAddresses(first, last, used, vms + 1 + edge * stops.length + cloneAddresses + 1).slice(vms + 1);
     const bench = { terminal, client, host, image, memoryKib, signal };
     terminal.status('one VM that does not count');
     await warmUp({ ...bench, pinger: await lab.pinger(host.index) }, spare.pop()!);
@@ -97,6 +97,7 @@ async function run({ terminal, quick, vms = sizes.full, lab, signal }: BenchCont
       xlAt: [0],
       xlSamplesEach: quick ? xlSamples.quick : xlSamples.full,
       stopAt: stops,
+      alone: aloneOf(vms),
       atStop,
       signal,
     });
@@ -112,7 +113,7 @@ async function run({ terminal, quick, vms = sizes.full, lab, signal }: BenchCont
       terminal.status('changing one, and waiting for the news');
       const eventMs = await timeEvents(client, watcher, (await findVm(client, names[0]!)).ref, changes);
       goOn();
-      const further = await clones(full);
+      const further = await clones(full, spare.splice(0, cloneAddresses));
       terminal.status('raw calls from C');
       const floor = await measureFloor(host, pingImage, memoryKib, floorLaunches);
       goOn();
@@ -162,9 +163,9 @@ async function warmUp({ terminal, client, pinger, image, signal }: Bench, addres
 }
 
 /** Copies of a running VM against starts of new ones, with the whole fleet running beside them. */
-async function clones(bench: Bench): Promise<Promised[]> {
+async function clones(bench: Bench, addresses: readonly string[]): Promise<Promised[]> {
   bench.terminal.status('copies of a running VM');
-  const { started, cloned, plainStarted, plainCloned } = await timeClones(bench, clonePrefix);
+  const { started, cloned, plainStarted, plainCloned } = await timeClones(bench, addresses, clonePrefix);
   const grown = `growing by ${growth} until all answer, copies of a VM`;
   return [
     atLeast('DENS-13', `${grown} whose start takes work, times faster than starts (${ms(started)} and ${ms(cloned)} ms a VM)`, started / cloned, '×', 2),

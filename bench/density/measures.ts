@@ -12,7 +12,7 @@ import { findVms, listVms } from '../../src/cli/vms.ts';
 import type { LabHost, Pinger } from '../../src/lab/lab.ts';
 import { repositoryRoot } from '../../src/lab/paths.ts';
 import { lastLines, run } from '../../src/lab/processes.ts';
-import { ShoalError } from '../../src/model/errors.ts';
+import { asShoalError, ShoalError } from '../../src/model/errors.ts';
 import type { BulkOutcome, LaunchSpec, Listing, ShellsLimited, ShellsPrepared, ShellSpec } from '../../src/xenapi/plugin-types.ts';
 
 /** What a host with a fleet is measured through. */
@@ -148,8 +148,8 @@ export const warmThousands = 30_000;
 /** VMs that a service grows by. */
 export const growth = 20;
 const rounds = 3;
-/** Asked at once: what dom0 can carry beside the answers. */
-const askedAtOnce = 8;
+/** Addresses that it all takes: each VM has one that nobody had before it. */
+export const cloneAddresses = 2 * (1 + rounds * 2 * growth);
 
 export interface CloneSample {
   /** p50s of a growth by so many VMs, in milliseconds a VM: starts of VMs that do the work, copies of one that has done it. */
@@ -161,31 +161,40 @@ export interface CloneSample {
 }
 
 /** Copies against starts, so many of them in one request, until all of them answer; all of them are destroyed again. */
-export async function timeClones({ terminal, client, pinger, image, memoryKib }: Bench, prefix: string): Promise<CloneSample> {
+export async function timeClones(
+  { terminal, client, pinger, image, memoryKib }: Bench,
+  addresses: readonly string[],
+  prefix: string,
+): Promise<CloneSample> {
+  const left = [...addresses];
   const all = new RegExp(`^${prefix}`);
   const clear = async (keep?: string): Promise<void> => {
     const made = (await listVms(client, ['name'])).map(({ name }) => name).filter((name) => all.test(name) && name !== keep);
     await destroyVms(terminal, client, await findVms(client, made));
   };
   const grow = async (spec: LaunchSpec): Promise<number> => {
+    const ips = left.splice(0, growth);
+    const echoes = ips.map((ip) => pinger.firstReply(ip, answerMs).then((at) => at, (failure: unknown) => asShoalError(failure)));
     const began = process.hrtime.bigint();
-    const { vms, error } = await launch(client, spec);
-    if (error !== undefined) throw error;
+    const { error } = await launch(client, { ...spec, count: growth, ips });
     let last = began;
-    for (let i = 0; i < vms.length; i += askedAtOnce)
-      for (const at of await Promise.all(vms.slice(i, i + askedAtOnce).map(({ ip }) => pinger.firstReply(ip, answerMs)))) if (at > last) last = at;
-    return Number(last - began) / 1e6 / vms.length;
+    for (const at of await Promise.all(echoes)) {
+      if (typeof at !== 'bigint') throw error ?? at;
+      if (at > last) last = at;
+    }
+    return Number(last - began) / 1e6 / growth;
   };
   const pair = async (kind: string, args: string): Promise<[number, number]> => {
     const original = `${prefix}${kind}`;
-    await grow({ name: original, image, memoryKib, args });
+    const ip = left.shift()!;
+    await Promise.all([pinger.firstReply(ip, answerMs), launch(client, { name: original, ip, image, memoryKib, args })]);
     const clone = (await findVms(client, [original]))[0]!.uuid;
     const started: number[] = [];
     const cloned: number[] = [];
     for (let round = 0; round < rounds; round++) {
-      started.push(await grow({ prefix: `${original}start`, count: growth, image, memoryKib, args }));
+      started.push(await grow({ prefix: `${original}start`, image, memoryKib, args }));
       await clear(original);
-      cloned.push(await grow({ prefix: `${original}copy`, count: growth, clone }));
+      cloned.push(await grow({ prefix: `${original}copy`, clone }));
       await clear(original);
     }
     return [p50(started), p50(cloned)];

@@ -150,7 +150,7 @@ async function prepare(record: LabRecord, settings: ControllerSettings | undefin
   for (const { index } of record.hosts)
     writeWhole(join(files.credentialsDir, hostPlan(index).name), readFileSync((await hostIdentity(index)).passwordFile, 'utf8'));
   if (!existsSync(files.caFile))
-    await makeCertificate('controller', ['DNS:localhost', 'IP:127.0.0.1'], { certFile: files.caFile, keyFile: files.keyFile });
+    await makeCertificate('controller', ['127.0.0.1'], { certFile: files.caFile, keyFile: files.keyFile });
   if (settings !== undefined || !existsSync(files.configFile)) writeConfig(name, settings ?? {});
 }
 

@@ -16,6 +16,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { dirname, join } from 'node:path';
+import { certificateCommand } from '../setup/dom0.ts';
 import type { Dom0Image } from './image.ts';
 import { locked } from './lock.ts';
 import { cacheFolder } from './paths.ts';
@@ -143,19 +144,12 @@ async function makeHostIdentity(index: number, files: HostIdentity): Promise<voi
   const plan = hostPlan(index);
   if (!existsSync(files.passwordFile))
     writeFileSync(files.passwordFile, `${randomBytes(18).toString('base64url')}\n`, { mode: 0o600 });
-  if (!existsSync(files.certFile))
-    await makeCertificate(plan.name, [`DNS:${plan.name}`, 'DNS:localhost', 'IP:127.0.0.1', `IP:${plan.address}`], files);
+  if (!existsSync(files.certFile)) await makeCertificate(plan.name, ['127.0.0.1', plan.address], files);
 }
 
-/** A certificate that is its own authority, good for `names` (as OpenSSL writes them, "DNS:a"). The certificate appears whole. */
-export async function makeCertificate(
-  commonName: string,
-  names: readonly string[],
-  { certFile, keyFile }: Pick<HostIdentity, 'certFile' | 'keyFile'>,
-): Promise<void> {
+/** A certificate that is its own authority, good for `name`, localhost and the addresses. It appears whole. */
+export async function makeCertificate(name: string, addresses: readonly string[], { certFile, keyFile }: Pick<HostIdentity, 'certFile' | 'keyFile'>): Promise<void> {
   const part = `${certFile}.part`;
-  const kind = ['-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '3650'];
-  const whose = ['-subj', `/CN=${commonName}`, '-addext', `subjectAltName=${names.join(',')}`];
-  await must(['openssl', 'req', ...kind, ...whose, '-keyout', keyFile, '-out', part], { timeoutMs: 60_000 });
+  await must(certificateCommand(name, addresses, keyFile, part), { timeoutMs: 60_000 });
   renameSync(part, certFile);
 }

@@ -25,8 +25,9 @@ const rules: Record<string, { may: string[]; node: boolean; packages?: string[] 
   control: { may: ['plan', 'place', 'journal', 'xenapi'], node: true, packages: ['@fastify/static', 'ajv', 'fastify', 'undici', 'xen-api'] },
   // It runs in a browser.
   web: { may: [], node: false },
-  lab: { may: [], node: true },
-  cli: { may: ['lab', 'xenapi'], node: true, packages: ['xen-api'] },
+  setup: { may: [], node: true },
+  lab: { may: ['setup'], node: true },
+  cli: { may: ['lab', 'setup', 'xenapi'], node: true, packages: ['xen-api'] },
   main: { may: ['*'], node: true },
 };
 

@@ -14,7 +14,7 @@ import type { Terminal } from '../terminal.ts';
 import { destroyVms } from '../verbs/vm-power.ts';
 import { listVms } from '../vms.ts';
 import { freeAddresses } from './addresses.ts';
-import { bootEach, countAnswering, type Boot } from './measure.ts';
+import { bootEach, bootTogether, countAnswering, type Boot } from './measure.ts';
 import { memoryPerVm, readMemory, type MemoryPerVm } from './memory.ts';
 import { p50 } from './statistics.ts';
 import { Xl, type XlSample } from './xl.ts';
@@ -40,6 +40,8 @@ export interface FleetOptions extends PartsOptions {
   /** VMs are named PREFIX-0001, …; those that have such a name already are destroyed first. */
   prefix: string;
   memoryKib: number;
+  /** Which VMs, counted from 0, are asked for alone; the others are many in a request. All of them, if not given. */
+  alone?: (vm: number) => boolean;
 }
 
 export interface FleetResult {
@@ -96,9 +98,17 @@ export async function runFleet(options: FleetOptions): Promise<FleetResult> {
     const names = addresses
       .slice(0, options.vms)
       .map((address, i) => ({ name: `${options.prefix}-${String(i + 1).padStart(digits, '0')}`, address }));
-    const { memoryKib, signal } = options;
-    const boot = (from: number, stop: number, onChange: () => void) =>
-      bootEach(names.slice(from, stop), from, result.boots, { client, pinger, image: digest, memoryKib, answerMs, onChange, signal });
+    const { memoryKib, signal, alone = () => true } = options;
+    const network = await firstNetwork(client);
+    const boot = async (from: number, stop: number, onChange: () => void): Promise<ShoalError | undefined> => {
+      const of = { client, pinger, image: digest, memoryKib, answerMs, network, onChange, signal };
+      for (let i = from, end; i < stop && !signal.aborted; i = end) {
+        for (end = i + 1; end < stop && alone(end) === alone(i); ) end++;
+        const error = await (alone(i) ? bootEach : bootTogether)(names.slice(i, end), i, result.boots, of);
+        if (error !== undefined) return error;
+      }
+      return undefined;
+    };
     await inParts(options, result, { pinger, xl, boot, booted });
     if (!options.signal.aborted && result.boots.length > 0) {
       terminal.status('pinging all of them once more');
@@ -146,7 +156,7 @@ export async function inParts(
     if (stop > from && result.error === undefined && !signal.aborted) {
       const progress = new Progress(terminal, { label: 'booting', total: options.vms, start: from });
       const onChange = () => {
-        const recent = result.boots.slice(-100).flatMap(({ ms: time }) => time ?? []).slice(-50);
+        const recent = result.boots.slice(-100).flatMap(({ ms: time, together }) => (together ? [] : (time ?? []))).slice(-50);
         progress.update(
           result.boots.length,
           recent.length === 0 ? '' : `p50 of the last ${recent.length}: ${ms(p50(recent))} ms`,
@@ -194,6 +204,12 @@ export async function clearPrefix(terminal: Terminal, client: Client, prefix: st
     if (failed[0] !== undefined) throw failed[0].error;
   }
   return vms.filter((vm) => !form.test(vm.name));
+}
+
+/** Name of the host's first network. */
+async function firstNetwork(client: Client): Promise<string> {
+  const [network] = Object.values(await client.records('network'));
+  return String(network?.['name_label'] ?? '');
 }
 
 /** First and last address of the host's first network. */

@@ -23,7 +23,7 @@ import { Templates } from './templates.ts';
 import { Wired, wiredMacs } from './wired.ts';
 import { readRequest, type Request } from './xenstore/wire.ts';
 import { StoreClient, StoreRefusal, storeSockets } from './xenstore/client.ts';
-import type { DomainConfig, DomainFacts, DomainShape, HostFacts, Hypervisor, Snapshot, VifConfig, VifCounters } from '../port.ts';
+import type { DomainConfig, DomainFacts, DomainShape, HostFacts, Hypervisor, Snapshot, SwitchTotals, VifConfig, VifCounters } from '../port.ts';
 
 export interface XenOptions {
   /** Absolute path of shoal_xen.node. */
@@ -287,6 +287,14 @@ class Xen implements XenHypervisor {
 
   vifCounters(domid: Domid, handle: number): Promise<VifCounters | undefined> {
     return this.wired.counters(domid, handle);
+  }
+
+  mirrorVif(domid: Domid, handle: number, path?: string): Promise<boolean> {
+    return this.wired.mirror(domid, handle, path);
+  }
+
+  switchTotals(): Promise<SwitchTotals | undefined> {
+    return this.wired.totals();
   }
 
   networks(): string[] {

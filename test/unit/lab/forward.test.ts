@@ -12,7 +12,6 @@ const folder = mkdtempSync(join(tmpdir(), 'shoal-forward-'));
 const space = `shoal-fwd-${process.pid}`;
 const label = join(folder, 'label');
 const target = 7000;
-let server: ChildProcess;
 let forward: ChildProcess;
 let port = 0;
 let complaints = '';
@@ -35,14 +34,18 @@ async function startForward(wanted: number): Promise<{ child: ChildProcess; port
   return { child, port: Number(/^ready (\d+)\n$/.exec(line)?.[1]) };
 }
 
-/** Sends, ends, and resolves with what came back; undefined when the connection broke. */
+const patienceMs = 10_000;
+
+/** Sends, ends, and resolves with what came back; undefined when the connection broke, or the end did not come in time. */
 function echo(bytes: Buffer, to = port): Promise<Buffer | undefined> {
   return new Promise((resolve) => {
     const parts: Buffer[] = [];
     const socket = connect({ port: to, host: '127.0.0.1', allowHalfOpen: true }, () => socket.end(bytes));
     socket.on('data', (part: Buffer) => parts.push(part));
-    socket.on('end', () => resolve(Buffer.concat(parts)));
-    socket.on('error', () => resolve(undefined));
+    const timer = setTimeout(() => (socket.destroy(), resolve(undefined)), patienceMs);
+    const end = (back: Buffer | undefined): void => (clearTimeout(timer), resolve(back));
+    socket.on('end', () => end(Buffer.concat(parts)));
+    socket.on('error', () => end(undefined));
   });
 }
 
@@ -66,8 +69,8 @@ test('forward: set up', async (t) => {
   execFileSync('gcc', ['-g', '-O1', '-std=gnu11', '-Wall', '-Wextra', '-Werror', '-fsanitize=address,undefined', '-o', join(folder, 'forward'), source], { timeout: 60_000 });
   execFileSync('ip', ['netns', 'add', space]);
   execFileSync('ip', ['-n', space, 'link', 'set', 'lo', 'up']);
-  server = spawn('nsenter', [`--net=/run/netns/${space}`, '--', process.execPath, '-e', peer], { stdio: ['ignore', 'pipe', 'inherit'] });
-  await new Promise((resolve) => server.stdout!.once('data', resolve));
+  const server = spawn('nsenter', [`--net=/run/netns/${space}`, '--', process.execPath, '-e', peer], { stdio: ['ignore', 'pipe', 'inherit'] });
+  await new Promise((resolve) => server.stdout.once('data', resolve));
   ({ child: forward, port } = await startForward(0));
   t.ok(port > 0, `it listens on ${port}`);
 });
@@ -129,16 +132,17 @@ test('forward: kill -9 takes its connections along', async (t) => {
     })),
   );
   t.ok(await soon(() => processes() === 6), 'five are open');
-  const closed = Promise.all(sockets.map((socket) => new Promise((resolve) => (socket.resume(), socket.once('close', resolve)))));
+  let closed = 0;
+  for (const socket of sockets) socket.resume().once('close', () => closed++);
   forward.kill('SIGKILL');
-  await closed;
   t.ok(await soon(() => processes() === 0), 'none is left');
+  t.ok(await soon(() => closed === 5), 'and who was connected is told');
+  for (const socket of sockets) socket.destroy();
   t.equal(complaints, '', 'and no sanitizer complained');
 });
 
 test.onFinish(() => {
-  forward?.kill('SIGKILL');
-  server?.kill('SIGKILL');
-  execFileSync('ip', ['netns', 'del', space]);
+  // whatever is left of it: the peer, and a connection's process
+  execFileSync('sh', ['-c', `ip netns pids ${space} | xargs -r kill -9; ip netns del ${space}`], { stdio: 'ignore' });
   rmSync(folder, { recursive: true, force: true });
 });

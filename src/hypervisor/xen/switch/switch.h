@@ -218,6 +218,7 @@ bool move_turn(void);             /* false when there was nothing to do */
 bool move_waiting(void);          /* is there something? Looks into memory only */
 
 /* ---- mirror ---- */
+/* Into a file, or into a FIFO with a reader (mirror.c says how): ENXIO when it has none. */
 int mirror_start(struct vif *v, const char *path);
 void mirror_stop(struct vif *v);
 void mirror_frame(struct vif *v, const uint8_t *frame, size_t length);
