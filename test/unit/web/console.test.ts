@@ -83,10 +83,11 @@ test('the picture shows every VM and follows what changes, within the page', asy
   t.equal(await until(data(page, 'matching'), 2), 2, 'the filter counts');
   t.equal(await page.locator('tbody tr').count(), 2, 'and lists');
   await page.getByRole('button', { name: /^failed/ }).click();
-  t.ok(await page.getByText('Nothing matches the filter.').isVisible(), 'and says when nothing is left');
+  await page.getByText('Nothing matches the filter.').waitFor();
   await page.getByRole('searchbox').fill('');
   const box = (await page.locator('canvas').boundingBox())!;
   await page.mouse.move(box.x + 8, box.y + 32);
+  await page.getByRole('tooltip').waitFor();
   t.match((await page.getByRole('tooltip').textContent()) ?? '', /^acme\.web\.0\..*ready.*10\.64\./, 'pointing at a cell tells which it is');
   await page.mouse.click(box.x + 8, box.y + 32);
   await page.getByRole('heading', { name: /^acme\.web\.0\./ }).waitFor();
