@@ -9,7 +9,7 @@ import { request } from 'undici';
 import { asShoalError, ShoalError } from '../../model/errors.ts';
 import { copyKey, formatCopyId } from '../../model/fleet.ts';
 import type { Uuid } from '../../model/ids.ts';
-import type { HostLink, LaunchItem, LaunchOutcome, LinkListener, SeenHost, SeenVm } from '../port.ts';
+import type { HostLink, LaunchItem, LaunchOutcome, LinkListener, SeenHost, SeenVm, VifCounters } from '../port.ts';
 import { callTimeoutMs, linkError, makeConnection, type Connection, type HostAddress } from './connection.ts';
 import { launchOneByOne } from './one-by-one.ts';
 import { networkRecord, vifRecord, vmRecord, type Record_, type VifRecord, type VmRecord } from './records.ts';
@@ -315,6 +315,14 @@ export class XenApiLink implements HostLink {
 
   console(uuid: Uuid, cursor: number): Promise<{ text: string; cursor: number }> {
     return this.#callPlugin('console', { vm: uuid, cursor: String(cursor) });
+  }
+
+  async counters(uuid: Uuid, handle: number): Promise<VifCounters | undefined> {
+    if (!this.#plugin) return undefined;
+    return this.#callPlugin<VifCounters>('vif', { vm: uuid, handle: String(handle) }).catch((error: unknown) => {
+      if (asShoalError(error).code === 'VALUE_NOT_SUPPORTED') return undefined;
+      throw error;
+    });
   }
 
   async putImage(digest: string, bytes: Uint8Array): Promise<void> {
