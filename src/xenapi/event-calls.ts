@@ -28,7 +28,7 @@ export async function eventFrom(api: Api, caller: Caller, [words, token, timeout
 }
 
 /** What changed after the token; waited for, at most `timeoutS`, when nothing did. */
-async function nextBatch(api: Api, caller: Caller, filter: Filter, token: string, timeoutS: number): Promise<Batch> {
+async function nextBatch(api: Api, caller: Caller, filter: Filter, token: string, timeoutS: number, holdMs = api.eventBatchMs): Promise<Batch> {
   const { events, sessions } = api;
   const session = caller.session!;
   const since = events.parseToken(token);
@@ -43,7 +43,7 @@ async function nextBatch(api: Api, caller: Caller, filter: Filter, token: string
       await events.wait(filter, deadline - performance.now(), caller.gone);
       if (!sessions.has(session)) throw new ShoalError('SESSION_INVALID', 'The session has ended.');
     }
-    if (!caller.gone.aborted) await hold(api, session);
+    if (!caller.gone.aborted) await hold(session, holdMs);
     held = false;
     // A burst beyond the gravestones may have passed while this client waited.
     events.parseToken(token);
@@ -57,10 +57,11 @@ const leanClasses = ['VM', 'VIF', 'network', 'host', 'host_metrics'];
 
 /**
  * The plugin's `events`: event.from for a client that follows thousands of VMs, and needs of each only what it is and where. Of VMs and
- * VIFs the snapshots have the fields of leanVm and leanVif; the JSON of all is a text in pieces.
+ * VIFs the snapshots have the fields of leanVm and leanVif; the JSON of all is a text in pieces. `holdMs`: in a burst an answer goes out so often
+ * at most, for each costs the host a call.
  */
-export async function leanEvents(api: Api, caller: Caller, token: string, timeoutS: number): Promise<SlicedText> {
-  const batch = await nextBatch(api, caller, new Filter(leanClasses), token, timeoutS);
+export async function leanEvents(api: Api, caller: Caller, token: string, timeoutS: number, holdMs?: number): Promise<SlicedText> {
+  const batch = await nextBatch(api, caller, new Filter(leanClasses), token, timeoutS, holdMs);
   const events = new SlicedList(eventsOf(batch.happenings, (name, ref) => leanRecordFor(api, name, ref)));
   return new SlicedText(jsonPieces({ token: batch.token, events }));
 }
@@ -69,8 +70,8 @@ export async function leanEvents(api: Api, caller: Caller, token: string, timeou
  * Changes come in bursts, and a client is to get many of them at once: after a pause a change goes out at the end of the turn it
  * happened in; the next answer to the same session waits its time.
  */
-function hold(api: Api, session: Session): Promise<void> {
-  const ms = session.lastEventsMs + api.eventBatchMs - performance.now();
+function hold(session: Session, batchMs: number): Promise<void> {
+  const ms = session.lastEventsMs + batchMs - performance.now();
   return ms > 0 ? new Promise((resolve) => setTimeout(resolve, ms)) : nextTurn();
 }
 

@@ -80,8 +80,12 @@ const functions: Record<string, { takes: readonly string[]; run: PluginFunction 
     },
   },
   events: {
-    takes: ['token', 'timeoutS'],
-    run: (api, caller, args) => leanEvents(api, caller, args['token'] ?? '', integer('timeoutS', Number(args['timeoutS'] ?? '0'), 0, 300)),
+    takes: ['token', 'timeoutS', 'holdMs'],
+    run: (api, caller, args) => {
+      const number = (name: string, most: number): number => integer(name, Number(args[name] ?? '0'), 0, most);
+      const holdMs = args['holdMs'] === undefined ? undefined : number('holdMs', 1000);
+      return leanEvents(api, caller, args['token'] ?? '', number('timeoutS', 300), holdMs);
+    },
   },
   console: {
     takes: ['vm', 'cursor'],
