@@ -233,7 +233,7 @@ static void test_full(void) {
   last_version[1] = 1, lengths[1][1] = 100000;
   for (uint32_t number = 1; number < 30; number++) {
     last_version[number % KEYS] = 1, lengths[number % KEYS][1] = 100000;
-    CHECK(rig_put(number, 1, 100000, number % 2) == 0);
+    CHECK(rig_put(number, 1, 100000, number % 2) == 0 && rig_settle());
     struct object *object = rig_find(1);
     CHECK(object != NULL); /* hit each time: SIEVE keeps it */
     if (object != NULL) store_touch(object), object_release(object);

@@ -107,7 +107,7 @@ struct store {
 
   struct object_list erase, ready, erasing, recording, recorded;
   uint8_t step;
-  bool cycle, step_failed, resting;
+  bool cycle, step_failed, unflushed, resting;
   uint32_t requests_left;
   uint8_t *record_buffer, *zeros;
   struct shoal_block_request requests[RECORD_REQUESTS];

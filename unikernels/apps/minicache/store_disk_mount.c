@@ -104,8 +104,9 @@ static void take_in(struct store *store, const struct disk_record *record, uint3
     if (is_newer) {
       known->record = place;
       known->sequence = record->sequence;
+      known->state = 0; /* the record is there already */
       object_set_meta(known, record->meta, record->meta_length);
-      known->wants_record = false;
+      known->state = 1;
     }
     write_settle(known);
   } else if (is_newer) {

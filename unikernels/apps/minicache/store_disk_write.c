@@ -131,7 +131,7 @@ static void write_chunks(struct store *store) {
 
 /* ---- records ---- */
 
-enum step { STEP_FLUSH_RECORDS, STEP_ERASE, STEP_FLUSH, STEP_RECORD };
+enum step { STEP_FLUSH_RECORDS, STEP_ERASE, STEP_FLUSH, STEP_RECORD, STEP_FLUSH_LAST };
 
 static void end_step(struct store *store);
 
@@ -259,12 +259,17 @@ static void write_records(struct store *store) {
       object->wants_record = false; /* who changes the meta from now on wants another */
       object->old = object->record;
       object->record = (struct place){sector, sectors};
+      store->unflushed = true;
       put_on(&store->recorded, object);
       write_record(store, object, sector, store->record_buffer + used);
       used += sectors * DISK_SECTOR_BYTES;
     }
   }
   if (store->requests_left > 0) return;
+  if (store->unflushed && store->erase.first == NULL && store->ready.first == NULL) {
+    begin_flush(store, STEP_FLUSH_LAST, true); /* nothing else would flush them */
+    return;
+  }
   store->cycle = false;
   if (store->erase.first != NULL || store->ready.first != NULL) store_soon(store);
 }
@@ -279,6 +284,7 @@ static void end_step(struct store *store) {
     case STEP_FLUSH_RECORDS: erase_records(store); break;
     case STEP_ERASE: begin_flush(store, STEP_FLUSH, true); break;
     case STEP_FLUSH:
+      store->unflushed = false;
       end_erasures(store);
       write_records(store);
       break;
@@ -286,17 +292,21 @@ static void end_step(struct store *store) {
       while ((object = take_off(&store->recorded)) != NULL) end_work(object);
       write_records(store);
       break;
+    case STEP_FLUSH_LAST:
+      store->unflushed = store->cycle = false;
+      if (store->erase.first != NULL || store->ready.first != NULL) store_soon(store);
+      break;
   }
 }
 
 void write_pump(struct store *store) {
   if (store->device == NULL || store->closing || store->mounted != 1) return;
   write_chunks(store);
-  if (!store->cycle && !store->resting && (store->erase.first != NULL || store->ready.first != NULL)) begin_cycle(store);
+  if (!store->cycle && !store->resting && (store->erase.first != NULL || store->ready.first != NULL || store->unflushed)) begin_cycle(store);
 }
 
 int store_settled(const struct store *store) {
-  return !store->cycle && store->erase.first == NULL && store->ready.first == NULL && store->first_dirty == NULL && store->writes_under_way == 0;
+  return !store->cycle && !store->unflushed && store->erase.first == NULL && store->ready.first == NULL && store->first_dirty == NULL && store->writes_under_way == 0;
 }
 
 void store_close(struct store *store) {
