@@ -15,13 +15,13 @@
 static struct store *rig_store;
 static struct block_device rig_device;
 
-static void rig_turn(void) {
+static inline void rig_turn(void) {
   world_now_ns += 1000;
   loop_turn();
 }
 
 /* Until nothing moves any more; false when it never does. */
-static bool rig_settle(void) {
+static inline bool rig_settle(void) {
   for (unsigned turns = 0; turns < 100000; turns++) {
     rig_turn();
     if (rig_device.dead) return false;
@@ -30,7 +30,7 @@ static bool rig_settle(void) {
   return false;
 }
 
-static void rig_mount(uint64_t ram_bytes) {
+static inline void rig_mount(uint64_t ram_bytes) {
   struct store_config config = {.ram_bytes = ram_bytes, .device = &rig_device};
   int status = store_open(&rig_store, &config);
   if (status != 0) abort();
@@ -41,7 +41,7 @@ static void rig_mount(uint64_t ram_bytes) {
 }
 
 /* As a restart of the guest: the store in RAM is gone, the device stays as it is. */
-static void rig_close(void) {
+static inline void rig_close(void) {
   if (rig_store == NULL) return;
   store_close(rig_store);
   while (device_step(&rig_device)) continue;
@@ -49,7 +49,7 @@ static void rig_close(void) {
 }
 
 /* As when the power goes: nothing is ended, the guest is no more. */
-static void rig_lose_power(void) {
+static inline void rig_lose_power(void) {
   device_crash(&rig_device);
   shoal_timer_cancel(&rig_store->tick);
   shoal_timer_cancel(&rig_store->retry);
@@ -58,16 +58,16 @@ static void rig_lose_power(void) {
   rig_store = NULL;
 }
 
-static void rig_key(uint8_t key[STORE_KEY_BYTES], uint32_t number) {
+static inline void rig_key(uint8_t key[STORE_KEY_BYTES], uint32_t number) {
   for (unsigned i = 0; i < STORE_KEY_BYTES; i++) key[i] = (uint8_t)((number + 1) * 2654435761u >> (i % 4 * 8));
 }
 
-static uint8_t rig_byte(uint32_t number, uint32_t version, uint64_t at) {
+static inline uint8_t rig_byte(uint32_t number, uint32_t version, uint64_t at) {
   return (uint8_t)((number * 31 + version * 17 + 1) * (uint32_t)(at / 7 + 3) >> 5 ^ at);
 }
 
 /* Appends the body's bytes from `from` on; how many were taken, or an error. */
-static int64_t rig_append(struct object *object, uint32_t number, uint32_t version, uint64_t from, uint32_t length) {
+static inline int64_t rig_append(struct object *object, uint32_t number, uint32_t version, uint64_t from, uint32_t length) {
   uint8_t *bytes = malloc(length + 1);
   for (uint32_t i = 0; i < length; i++) bytes[i] = rig_byte(number, version, from + i);
   int64_t taken = object_append(object, bytes, length);
@@ -82,7 +82,7 @@ struct rig_reading {
   bool done;
 };
 
-static void rig_ready(void *arg, int status, struct chunk *chunk) {
+static inline void rig_ready(void *arg, int status, struct chunk *chunk) {
   struct rig_reading *mine = arg;
   if (mine->done) abort(); /* told twice */
   mine->status = status;
@@ -91,7 +91,7 @@ static void rig_ready(void *arg, int status, struct chunk *chunk) {
 }
 
 /* Reads from `offset` on and waits for it; NULL with *status when that fails. */
-static struct chunk *rig_read(struct object *object, uint64_t offset, int *status) {
+static inline struct chunk *rig_read(struct object *object, uint64_t offset, int *status) {
   struct rig_reading mine = {.reading = {.ready = rig_ready, .arg = &mine}};
   *status = object_read(object, offset, &mine.chunk, &mine.reading);
   for (unsigned turns = 0; *status == 0 && !mine.done && turns < 100000; turns++) {
@@ -107,7 +107,7 @@ static struct chunk *rig_read(struct object *object, uint64_t offset, int *statu
 }
 
 /* 1: the whole body is that of `version`; 0: it is another; negative: it could not be read. */
-static int rig_compare(struct object *object, uint32_t number, uint32_t version) {
+static inline int rig_compare(struct object *object, uint32_t number, uint32_t version) {
   uint64_t length = object_length(object);
   for (uint64_t at = 0; at < length;) {
     int status;
@@ -124,7 +124,7 @@ static int rig_compare(struct object *object, uint32_t number, uint32_t version)
 }
 
 /* Makes object `number` whole, with a meta that says number and version. */
-static int rig_put(uint32_t number, uint32_t version, uint64_t length, bool known) {
+static inline int rig_put(uint32_t number, uint32_t version, uint64_t length, bool known) {
   uint8_t key[STORE_KEY_BYTES], digest[32] = {(uint8_t)number, (uint8_t)version};
   uint32_t meta[2] = {number, version};
   int error;
@@ -149,7 +149,7 @@ static int rig_put(uint32_t number, uint32_t version, uint64_t length, bool know
   return status;
 }
 
-static struct object *rig_find(uint32_t number) {
+static inline struct object *rig_find(uint32_t number) {
   uint8_t key[STORE_KEY_BYTES];
   rig_key(key, number);
   return store_find(rig_store, key);
