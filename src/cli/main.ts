@@ -20,6 +20,7 @@ import { imageList, imagePut, imageRemove } from './verbs/image.ts';
 import { labVerb } from './verbs/lab.ts';
 import { networkList } from './verbs/network-list.ts';
 import { benchVerb, testVerb } from './verbs/scripts.ts';
+import { storeCat, storeFill, storeList, storeMake, storeVerify } from './verbs/store.ts';
 import { top } from './verbs/top.ts';
 import { vmConsole } from './verbs/vm-console.ts';
 import { vmClone } from './verbs/vm-clone.ts';
@@ -77,6 +78,11 @@ export const verbs: readonly Verb[] = [
   imageList,
   imageRemove,
   networkList,
+  storeMake,
+  storeList,
+  storeVerify,
+  storeFill,
+  storeCat,
   hostShow,
   hostShells,
   events,

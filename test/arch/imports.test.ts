@@ -23,8 +23,9 @@ const rules: Record<string, { may: string[]; node: boolean; packages?: string[] 
   host: { may: ['image', 'journal', 'hypervisor/port.ts'], node: true },
   xenapi: { may: ['host'], node: true },
   control: { may: ['plan', 'place', 'journal', 'xenapi'], node: true, packages: ['ajv', 'fastify', 'undici', 'xen-api'] },
+  'cache/store': { may: [], node: true },
   lab: { may: [], node: true },
-  cli: { may: ['lab', 'xenapi'], node: true, packages: ['xen-api'] },
+  cli: { may: ['cache/store', 'lab', 'xenapi'], node: true, packages: ['xen-api'] },
   main: { may: ['*'], node: true },
 };
 
