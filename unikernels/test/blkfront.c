@@ -123,7 +123,7 @@ static void answer(struct block_device *device, uint64_t id, uint8_t operation, 
 /* Serves up to `most` requests; how many there were. */
 static unsigned serve(struct block_device *device, unsigned most) {
   unsigned count = 0;
-  if (!device->linked) return 0;
+  if (!device->linked || device->broken) return 0;
   for (; count < most && consumed != device->ring.sring->req_prod; count++, consumed++) {
     blkif_request_t request = *RING_GET_REQUEST(&device->ring, consumed);
     served++;

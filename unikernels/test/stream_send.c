@@ -2,7 +2,7 @@
  * The packetizer as a Linux program: sends a body as datagrams, and says how fast.
  *   stream_send SINK MODE BLOCK_BYTES SOURCE SECONDS [ADDRESS:PORT MAC SOURCE_ADDRESS]
  * SINK: null (buffers as netfront's, written to and dropped) or the name of an interface (frames go out by AF_PACKET). MODE: plain, ts,
- * ts-paced, rtp or rtp-paced. SOURCE: zeros:BYTES (in RAM), store:BYTES (in the object store in RAM), disk:FILE (of which BYTES is its size) or a file,
+ * ts-paced, rtp or rtp-paced. SOURCE: zeros:BYTES or nulls:BYTES (TS null packets) in RAM, store:BYTES (in the object store in RAM), disk:FILE (of which BYTES is its size) or a file,
  * read into RAM first. SECONDS: it is sent again and again for so long; 0: once.
  * One line of JSON at the end.
  */
@@ -143,7 +143,11 @@ static void open_source(const char *name, uint32_t block_bytes, struct stream_co
     config->context = &from_device;
   } else {
     uint8_t *bytes;
-    if (strncmp(name, "zeros:", 6) == 0) {
+    if (strncmp(name, "nulls:", 6) == 0) {
+      length -= length % STREAM_TS_BYTES;
+      bytes = calloc(1, length);
+      for (uint64_t at = 0; at < length; at += STREAM_TS_BYTES) memcpy(bytes + at, "\x47\x1f\xff\x10", 4);
+    } else if (strncmp(name, "zeros:", 6) == 0) {
       bytes = malloc(length);
       memset(bytes, 0x5a, length);
     } else {
