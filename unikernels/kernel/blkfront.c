@@ -11,9 +11,11 @@
 static void break_device(struct block_device *device, const char *why) {
   if (device->broken) return;
   shoal_print("disk %u: backend broke the protocol (%s); device given up\n", device->index, why);
+  bool was_ready = device->ready;
   device->broken = true;
   device->ready = false;
   shoal_timer_set(&device->patience, 0); /* nothing will come any more: all that waits ends */
+  if (was_ready && device->events->down != NULL) device->events->down(device->context);
 }
 
 void blkfront_end(struct block_device *device, struct shoal_block_request *request, int status) {

@@ -22,7 +22,7 @@ struct place {
   enum front front;
   uint32_t number;              /* of the device in the store: 51712 is xvda */
   char backend[PATH_BYTES - 40]; /* its directory, "" before it is known */
-  bool asking, watching;
+  bool asking, again; /* again: it connected anew while its features were being read */
   unsigned unread; /* features under way */
   struct blkfront_features features;
 };
@@ -69,9 +69,15 @@ static bool announce(struct place *place, domid_t backend) {
 
 /* ---- what the backend can ---- */
 
+static void read_features(struct place *place);
+
 static void end_features(struct place *place) {
   struct blkfront_features *features = &place->features;
   if (--place->unread > 0 || place->front != LINKED) return;
+  if (place->again) {
+    read_features(place);
+    return;
+  }
   if (features->sectors == 0 || features->sector_bytes < SHOAL_BLOCK_SECTOR_BYTES || features->sector_bytes > 4096 ||
       (features->sector_bytes & (features->sector_bytes - 1)) != 0) {
     shoal_print("disk %u: the backend tells no size that makes sense\n", place->device->index);
@@ -110,6 +116,7 @@ static void read_features(struct place *place) {
               {"feature-flush-cache", on_flush}, {"feature-barrier", on_barrier}, {"feature-persistent", on_persistent}};
   char path[PATH_BYTES];
   place->features = (struct blkfront_features){0};
+  place->again = false;
   place->unread = 1;
   for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
     shoal_format(path, sizeof path, "%s/%s", place->backend, keys[i].key);
@@ -127,7 +134,10 @@ static void on_online(void *context, int error, const char *value, size_t length
   if (error == 0 && strcmp(value, "1") == 0 && place->front == DOWN) write_number(place, "state", INITIALISING);
 }
 
-static void do_connect(struct place *place) { read_features(place); }
+static void do_connect(struct place *place) {
+  if (place->unread > 0) place->again = true;
+  else read_features(place);
+}
 
 static void do_lose(struct place *place) {
   blkfront_unlink(place->device);

@@ -113,7 +113,6 @@ static bool is_due(struct stream *stream, uint64_t now_ns) {
 static void turn(void *context) {
   struct stream *stream = context;
   uint64_t now_ns = stream->paced || stream->mode == STREAM_RTP ? shoal_now_ns() : 0;
-  if (stream->started_ns == 0) stream->started_ns = now_ns;
   for (unsigned sent = 0; stream->state == STREAM_RUNS; sent++) {
     if ((stream->count < STREAM_SLOTS / 2 + 1 || sent == 0) && !submit_reads(stream)) return;
     uint64_t rest = stream->source.length - stream->position;
@@ -122,7 +121,10 @@ static void turn(void *context) {
       end(stream, STREAM_DONE);
       return;
     }
-    if (there_bytes(stream, bytes) < bytes || !is_due(stream, now_ns)) return; /* stream_arrived, or the timer */
+    if (there_bytes(stream, bytes) < bytes) return; /* stream_arrived */
+    if (stream->position == 0) stream->started_ns = now_ns;
+    if (stream->paced && stream->position == 0) stream_pace_prime(&stream->pace, slot_at(stream, 0)->block.data, slot_at(stream, 0)->block.length);
+    if (!is_due(stream, now_ns)) return; /* the timer */
     if (sent == TURN_DATAGRAMS) break;
     uint8_t *frame = shoal_net_reserve(stream->net);
     if (frame == NULL) return; /* stream_writable */

@@ -155,6 +155,8 @@ void stream_put_headers(struct stream *stream, uint8_t *frame, uint32_t payload_
 
 /* Looks at a packet of 188 bytes at `position`; false when it is none. */
 bool stream_pace_packet(struct stream_pace *pace, const uint8_t *packet, uint64_t position);
+/* The first rate, from the body's first bytes where they have two PCRs; else what comes before the second one goes out at once. */
+void stream_pace_prime(struct stream_pace *pace, const uint8_t *bytes, uint32_t length);
 /* When the byte at `position` is due, in ns after the first PCR's packet was. */
 uint64_t stream_pace_due_ns(const struct stream_pace *pace, uint64_t position);
 

@@ -1,6 +1,6 @@
 /*
  * When a byte of a transport stream is due. A packet with a PCR is due at that PCR; what lies between two is due at the rate that was between
- * the two before, so that no look ahead is needed; each PCR puts right what that got wrong.
+ * the two before, so that no look ahead is needed but for the first; each PCR puts right what that got wrong.
  */
 #include "stream.h"
 
@@ -22,7 +22,10 @@ bool stream_pace_packet(struct stream_pace *pace, const uint8_t *packet, uint64_
   uint16_t pid = (uint16_t)((packet[1] & 0x1f) << 8 | packet[2]);
   if ((pace->has_clock && pid != pace->pid) || !pcr_of(packet, &pcr)) return true;
   if (!pace->has_clock) {
-    *pace = (struct stream_pace){.has_clock = true, .pid = pid, .last_pcr = pcr, .position = position};
+    pace->has_clock = true;
+    pace->pid = pid;
+    pace->last_pcr = pcr;
+    pace->position = position;
     return true;
   }
   uint64_t ticks = (pcr + WRAP - pace->last_pcr) % WRAP, due = stream_pace_due_ns(pace, position);
@@ -38,6 +41,16 @@ bool stream_pace_packet(struct stream_pace *pace, const uint8_t *packet, uint64_
   }
   pace->position = position;
   return true;
+}
+
+void stream_pace_prime(struct stream_pace *pace, const uint8_t *bytes, uint32_t length) {
+  struct stream_pace ahead = {0};
+  for (uint32_t at = 0; at + STREAM_TS_BYTES <= length && !ahead.has_rate; at += STREAM_TS_BYTES) {
+    if (!stream_pace_packet(&ahead, bytes + at, at)) return;
+  }
+  pace->has_rate = ahead.has_rate;
+  pace->ticks = ahead.ticks;
+  pace->bytes = ahead.bytes;
 }
 
 uint64_t stream_pace_due_ns(const struct stream_pace *pace, uint64_t position) {
