@@ -116,7 +116,8 @@ static void fill_store(uint64_t length) {
   uint8_t key[STORE_KEY_BYTES] = {1}, digest[32] = {0}, *bytes = calloc(1, STORE_CHUNK_BYTES);
   if (store_open(&store, &config) != 0) exit(2);
   struct object *object = store_create(store, key, "", 0, length, NULL);
-  for (uint64_t at = 0; object != NULL && at < length;) {
+  if (object == NULL) exit(2);
+  for (uint64_t at = 0; at < length;) {
     uint64_t rest = length - at;
     int64_t taken = object_append(object, bytes, rest < STORE_CHUNK_BYTES ? rest : STORE_CHUNK_BYTES);
     if (taken < 0) exit(2);
