@@ -15,6 +15,7 @@ import { hostAdd, hostRemove, tokenEnd, tokenMake } from './verbs/fleet-operator
 import { describe, get } from './verbs/get.ts';
 import { helpOf, makeHelp } from './verbs/help.ts';
 import { hostShells } from './verbs/host-shells.ts';
+import { hostSetup } from './verbs/host-setup.ts';
 import { hostShow } from './verbs/host-show.ts';
 import { imageList, imagePut, imageRemove } from './verbs/image.ts';
 import { labVerb } from './verbs/lab.ts';
@@ -22,6 +23,7 @@ import { networkList } from './verbs/network-list.ts';
 import { benchVerb, testVerb } from './verbs/scripts.ts';
 import { storeCat, storeFill, storeList, storeMake, storeVerify } from './verbs/store.ts';
 import { top } from './verbs/top.ts';
+import { vmCapture } from './verbs/vm-capture.ts';
 import { vmConsole } from './verbs/vm-console.ts';
 import { vmClone } from './verbs/vm-clone.ts';
 import { vmCreate } from './verbs/vm-create.ts';
@@ -69,6 +71,7 @@ export const verbs: readonly Verb[] = [
   vmList,
   vmShow,
   vmConsole,
+  vmCapture,
   vmStart,
   vmStop,
   vmPause,
@@ -83,6 +86,7 @@ export const verbs: readonly Verb[] = [
   storeVerify,
   storeFill,
   storeCat,
+  hostSetup,
   hostShow,
   hostShells,
   events,

@@ -22,10 +22,13 @@ const rules: Record<string, { may: string[]; node: boolean; packages?: string[] 
   place: { may: [], node: false },
   host: { may: ['image', 'journal', 'hypervisor/port.ts'], node: true },
   xenapi: { may: ['host'], node: true },
-  control: { may: ['plan', 'place', 'journal', 'xenapi'], node: true, packages: ['ajv', 'fastify', 'undici', 'xen-api'] },
+  control: { may: ['plan', 'place', 'journal', 'xenapi'], node: true, packages: ['@fastify/static', 'ajv', 'fastify', 'undici', 'xen-api'] },
+  // It runs in a browser.
+  web: { may: [], node: false },
   'cache/store': { may: [], node: true },
-  lab: { may: [], node: true },
-  cli: { may: ['cache/store', 'lab', 'xenapi'], node: true, packages: ['xen-api'] },
+  setup: { may: [], node: true },
+  lab: { may: ['setup'], node: true },
+  cli: { may: ['cache/store', 'lab', 'setup', 'xenapi'], node: true, packages: ['xen-api'] },
   main: { may: ['*'], node: true },
 };
 
