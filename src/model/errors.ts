@@ -70,6 +70,10 @@ export const errorHints = {
   HOST_UNSUPPORTED: 'The message names what the host lacks; use a Shoal host agent, or a host that has it.',
   HOST_AWAY: 'Check the host and the network to it; the controller tries again by itself.',
   UNPLACEABLE: 'Add a host, free memory, or ask for less; the controller tries again by itself.',
+  // ours: video
+  MEDIA_UNREADABLE: 'Give a file or an address that ffmpeg can read; `ffprobe` on it says more. Nothing was published.',
+  MEDIA_FAILED: 'See the message for what ffmpeg said; nothing that is half done was published.',
+  UDP_SEND_FAILED: 'Check the address, the route to it and, for multicast, the interface; the message has the errno.',
   // ours: command line, lab
   USAGE: 'See `shoal help`.',
   LAB_FAILED: 'Run `shoal lab status`; `shoal lab down` cleans up.',
