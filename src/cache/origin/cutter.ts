@@ -12,8 +12,8 @@ export interface CutterOptions {
   prefix: string;
   /** Uri of the initialization segment. */
   init: string;
-  /** Unix milliseconds of a sample at decode time 0, for live streams. */
-  clock?: () => number;
+  /** Unix milliseconds of what is decoded so many seconds after the stream's beginning; shared by the renditions of a live stream. */
+  clock?: (atS: number) => number;
 }
 
 export interface MadePart extends Part {
@@ -53,27 +53,41 @@ export class Cutter {
     return `${this.#options.prefix}-${number}.${part}.m4s`;
   }
 
-  /** Uri of the part that the next fragment becomes, unless it begins a segment. */
+  /** Segment and part that the next fragment becomes, if the encoder keeps to the grid. */
+  get next(): { number: number; part: number } {
+    const full = this.#open.length > 0 && this.#since(this.#openTime + this.#openTicks) + Cutter.#slackS >= this.#boundaryS();
+    return full ? { number: this.#number + 1, part: 0 } : { number: this.#number, part: this.#open.length };
+  }
+
   get hint(): string {
-    return this.partUri(this.#number, this.#open.length);
+    const { number, part } = this.next;
+    return this.partUri(number, part);
+  }
+
+  #since(time: number): number {
+    return (time - (this.#beganAt ?? time)) / this.#options.track.timescale;
+  }
+
+  /** Where the segment that is being made ends, seconds since the stream's beginning. */
+  #boundaryS(): number {
+    const { segmentS } = this.#options;
+    return (Math.floor((this.#since(this.#openTime) + Cutter.#slackS) / segmentS) + 1) * segmentS;
   }
 
   /** The segment that this fragment ended, if it did. */
   push(fragment: Fragment, bytes: Buffer): MadeSegment | undefined {
-    const { track, segmentS, clock } = this.#options;
+    const { track, clock } = this.#options;
     this.#beganAt ??= fragment.decodeTime;
-    const atS = (fragment.decodeTime - this.#beganAt) / track.timescale;
-    const openS = (this.#openTime - this.#beganAt) / track.timescale;
-    const boundaryS = (Math.floor((openS + Cutter.#slackS) / segmentS) + 1) * segmentS;
-    const ended = this.#open.length > 0 && fragment.independent && atS + Cutter.#slackS >= boundaryS ? this.#end() : undefined;
+    const atS = this.#since(fragment.decodeTime);
+    const ended = this.#open.length > 0 && fragment.independent && atS + Cutter.#slackS >= this.#boundaryS() ? this.#end() : undefined;
     if (this.#open.length === 0) {
       this.#openTime = fragment.decodeTime;
       this.#openTicks = 0;
-      this.#openAtMs = clock === undefined ? undefined : clock() - (1000 * fragment.duration) / track.timescale;
+      this.#openAtMs = clock?.(fragment.decodeTime / track.timescale);
     }
     this.#openTicks += fragment.duration;
     this.#open.push({
-      uri: this.hint,
+      uri: this.partUri(this.#number, this.#open.length),
       durationS: fragment.duration / track.timescale,
       independent: fragment.independent,
       bytes,

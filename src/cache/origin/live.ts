@@ -103,13 +103,15 @@ export class LiveStream {
         this.#options.onProgress,
       ));
       this.#heard();
+      // The first fragment that comes sets the time for all renditions: the same moment has the same time in each.
+      let epochMs: number | undefined;
       let begun = (): void => {};
       const first = new Promise<void>((resolve) => (begun = resolve));
       const cutting = renditions.map((rendition, i) => {
         const live = new LiveRendition(rendition, new Waiting(segmentS * 3 * 1000));
         this.#renditions.set(rendition.name, live);
         const init = `init-${this.#prefix}.mp4`;
-        return cutRendition(encoder.pipes[i]!, workers, { segmentS, prefix: this.#prefix, init, clock: Date.now }, {
+        return cutRendition(encoder.pipes[i]!, workers, { segmentS, prefix: this.#prefix, init, clock: (atS) => (epochMs ??= Date.now() - 1000 * atS) + 1000 * atS }, {
           init: async (track, bytes, cutter) => {
             Object.assign(live, { track, init, initBytes: bytes, cutter });
             await workers.write({ path: join(this.#folder, rendition.name, init), parts: [bytes], durable: false });
@@ -217,7 +219,8 @@ export class LiveStream {
     if (live === undefined || cutter === undefined) return undefined;
     const found = live.parts.get(uri);
     if (found !== undefined || uri !== cutter.hint || this.state !== 'live') return found;
-    await live.waiting.until(cutter.number, cutter.open.length);
+    const next = cutter.next;
+    await live.waiting.until(next.number, next.part);
     return live.parts.get(uri);
   }
 
