@@ -58,7 +58,8 @@ async function main(): Promise<void> {
     name,
     kind,
     input,
-    ...(error === undefined ? { url: base + path } : { error: { code: error.code, message: error.message, hint: error.hint } }),
+    url: error === undefined ? base + path : undefined,
+    error: error === undefined ? undefined : { code: error.code, message: error.message, hint: error.hint },
   }));
   if (json) process.stdout.write(`${JSON.stringify({ origin: base, published })}\n`);
   else for (const each of published) process.stdout.write(`${each.kind.padEnd(6)}  ${each.url ?? each.error?.message}\n`);

@@ -111,8 +111,19 @@ function codecOf(type: string, entry: Buffer): string {
   return type === 'mp4a' ? 'mp4a.40.2' : type;
 }
 
+/** A field that lies beyond its box is the file's fault. */
+function bounded<T>(read: () => T): T {
+  try {
+    return read();
+  } catch (error) {
+    throw error instanceof RangeError ? broken('a box is shorter than its fields') : error;
+  }
+}
+
 /** The one track of an initialization segment (`moov`, whole). Throws MEDIA_FAILED when there is not exactly one. */
-export function readTrack(moov: Buffer): Track {
+export const readTrack = (moov: Buffer): Track => bounded(() => trackOf(moov));
+
+function trackOf(moov: Buffer): Track {
   const boxes = children(moov, 8);
   const traks = boxes.filter((box) => box.type === 'trak');
   if (traks.length !== 1) throw broken(`${traks.length} tracks where one was asked for`);
@@ -121,7 +132,8 @@ export function readTrack(moov: Buffer): Track {
   const hdlr = mdia === undefined ? undefined : down(mdia, 'hdlr');
   const stsd = mdia === undefined ? undefined : down(mdia, 'minf/stbl/stsd');
   if (mdhd === undefined || hdlr === undefined || stsd === undefined || stsd.length < 16) throw broken('a track without its description');
-  const entry = children(stsd, 8)[0]!;
+  const entry = children(stsd, 8)[0];
+  if (entry === undefined) throw broken('a track without a sample entry');
   const kind = hdlr.toString('latin1', 8, 12) === 'soun' ? 'audio' : 'video';
   const trex = boxes.filter((box) => box.type === 'mvex').flatMap((box) => children(box.body)).find((box) => box.type === 'trex')?.body;
   return {
@@ -146,9 +158,12 @@ export interface Fragment {
 }
 
 const nonSync = 0x10000;
+export type TrackDefaults = Pick<Track, 'kind' | 'defaultDuration' | 'defaultFlags'>;
 
 /** What a `moof` (whole) says of its one track. Throws MEDIA_FAILED. */
-export function readFragment(moof: Buffer, track: Pick<Track, 'kind' | 'defaultDuration' | 'defaultFlags'>): Fragment {
+export const readFragment = (moof: Buffer, track: TrackDefaults): Fragment => bounded(() => fragmentOf(moof, track));
+
+function fragmentOf(moof: Buffer, track: TrackDefaults): Fragment {
   const traf = children(moof, 8).find((box) => box.type === 'traf');
   if (traf === undefined) throw broken('a fragment without a track');
   let decodeTime = 0;

@@ -5,12 +5,12 @@
 import { createHash } from 'node:crypto';
 import { mkdir, open, rename } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { readFragment, type Fragment, type Track } from './boxes.ts';
+import { readFragment, type Fragment, type TrackDefaults } from './boxes.ts';
 import { mediaPlaylist, type MediaPlaylist } from './playlists.ts';
 
 export interface FragmentTask {
   moof: Uint8Array;
-  track: Pick<Track, 'kind' | 'defaultDuration' | 'defaultFlags'>;
+  track: TrackDefaults;
 }
 
 /** Throws MEDIA_FAILED. */

@@ -10,6 +10,8 @@ const pointsEach = 64;
 export const boundFactor = 1.25;
 /** Below so much of its capacity no cache is too busy, whatever the others do: an idle tier keeps each key in one place. */
 export const freeLoad = 0.5;
+/** Above this it is full, as long as another is not. */
+const fullLoad = 0.95;
 
 /** 32 bits, well mixed (FNV-1a, with the last steps of MurmurHash3). */
 export function hashOf(text: string): number {
@@ -62,7 +64,7 @@ export function walk(ring: Ring, key: string): string[] {
 export function candidates(ring: Ring, key: string, loads: ReadonlyMap<string, number>): string[] {
   const order = walk(ring, key);
   const mean = order.reduce((sum, id) => sum + (loads.get(id) ?? 0), 0) / Math.max(1, order.length);
-  const bound = Math.max(freeLoad, boundFactor * mean);
+  const bound = Math.max(freeLoad, Math.min(fullLoad, boundFactor * mean));
   const within = order.filter((id) => (loads.get(id) ?? 0) <= bound);
   const beyond = order.filter((id) => (loads.get(id) ?? 0) > bound).sort((a, b) => (loads.get(a) ?? 0) - (loads.get(b) ?? 0));
   return [...within, ...beyond];

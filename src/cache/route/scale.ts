@@ -59,7 +59,7 @@ export function decide(caches: readonly ScaleCache[], memory: ScaleMemory, min: 
   const demand = caches.reduce((sum, cache) => sum + cache.load, 0);
   const samples = [...memory.samples.filter(({ atMs }) => atMs >= nowMs - slopeMs && atMs < nowMs), { atMs: nowMs, demand }];
   const first = samples[0]!;
-  const slope = nowMs - first.atMs >= slopeMs / 4 ? Math.max(0, (demand - first.demand) / (nowMs - first.atMs)) : 0;
+  const slope = nowMs - first.atMs >= slopeMs / 6 ? Math.max(0, (demand - first.demand) / (nowMs - first.atMs)) : 0;
   const foreseen = demand + slope * options.leadMs;
   const needOf = (carried: number): number => Math.min(max, Math.max(min, Math.ceil(carried / options.target - 1e-9)));
   const hot = caches.filter((cache) => cache.slot < memory.active && cache.serving && cache.load > options.high).length;
