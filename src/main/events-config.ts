@@ -71,7 +71,7 @@ export function parseEventsConfig(text: string): EventsConfig {
     controller: { url: controller.string('url') ?? 'https://127.0.0.1:7443', caFile: controller.need('caFile'), tokenFile: controller.need('tokenFile') },
     stateDir: fields.need('stateDir'),
     image: fields.string('image') ?? 'minicache',
-    ports: { viewers: ports.integer('viewers', 1, 65_535) ?? 80, admin: ports.integer('admin', 1, 65_535) ?? 8080 },
+    ports: { viewers: ports.integer('viewers', 1, 65_535) ?? 80, admin: ports.integer('admin', 1, 65_535) ?? 8081 },
     capacity: {
       bps: 1e6 * (capacity.integer('mbps', 1, 1_000_000) ?? 1_000),
       requestsPerS: capacity.integer('requestsPerS', 1, 10_000_000) ?? 5_000,

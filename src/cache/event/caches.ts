@@ -10,7 +10,7 @@ import type { FleetVm } from './fleet-port.ts';
 export interface Endpoint {
   /** For viewers: "http://10.64.1.7". */
   url: string;
-  /** Of its metrics: "http://10.64.1.7:8080/metrics". */
+  /** Of its metrics: "http://10.64.1.7:8081/metrics". */
   metricsUrl: string;
 }
 
@@ -114,7 +114,8 @@ export class Cache {
       const first = this.#readings[0]!;
       this.rates = between(first.reading, reading, atMs - first.atMs);
       if (first.atMs === atMs) this.rates = { ...this.rates, requestsPerS: 0, bpsOut: 0, bpsIn: 0 };
-      this.connections = reading.connections ?? 0;
+      // The one that asks is among them.
+      this.connections = Math.max(0, (reading.connections ?? 0) - 1);
       this.load = loadOf(this.rates, this.connections, capacity);
       this.assigned = 0;
       this.answers = true;

@@ -120,9 +120,9 @@ export interface CacheWords {
   secret: string;
 }
 
-/** The cache's arguments; the one place that knows how minicache is told. */
+/** The cache's arguments (docs/formats/minicache.md); the one place that knows how it is told. What it asks is its origin, be that a parent. */
 export const argsOf = ({ origin, host, parent, port, adminPort, secret }: CacheWords): string =>
-  [`origin=${origin}`, `host=${host}`, ...(parent === undefined ? [] : [`parent=${parent}`]), `port=${port}`, `admin=${adminPort}`, `secret=${secret}`].join(' ');
+  [`origin=${parent ?? origin}`, `originhost=${host}`, `port=${port}`, `admin=${adminPort}`, `secret=${secret}`].join(' ');
 
 /** A spec as the controller takes it. */
 export function serviceOf(spec: EventSpec, tier: TierService, image: string, count: number, words: CacheWords): Record<string, unknown> {
@@ -133,8 +133,8 @@ export function serviceOf(spec: EventSpec, tier: TierService, image: string, cou
     count,
     memoryKib: spec.memoryKib,
     args: argsOf(words),
-    // What serves is found by asking each cache; a probe that restarts a busy one would make a crowd worse.
-    health: { kind: 'none' },
+    // Who gets viewers is found by asking each cache, at once; this is for one that hangs for good, and must not end one that is only busy.
+    health: { kind: 'http', port: words.adminPort, path: '/health', intervalMs: 2_000, timeoutMs: 1_500, unhealthyAfter: 5 },
     placement: { strategy: 'spread', labels: tier.labels },
     restart: { firstMs: 200, maxMs: 5_000 },
     update: { maxAtOnce: Math.max(1, Math.ceil(count / 4)), order: 'start-first' },

@@ -36,6 +36,8 @@ export class Statistics {
   readonly #samples: Sample[] = [];
   /** Viewer -> when he last asked; in the order of that. */
   readonly #viewers = new Map<string, number>();
+  /** Whether any cache counts downloads that broke off. */
+  #tellsStalls = false;
   #open: Pick<Sample, 'hits' | 'misses' | 'stalls'> = { hits: 0, misses: 0, stalls: 0 };
 
   constructor(totals: Totals) {
@@ -62,10 +64,11 @@ export class Statistics {
       this.totals.hits += rates.hits;
       this.totals.misses += rates.misses;
       this.totals.bytesOut += rates.bytesOut;
-      this.totals.stalls += rates.broken;
+      this.totals.stalls += rates.broken ?? 0;
+      this.#tellsStalls ||= rates.broken !== undefined;
       this.#open.hits += rates.hits;
       this.#open.misses += rates.misses;
-      this.#open.stalls += rates.broken;
+      this.#open.stalls += rates.broken ?? 0;
     }
     if (top) this.totals.bytesIn += rates.bytesIn;
   }
@@ -97,6 +100,8 @@ export class Statistics {
       totalHitRatio: ratio(hits, misses),
       bytesSaved: Math.max(0, bytesOut - bytesIn),
       ...this.totals,
+      /** null: the caches do not say. */
+      stalls: this.#tellsStalls || this.totals.stalls > 0 ? this.totals.stalls : null,
       samples: this.#samples,
     };
   }

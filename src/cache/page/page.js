@@ -25,7 +25,7 @@ function shownNumbers({ statistics: s, caches }) {
     ['bytes saved', bytes(s.bytesSaved ?? 0)],
     ['throughput', bits(s.bpsOut ?? 0)],
     ['from the origin', bits(s.bpsIn ?? 0)],
-    ['stalls', whole(s.stalls)],
+    ['stalls', s.stalls === null ? '–' : whole(s.stalls)],
     ['stalls here', whole(player.stalls)],
     ['caches', `${caches.serving} of ${caches.total}`],
   ];

@@ -68,7 +68,8 @@ export interface Rates {
   bpsIn: number;
   hits: number;
   misses: number;
-  broken: number;
+  /** Undefined when the cache does not say. */
+  broken: number | undefined;
   bytesOut: number;
   bytesIn: number;
 }
@@ -87,7 +88,7 @@ export function between(before: Reading | undefined, now: Reading, ms: number): 
     bpsIn: 8 * perS(of('bytesIn')),
     hits: of('hits'),
     misses: of('misses'),
-    broken: of('broken'),
+    broken: now.broken === undefined ? undefined : of('broken'),
     bytesOut: of('bytesOut'),
     bytesIn: of('bytesIn'),
   };

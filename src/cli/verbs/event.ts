@@ -19,7 +19,7 @@ interface EventView {
   max: number;
   until: string;
   caches: { serving: number; total: number };
-  statistics: { viewers?: number; hitRatio?: number | null; totalHitRatio?: number | null; bytesSaved?: number; bpsOut?: number; stalls: number; peakViewers: number };
+  statistics: { viewers?: number; hitRatio?: number | null; totalHitRatio?: number | null; bytesSaved?: number; bpsOut?: number; stalls: number | null; peakViewers: number };
   trouble?: { message: string; hint: string };
   edges?: { id: string; place: string; state: string; load: number }[];
 }
@@ -64,7 +64,7 @@ function show(terminal: Terminal, event: EventView): void {
         ['hit ratio', percent(s.hitRatio ?? s.totalHitRatio)],
         ['saved', mega(s.bytesSaved, 'MB')],
         ['throughput', mega(s.bpsOut, 'Mb/s')],
-        ['stalls', count(s.stalls)],
+        ['stalls', s.stalls === null ? '' : count(s.stalls)],
       ],
       terminal.style,
     ),

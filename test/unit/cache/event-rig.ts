@@ -74,8 +74,7 @@ export async function makeEvents(config: object = {}): Promise<EventRig> {
       if (rig.caches.has(uuid) || vm.state !== 'running') continue;
       const args = new Map(vm.args.split(' ').map((word) => word.split(/=(.*)/s).slice(0, 2) as [string, string]));
       const address = vm.addresses[0]!.ip;
-      const parent = args.get('parent') ?? args.get('origin')!;
-      const child = spawn(process.execPath, [standIn, address, args.get('port')!, args.get('admin')!, `http://${parent}`, String(args.has('parent') ? rig.rate : 0)], {
+      const child = spawn(process.execPath, [standIn, address, args.get('port')!, args.get('admin')!, `http://${args.get('origin')}`, String(/-e\d+\./.test(vm.name) ? rig.rate : 0)], {
         stdio: 'ignore',
         env: { SECRET: args.get('secret')! },
       });

@@ -62,8 +62,15 @@ server.on('connection', (socket) => {
   socket.on('close', () => connections--);
 });
 server.listen(Number(port), host);
-createServer((request, response) => {
+const admins = createServer((request, response) => {
+  if (request.url === '/health') return response.end('ok\n');
   if (process.env.SECRET && request.headers.authorization !== `Bearer ${process.env.SECRET}`) return response.writeHead(403).end();
   const lines = Object.entries(n).map(([name, value]) => `minicache_${name}_total ${value}`);
   response.end(`${lines.join('\n')}\nminicache_connections ${connections}\n# EOF\n`);
-}).listen(Number(admin), host, () => console.log('ready'));
+});
+// As minicache counts: whoever asks is among them.
+admins.on('connection', (socket) => {
+  connections++;
+  socket.on('close', () => connections--);
+});
+admins.listen(Number(admin), host);
