@@ -23,7 +23,7 @@ const rules: Record<string, { may: string[]; node: boolean; packages?: string[] 
   host: { may: ['image', 'journal', 'hypervisor/port.ts'], node: true },
   xenapi: { may: ['host'], node: true },
   control: { may: ['plan', 'place', 'journal', 'xenapi'], node: true, packages: ['ajv', 'fastify', 'undici', 'xen-api'] },
-  cache: { may: ['control'], node: true, packages: ['@fastify/static', 'dns-packet', 'fastify', 'piscina'] },
+  cache: { may: ['control', 'cache/route'], node: true, packages: ['@fastify/static', 'dns-packet', 'fastify', 'piscina'] },
   'cache/route': { may: [], node: true, packages: ['dns-packet'] },
   lab: { may: [], node: true },
   cli: { may: ['lab', 'xenapi'], node: true, packages: ['xen-api'] },

@@ -49,7 +49,7 @@ export function httpScraper(): Scraper {
 
 /** One cache is asked so often, and given so long. */
 export const scrapeEveryMs = 250;
-const scrapePatienceMs = 400;
+const scrapePatienceMs = 600;
 /** Rates are those of the last so long. */
 const rateMs = 1_000;
 

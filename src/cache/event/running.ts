@@ -68,9 +68,13 @@ export class Running {
     return this.record.state !== 'live' || this.#options.now() >= this.record.spec.untilMs;
   }
 
-  /** Resolves when this round is done; rounds do not overlap. Never rejects. */
+  /**
+   * Caches are asked in every round, however long the controller takes; it is asked once at a time. Resolves when what it was asked is done. Never
+   * rejects.
+   */
   tick(): Promise<void> {
-    this.#working ??= this.#round().finally(() => (this.#working = undefined));
+    this.#measure();
+    this.#working ??= this.#reconcile().finally(() => (this.#working = undefined));
     return this.#working;
   }
 
@@ -80,9 +84,8 @@ export class Running {
     if (this.trouble !== undefined) throw this.trouble;
   }
 
-  async #round(): Promise<void> {
+  async #reconcile(): Promise<void> {
     const { now, log } = this.#options;
-    this.#measure();
     if (now() >= this.#lookAtMs) {
       this.#lookAtMs = now() + lookEveryMs;
       try {

