@@ -45,10 +45,22 @@ export interface Benchmark {
   summary: string;
   /** Sizes it can be run at; without them its sizes are its own. */
   vms?: { full: number; quick: number; least: number; most: number };
-  /** Memory of the lab's host for so many VMs, in MiB; the lab's default when left out. */
+  /** Hosts of its lab; 1 when left out. */
+  hosts?: number;
+  /** Memory of each of the lab's hosts for so many VMs, in MiB; the lab's default when left out. */
   memoryMib?(vms: number): number;
   run(context: BenchContext): Promise<BenchOutcome>;
+  /** What is measured when the lab is down again, so that it has the machine to itself; its outcome joins the other. */
+  withoutLab?(context: Omit<BenchContext, 'lab'>): Promise<BenchOutcome>;
 }
+
+/** Both parts of a benchmark as one. */
+export const joined = (a: BenchOutcome, b: BenchOutcome): BenchOutcome => ({
+  promises: [...a.promises, ...b.promises],
+  lines: [...a.lines, ...b.lines],
+  files: { ...a.files, ...b.files },
+  machine: { ...a.machine, ...b.machine },
+});
 
 /** `value >= least`; null when there is no value. */
 export const atLeast = (row: string, name: string, value: number, unit: string, least: number): Promised =>
@@ -94,12 +106,13 @@ export const machineFacts = (): Record<string, string | number> => ({
 export async function inLab<T>(
   terminal: Terminal,
   name: string,
-  memoryMib: number | undefined,
+  { memoryMib, hosts }: { memoryMib: number | undefined; hosts: number | undefined },
   work: (lab: Lab) => Promise<T>,
 ): Promise<T> {
   const wasUp = (await labStatus(name)).up;
   const onProgress = (text: string) => (terminal.live ? terminal.status(`lab: ${text}`) : terminal.note(`lab: ${text}`));
-  const lab = await labUp({ name, onProgress, ...(wasUp || memoryMib === undefined ? {} : { memoryMib }) });
+  const wanted = hosts === undefined ? {} : { hosts };
+  const lab = await labUp({ name, onProgress, ...wanted, ...(wasUp || memoryMib === undefined ? {} : { memoryMib }) });
   terminal.status('');
   try {
     return await work(lab);

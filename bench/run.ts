@@ -8,10 +8,11 @@ import { nearest } from '../src/cli/format.ts';
 import { Terminal } from '../src/cli/terminal.ts';
 import { boot } from './boot.ts';
 import { density } from './density.ts';
-import { inLab, keep, promiseTable, type Benchmark } from './harness.ts';
+import { fleet } from './fleet.ts';
+import { inLab, joined, keep, promiseTable, type Benchmark } from './harness.ts';
 import { packets } from './packets.ts';
 
-const benchmarks: readonly Benchmark[] = [boot, density, packets];
+const benchmarks: readonly Benchmark[] = [boot, density, fleet, packets];
 
 const form: Verb = {
   name: 'bench',
@@ -54,9 +55,10 @@ async function main(argv: readonly string[], terminal: Terminal): Promise<number
   };
   process.on('SIGINT', onSignal);
   process.on('SIGTERM', onSignal);
-  const outcome = await inLab(terminal, words.text('lab') ?? 'bench', vms && bench.memoryMib?.(vms), (lab) =>
-    bench.run({ terminal, quick, vms, lab, signal: stopped.signal }),
-  );
+  const context = { terminal, quick, vms, signal: stopped.signal };
+  const size = { memoryMib: vms && bench.memoryMib?.(vms), hosts: bench.hosts };
+  let outcome = await inLab(terminal, words.text('lab') ?? 'bench', size, (lab) => bench.run({ ...context, lab }));
+  if (bench.withoutLab !== undefined && !stopped.signal.aborted) outcome = joined(outcome, await bench.withoutLab(context));
   terminal.print(`\n${promiseTable(outcome.promises, terminal)}\n`);
   for (const line of outcome.lines) terminal.print(line);
   if (words.flag('keep')) for (const file of keep(outcome.files)) terminal.note(`wrote ${file}`);

@@ -16,6 +16,7 @@ import { hostAdd, hostRemove, tokenEnd, tokenMake } from './verbs/fleet-operator
 import { describe, get } from './verbs/get.ts';
 import { helpOf, makeHelp } from './verbs/help.ts';
 import { hostShells } from './verbs/host-shells.ts';
+import { hostSetup } from './verbs/host-setup.ts';
 import { hostShow } from './verbs/host-show.ts';
 import { imageList, imagePut, imageRemove } from './verbs/image.ts';
 import { labVerb } from './verbs/lab.ts';
@@ -23,6 +24,7 @@ import { networkList } from './verbs/network-list.ts';
 import { origin } from './verbs/origin.ts';
 import { benchVerb, testVerb } from './verbs/scripts.ts';
 import { top } from './verbs/top.ts';
+import { vmCapture } from './verbs/vm-capture.ts';
 import { vmConsole } from './verbs/vm-console.ts';
 import { vmClone } from './verbs/vm-clone.ts';
 import { vmCreate } from './verbs/vm-create.ts';
@@ -76,6 +78,7 @@ export const verbs: readonly Verb[] = [
   vmList,
   vmShow,
   vmConsole,
+  vmCapture,
   vmStart,
   vmStop,
   vmPause,
@@ -85,6 +88,7 @@ export const verbs: readonly Verb[] = [
   imageList,
   imageRemove,
   networkList,
+  hostSetup,
   hostShow,
   hostShells,
   events,

@@ -14,6 +14,7 @@ export const agentBundle = inRoot('dist/agent.cjs');
 export const controllerBundle = inRoot('dist/controller.mjs');
 export const agentAddon = inRoot('build/shoal_xen.node');
 export const agentSwitch = inRoot('build/shoal-switch');
+export const agentStored = inRoot('build/shoal-stored');
 
 const make = (folder: string, ...targets: string[]) =>
   must(['make', '-s', '-j2', '-C', inRoot(folder), ...targets], { code: 'SETUP_FAILED', timeoutMs: 300_000 });
@@ -68,5 +69,5 @@ export async function buildController(): Promise<string> {
 /** Shoal's store daemon; its path. */
 export async function buildStored(): Promise<string> {
   await make('src/hypervisor/xen/stored');
-  return inRoot('build/shoal-stored');
+  return agentStored;
 }

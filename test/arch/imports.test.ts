@@ -25,8 +25,9 @@ const rules: Record<string, { may: string[]; node: boolean; packages?: string[] 
   control: { may: ['plan', 'place', 'journal', 'xenapi'], node: true, packages: ['ajv', 'fastify', 'undici', 'xen-api'] },
   cache: { may: ['control', 'cache/route'], node: true, packages: ['@fastify/static', 'dns-packet', 'fastify', 'piscina'] },
   'cache/route': { may: [], node: true, packages: ['dns-packet'] },
-  lab: { may: [], node: true },
-  cli: { may: ['lab', 'xenapi'], node: true, packages: ['xen-api'] },
+  setup: { may: [], node: true },
+  lab: { may: ['setup'], node: true },
+  cli: { may: ['lab', 'setup', 'xenapi'], node: true, packages: ['xen-api'] },
   main: { may: ['*'], node: true },
 };
 
