@@ -102,6 +102,28 @@ test('batches arrive whole and in order; multicast too; close breaks off', async
   group.close();
 });
 
+test('a socket that takes little at a time is waited for; one that takes nothing is an error, and the rest is not sent', async (t) => {
+  const state = await folder();
+  const fake = join(state, 'fake.cjs');
+  // The addon's functions, with room for two datagrams at a time, and for none at all after twenty.
+  writeFileSync(
+    fake,
+    `const sent = []; let room = 2; exports.sent = sent; exports.open = () => ({}); exports.close = () => {}; exports.cuts = () => true;
+     exports.send = (_, bytes, segment) => { let done = 0; while (room > 0 && done < bytes.length) { sent.push(Buffer.from(bytes.subarray(done, done + segment))); done = Math.min(bytes.length, done + segment); room--; } return done; };
+     exports.writable = async () => { room = sent.length < 20 ? 2 : 0; return room > 0; };`,
+  );
+  const { sent } = createRequire(import.meta.url)(fake) as { sent: Buffer[] };
+  const sender = UdpSender.open({ to: '127.0.0.1', port: 9 }, fake);
+  const bytes = Buffer.from(Array.from({ length: 95 }, (_, i) => i));
+  await Promise.all([sender.send(bytes, 10), sender.send(Buffer.from('second'), 10)]);
+  t.ok(Buffer.concat(sent).equals(Buffer.concat([bytes, Buffer.from('second')])), 'every byte once, batches in order');
+  t.deepEqual(sender.counts, { datagrams: 11, waits: 5 });
+  t.equal(await sender.send(Buffer.alloc(500), 10).catch((e: ShoalError) => e.code), 'TIMEOUT');
+  t.equal(sent.length, 20, 'what had no room was not sent');
+  await sender.close();
+  await gone(state);
+});
+
 test('pacing by PCR: at the stream\'s own times, no packet split, jumps and damage', async (t) => {
   const file = readFileSync(transport());
   let clock = 0;
