@@ -56,7 +56,7 @@ export async function makeEvents(config: object = {}): Promise<EventRig> {
       new FakeHost(name, { networks: [fakeNetwork(`127.${second}.0.0`, `127.${second}.${i + 1}.1`, `127.${second}.${i + 1}.200`)] }),
     ]),
   );
-  const controller = await makeApi(['a', 'b'], { link: ({ name }) => hosts.get(name)!.link() });
+  const controller = await makeApi(['a', 'b'], { listen: { host: '127.0.0.1', port: await freePort() }, link: ({ name }) => hosts.get(name)!.link() });
   for (const name of ['a', 'b']) await controller.call('PATCH', `/v1/hosts/${name}`, { labels: { place: name === 'a' ? 'berlin' : 'paris' } });
   await controller.call('PUT', '/v1/releases/minicache', { digest });
   const at = await folder();
