@@ -7,6 +7,7 @@ import { Resolver } from 'node:dns/promises';
 import test from 'tape';
 import { readEvent } from '../../../src/cache/event/spec.ts';
 import { parseEventsConfig } from '../../../src/main/events-config.ts';
+import { command } from '../../../src/cli/main.ts';
 import { untilIn } from '../../../src/cli/verbs/event.ts';
 import type { ShoalError } from '../../../src/model/errors.ts';
 import { eventually } from '../control/api-rig.ts';
@@ -243,6 +244,20 @@ test('tenants: their own events only, their quota, and pages that need their key
     const opened = await ask(page.origin + numbers, { authorization: `Bearer ${page.hash.slice(1)}` });
     t.deepEqual([opened.status, JSON.parse(opened.body).id, JSON.parse(opened.body).page], [200, 'acme/one', undefined]);
     t.equal((await ask(`${page.origin}/pages/acme/two/numbers`, { authorization: `Bearer ${page.hash.slice(1)}` })).status, 404, 'nor does one key open another page');
+    const shoal = async (...words: string[]): Promise<{ code: number; out: any; said: string }> => {
+      let out = '';
+      let said = '';
+      const world = { stdout: { write: (text: string) => (out += text) }, stderr: { write: (text: string) => (said += text) }, env: {} };
+      const where = ['--events', `https://127.0.0.1:${rig.router.api}`, '--controller-ca', `${rig.folder}/cert.pem`, '--token-file', `${rig.folder}/token`, '--json'];
+      const code = await command([...words, ...where], world);
+      return { code, out: out === '' ? undefined : JSON.parse(out), said };
+    };
+    const created = await shoal('event', 'create', 'typed', '--tenant', 'gamma', '--origin', origin.url, '--until', '1h', '--max', '2', '--hosts', 'place=berlin');
+    t.deepEqual([created.code, created.out.id, created.out.max, created.out.hosts], [0, 'gamma/typed', 2, ['place=berlin']], created.said);
+    t.deepEqual((await shoal('event', 'list', '--tenant', 'gamma')).out.items.map((e: { id: string }) => e.id), ['gamma/typed']);
+    t.ok((await shoal('event', 'describe', 'gamma/typed')).out.page.includes('/pages/gamma/typed/#'));
+    t.equal((await shoal('event', 'end', 'gamma/typed')).out.state, 'ending');
+    t.deepEqual([(await shoal('event', 'describe', 'gamma/none')).out.error.code, (await shoal('event', 'create', 'x')).code], ['NOT_FOUND', 2], 'what is wrong is said');
     const args = [...rig.caches.values()].map((c) => c.args.get('secret'));
     t.ok(new Set(args).size <= 4 && !JSON.stringify(made.body).includes(args[0]!), "the caches' secret is told to nobody");
   }));
