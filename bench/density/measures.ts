@@ -143,7 +143,7 @@ export async function timeDestroy({ client }: Bench, names: readonly string[]): 
 }
 
 /** A service that is slow to start: so many thousand rounds of arithmetic in the guest before it answers. */
-export const warmThousands = 30_000;
+export const warmThousands = 100_000;
 
 /** VMs that a service grows by. */
 export const growth = 20;

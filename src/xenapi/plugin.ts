@@ -7,6 +7,7 @@ import { bulkMax, type BulkLaunch, type BulkResult, type EachSpec } from '../hos
 import { limits } from '../host/vm.ts';
 import { ShoalError } from '../model/errors.ts';
 import type { Api, Caller } from './api.ts';
+import { leanEvents } from './event-calls.ts';
 import { jsonPieces } from './json-rpc.ts';
 import { listingPieces } from './listing.ts';
 import {
@@ -76,6 +77,14 @@ const functions: Record<string, { takes: readonly string[]; run: PluginFunction 
     run: (api, _, args) => {
       const names = args['names'] === undefined ? undefined : stringsOf('names', args['names']);
       return new SlicedText(listingPieces(api, columnsOf(args['columns']), names));
+    },
+  },
+  events: {
+    takes: ['token', 'timeoutS', 'holdMs'],
+    run: (api, caller, args) => {
+      const number = (name: string, most: number): number => integer(name, Number(args[name] ?? '0'), 0, most);
+      const holdMs = args['holdMs'] === undefined ? undefined : number('holdMs', 1000);
+      return leanEvents(api, caller, args['token'] ?? '', number('timeoutS', 300), holdMs);
     },
   },
   console: {
