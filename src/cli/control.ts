@@ -169,7 +169,7 @@ function problemOf(status: number, text: string, origin: string): ShoalError {
 }
 
 /** Runs `work` with a client of the controller that the words name. Throws USAGE when a part is missing. */
-export async function withController<T>(words: Words, work: (control: Control) => Promise<T>): Promise<T> {
+export async function withController<T>(words: Pick<Words, 'env' | 'text'>, work: (control: Control) => Promise<T>): Promise<T> {
   const { env } = words;
   const file = (option: string, variable: string, what: string): string => {
     const path = words.text(option) ?? env[variable];

@@ -9,6 +9,7 @@ import { apply, deleteVerb, drain, restart, scale } from './verbs/apply.ts';
 import { buildVerb } from './verbs/build.ts';
 import { makeCompletion } from './verbs/completion.ts';
 import { demo } from './verbs/demo.ts';
+import { eventCreate, eventDescribe, eventEnd, eventList, eventRun } from './verbs/event.ts';
 import { events } from './verbs/events.ts';
 import { fleet } from './verbs/fleet.ts';
 import { hostAdd, hostRemove, tokenEnd, tokenMake } from './verbs/fleet-operator.ts';
@@ -20,6 +21,7 @@ import { hostShow } from './verbs/host-show.ts';
 import { imageList, imagePut, imageRemove } from './verbs/image.ts';
 import { labVerb } from './verbs/lab.ts';
 import { networkList } from './verbs/network-list.ts';
+import { origin } from './verbs/origin.ts';
 import { benchVerb, testVerb } from './verbs/scripts.ts';
 import { storeCat, storeFill, storeList, storeMake, storeVerify } from './verbs/store.ts';
 import { top } from './verbs/top.ts';
@@ -66,6 +68,12 @@ export const verbs: readonly Verb[] = [
   hostRemove,
   tokenMake,
   tokenEnd,
+  origin,
+  eventRun,
+  eventCreate,
+  eventList,
+  eventDescribe,
+  eventEnd,
   vmCreate,
   vmClone,
   vmList,

@@ -73,6 +73,10 @@ export const errorHints = {
   // ours: object stores
   VOLUME_INVALID: 'Give a file or device that `shoal store make` or minicache made; `shoal store verify` says what is wrong with it.',
   VOLUME_FULL: 'Use a larger volume, or remove objects.',
+  // ours: video
+  MEDIA_UNREADABLE: 'Give a file or an address that ffmpeg can read; `ffprobe` on it says more. Nothing was published.',
+  MEDIA_FAILED: 'See the message for what ffmpeg said; nothing that is half done was published.',
+  UDP_SEND_FAILED: 'Check the address, the route to it and, for multicast, the interface; the message has the errno.',
   // ours: command line, lab
   USAGE: 'See `shoal help`.',
   LAB_FAILED: 'Run `shoal lab status`; `shoal lab down` cleans up.',

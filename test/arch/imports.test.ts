@@ -26,6 +26,8 @@ const rules: Record<string, { may: string[]; node: boolean; packages?: string[] 
   // It runs in a browser.
   web: { may: [], node: false },
   'cache/store': { may: [], node: true },
+  cache: { may: ['control', 'cache/route'], node: true, packages: ['@fastify/static', 'dns-packet', 'fastify', 'piscina'] },
+  'cache/route': { may: [], node: true, packages: ['dns-packet'] },
   setup: { may: [], node: true },
   lab: { may: ['setup'], node: true },
   cli: { may: ['cache/store', 'lab', 'setup', 'xenapi'], node: true, packages: ['xen-api'] },

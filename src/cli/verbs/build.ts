@@ -20,6 +20,7 @@ const steps = {
   controller: buildController,
   'store daemon': buildStored,
   'lab tools': buildTools,
+  'UDP addon': make('src/cache/native'),
 } satisfies Record<string, () => Promise<unknown>>;
 
 export type Part = keyof typeof steps;
