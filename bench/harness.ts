@@ -9,6 +9,7 @@ import { table } from '../src/cli/format.ts';
 import { Terminal } from '../src/cli/terminal.ts';
 import { labDown, labStatus, labUp, type Lab } from '../src/lab/lab.ts';
 import { repositoryRoot } from '../src/lab/paths.ts';
+import { ShoalError } from '../src/model/errors.ts';
 
 export interface Promised {
   /** Id of the row in docs/specification.md. */
@@ -36,6 +37,7 @@ export interface BenchContext {
   quick: boolean;
   /** How many VMs it is to be about; only of a benchmark that has `vms`. */
   vms: number | undefined;
+  /** Of a benchmark `withoutLab`: one without hosts. */
   lab: Lab;
   signal: AbortSignal;
 }
@@ -43,6 +45,8 @@ export interface BenchContext {
 export interface Benchmark {
   name: string;
   summary: string;
+  /** It measures on this machine alone. */
+  withoutLab?: boolean;
   /** Sizes it can be run at; without them its sizes are its own. */
   vms?: { full: number; quick: number; least: number; most: number };
   /** Memory of the lab's host for so many VMs, in MiB; the lab's default when left out. */
@@ -89,6 +93,12 @@ export const machineFacts = (): Record<string, string | number> => ({
   processors: cpus().length,
   node: process.version,
 });
+
+/** For benchmarks that need none: nothing can be asked of it. */
+export function noLab(): Lab {
+  const none = () => Promise.reject(new ShoalError('LAB_FAILED', 'This benchmark has no lab.'));
+  return { name: 'none', accelerator: 'tcg', hosts: [], pinger: none, inside: none, link: none, down: () => Promise.resolve() };
+}
 
 /** Runs `work` in the lab `name`; takes it down after it unless it was up before, and then with the memory it has. */
 export async function inLab<T>(

@@ -6,12 +6,14 @@ import { asShoalError, ShoalError } from '../src/model/errors.ts';
 import { readWords, type Verb } from '../src/cli/arguments.ts';
 import { nearest } from '../src/cli/format.ts';
 import { Terminal } from '../src/cli/terminal.ts';
+import type { Lab } from '../src/lab/lab.ts';
 import { boot } from './boot.ts';
 import { density } from './density.ts';
-import { inLab, keep, promiseTable, type Benchmark } from './harness.ts';
+import { inLab, keep, noLab, promiseTable, type Benchmark } from './harness.ts';
+import { minicache } from './minicache.ts';
 import { packets } from './packets.ts';
 
-const benchmarks: readonly Benchmark[] = [boot, density, packets];
+const benchmarks: readonly Benchmark[] = [boot, density, minicache, packets];
 
 const form: Verb = {
   name: 'bench',
@@ -54,9 +56,10 @@ async function main(argv: readonly string[], terminal: Terminal): Promise<number
   };
   process.on('SIGINT', onSignal);
   process.on('SIGTERM', onSignal);
-  const outcome = await inLab(terminal, words.text('lab') ?? 'bench', vms && bench.memoryMib?.(vms), (lab) =>
-    bench.run({ terminal, quick, vms, lab, signal: stopped.signal }),
-  );
+  const measure = (lab: Lab) => bench.run({ terminal, quick, vms, lab, signal: stopped.signal });
+  const outcome = bench.withoutLab
+    ? await measure(noLab())
+    : await inLab(terminal, words.text('lab') ?? 'bench', vms && bench.memoryMib?.(vms), measure);
   terminal.print(`\n${promiseTable(outcome.promises, terminal)}\n`);
   for (const line of outcome.lines) terminal.print(line);
   if (words.flag('keep')) for (const file of keep(outcome.files)) terminal.note(`wrote ${file}`);

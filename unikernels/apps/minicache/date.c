@@ -16,7 +16,7 @@ struct fields {
   unsigned year, month, day, hour, minute, second;
 };
 
-/* Matches `form` against the whole text: digits of d(ay) m(inute) h(our) s(econd) Y(ear), M for a month's name, W for letters of a
+/* Matches `form` against the whole text: digits of d(ay) m(inute) h(our) s(econd) Y(ear), B for a month's name, W for letters of a
  * weekday; anything else stands for itself. */
 static bool match(struct slice text, const char *form, struct fields *to) {
   memset(to, 0, sizeof *to);
@@ -29,7 +29,7 @@ static bool match(struct slice text, const char *form, struct fields *to) {
       continue;
     }
     if (at >= text.length) return false;
-    if (*form == 'M') {
+    if (*form == 'B') {
       if (text.length - at < 3) return false;
       for (unsigned i = 0; i < 12; i++) {
         if (memcmp(text.at + at, month_names + 3 * i, 3) == 0) to->month = i + 1;
@@ -55,9 +55,9 @@ static bool match(struct slice text, const char *form, struct fields *to) {
 
 bool date_read(struct slice text, int64_t *seconds) {
   struct fields f;
-  if (!match(text, "W, dd M YYYY hh:mm:ss GMT", &f)) {
-    if (match(text, "W, dd-M-YY hh:mm:ss GMT", &f)) f.year += f.year < 70 ? 2000 : 1900;
-    else if (!match(text, "W M Dd hh:mm:ss YYYY", &f)) return false;
+  if (!match(text, "W, dd B YYYY hh:mm:ss GMT", &f)) {
+    if (match(text, "W, dd-B-YY hh:mm:ss GMT", &f)) f.year += f.year < 70 ? 2000 : 1900;
+    else if (!match(text, "W B Dd hh:mm:ss YYYY", &f)) return false;
   }
   if (f.year < 1601 || f.day < 1 || f.day > 31 || f.hour > 23 || f.minute > 59 || f.second > 60) return false;
   *seconds = days_from_civil(f.year, f.month, f.day) * 86400 + f.hour * 3600 + f.minute * 60 + f.second;

@@ -8,6 +8,10 @@
 #define STALL_SECONDS 10u
 
 static struct fetch *free_fetches, *active;
+static struct viewer *queue; /* of viewers for whom there was no place, first come first */
+
+static void serve_queue(void *context);
+static struct shoal_timer queue_timer = {.fire = serve_queue};
 
 bool fetches_open(void) {
   struct fetch *fetches = shoal_alloc(cache.settings.fetches * sizeof *fetches);
@@ -47,6 +51,28 @@ bool fetch_join(struct viewer *viewer) {
   if (fetch == NULL) return false;
   add_waiter(fetch, viewer);
   return true;
+}
+
+bool fetch_has_place(void) { return free_fetches != NULL; }
+
+void fetch_wait(struct viewer *viewer) {
+  struct viewer **at = &queue;
+  while (*at != NULL) at = &(*at)->next;
+  *at = viewer;
+  viewer->next = NULL;
+  viewer->queued = true;
+  viewer->state = VIEWER_WAITING;
+}
+
+static void serve_queue(void *context) {
+  (void)context;
+  while (queue != NULL && free_fetches != NULL) {
+    struct viewer *viewer = queue;
+    queue = viewer->next;
+    viewer->next = NULL;
+    viewer->queued = false;
+    serve_again(viewer);
+  }
 }
 
 /* ---- the connection ---- */
@@ -96,6 +122,7 @@ static err_t leave(struct fetch *fetch) {
   bool reuse = !fetch->dead && !fetch->eof;
   fetch->next = free_fetches;
   free_fetches = fetch;
+  if (queue != NULL && !queue_timer.armed) shoal_timer_set(&queue_timer, 0);
   if (pcb == NULL) return ERR_OK;
   if (reuse) {
     origin_keep(pcb);
@@ -335,7 +362,8 @@ static int64_t put(struct fetch *fetch, const char *data, size_t length) {
 static void whole(struct fetch *fetch) {
   bool reuse = fetch->response.keep_alive && fetch->body.framing != FRAMING_CLOSE && fetch->held == NULL && (fetch->relay == NULL || fetch->body_sent_whole);
   if (fetch->mode == MODE_FILL) {
-    uint8_t digest[32], meta[STORE_META_BYTES];
+    static uint8_t meta[STORE_META_BYTES];
+    uint8_t digest[32];
     struct kept kept;
     size_t length;
     sha256_end(&fetch->digest, digest);
@@ -456,6 +484,12 @@ void fetch_room(struct viewer *viewer) {
 
 void fetch_forget(struct viewer *viewer) {
   struct fetch *fetch = viewer->fetch;
+  for (struct viewer **at = &queue; viewer->queued && *at != NULL; at = &(*at)->next) {
+    if (*at != viewer) continue;
+    *at = viewer->next;
+    break;
+  }
+  viewer->queued = false;
   if (fetch == NULL) return;
   viewer->fetch = NULL;
   for (struct viewer **at = &fetch->waiters; *at != NULL; at = &(*at)->next) {

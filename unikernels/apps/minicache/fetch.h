@@ -48,6 +48,9 @@ bool fetch_begin(struct viewer *viewer, enum fetch_kind kind, struct object *sta
 bool fetch_ahead(const struct viewer *like, struct slice target);
 /* The viewer waits for a fetch of its key that has no answer yet. False: there is none. */
 bool fetch_join(struct viewer *viewer);
+/* The viewer waits until there is place for another exchange; then it is served again. */
+void fetch_wait(struct viewer *viewer);
+bool fetch_has_place(void);
 bool fetch_is_active(const uint8_t key[STORE_KEY_BYTES]);
 
 void fetch_forget(struct viewer *viewer); /* it is gone, or does not wait any more */

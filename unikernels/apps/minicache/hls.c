@@ -7,7 +7,7 @@
 size_t hls_next(struct slice target, char *next, size_t capacity) {
   static const struct slice kinds[] = {SLICE(".ts"), SLICE(".m4s"), SLICE(".mp4"), SLICE(".aac"), SLICE(".m4v"), SLICE(".m4a")};
   struct slice path = {target.at, slice_find(target, '?')};
-  size_t end = path.length, stem = 0;
+  size_t stem = 0;
   for (unsigned i = 0; i < sizeof kinds / sizeof *kinds && stem == 0; i++) {
     if (path.length > kinds[i].length && slice_equal(slice_from(path, path.length - kinds[i].length), kinds[i])) stem = path.length - kinds[i].length;
   }
@@ -28,7 +28,6 @@ size_t hls_next(struct slice target, char *next, size_t capacity) {
   memcpy(next + length, digits, width);
   length += width;
   memcpy(next + length, target.at + stem, target.length - stem);
-  (void)end;
   return length + target.length - stem;
 }
 

@@ -14,7 +14,7 @@
 #define LWIP_IPV6_SCOPES 0 /* there is one device */
 #define LWIP_WND_SCALE 1
 #define TCP_RCV_SCALE 2
-#define TCP_WND (64 * TCP_MSS)
+#define TCP_WND (44 * TCP_MSS) /* what is held back of it fits into one chain of pbufs: 65,535 bytes */
 #define TCP_SND_BUF (90 * TCP_MSS)
 #define TCP_SNDLOWAT (8 * TCP_MSS)
 #define TCP_SND_QUEUELEN 400

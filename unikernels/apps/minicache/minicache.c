@@ -29,7 +29,19 @@ static void start(void) {
 /* Time stood still while it was away. */
 static void resumed(bool as_clone) {
   clock_set();
-  if (as_clone && !settings_read(&cache.settings)) shoal_print("minicache: goes on with the settings it had\n");
+  if (!as_clone) return;
+  struct settings settings;
+  if (settings_read(&settings)) {
+    /* What memory was taken for stays. */
+    settings.connections = cache.settings.connections;
+    settings.fetches = cache.settings.fetches;
+    settings.ram_bytes = cache.settings.ram_bytes;
+    cache.settings = settings;
+  } else { /* its texts are void */
+    shoal_print("minicache: goes on without a secret, a key and a name\n");
+    cache.settings.secret = cache.settings.origin_host = SLICE("");
+    cache.settings.name = SLICE("minicache");
+  }
 }
 
 const struct shoal_app shoal_app = {.name = "minicache", .version = APP_VERSION, .start = start, .resumed = resumed};

@@ -11,6 +11,7 @@
 /* A range that begins later in something unknown is asked of the origin as it is: the whole would take too long to come by. */
 #define FAR_RANGE_BYTES (1u << 20)
 #define MOST_TRIES 3u
+#define BODY_MOST_BYTES (1ull << 30) /* of a request */
 
 /* The kept answer for this request, held; NULL: none. Sets the viewer's key. */
 static struct object *find(struct viewer *viewer, struct kept *kept) {
@@ -31,8 +32,10 @@ static struct object *find(struct viewer *viewer, struct kept *kept) {
 }
 
 static void pass(struct viewer *viewer) {
-  cache.metrics.passed++;
-  if (!fetch_begin(viewer, FETCH_PASSED, NULL, false)) respond_status(viewer, 503, SLICE("Retry-After: 1\r\n"));
+  viewer->passing = true;
+  if (!fetch_has_place()) fetch_wait(viewer);
+  else if (fetch_begin(viewer, FETCH_PASSED, NULL, false)) cache.metrics.passed++;
+  else respond_status(viewer, 503, SLICE("Retry-After: 1\r\n"));
 }
 
 static bool asks_far_range(const struct viewer *viewer) {
@@ -63,13 +66,15 @@ static void lookup(struct viewer *viewer) {
   if (only_if_cached) respond_status(viewer, 504, SLICE(""));
   else if (viewer->alone || head_miss || ++viewer->tries > MOST_TRIES || (stale == NULL && asks_far_range(viewer))) pass(viewer);
   else if (fetch_join(viewer)) cache.metrics.collapsed++;
+  else if (!fetch_has_place()) viewer->tries--, fetch_wait(viewer);
   else if (!fetch_begin(viewer, FETCH_SHARED, stale, false)) respond_status(viewer, 503, SLICE("Retry-After: 1\r\n"));
   if (object != NULL) object_release(object);
 }
 
 void serve_again(struct viewer *viewer) {
   viewer->state = VIEWER_WAITING;
-  lookup(viewer);
+  if (viewer->passing) pass(viewer);
+  else lookup(viewer);
   viewer_run(viewer);
 }
 
@@ -128,6 +133,7 @@ static void dispatch(struct viewer *viewer) {
     viewer->asked = policy_request(request);
     bool cached = (request->method == METHOD_GET || request->method == METHOD_HEAD) && request->framing == FRAMING_NONE;
     if (cached) lookup(viewer);
+    else if (request->framing == FRAMING_LENGTH && request->length > BODY_MOST_BYTES) respond_status(viewer, 413, SLICE(""));
     else pass(viewer);
   }
 }
@@ -137,7 +143,7 @@ void serve_request(struct viewer *viewer, int status) {
   viewer->counted = true;
   viewer->outcome = OUTCOME_NONE;
   viewer->tries = 0;
-  viewer->alone = false;
+  viewer->alone = viewer->passing = false;
   viewer->status = 0;
   viewer->sent = viewer->body_sent = 0;
   viewer->state = VIEWER_WAITING;

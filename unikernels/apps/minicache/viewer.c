@@ -2,6 +2,7 @@
 #include "viewer.h"
 #include "fetch.h"
 #include "log.h"
+#include "respond.h"
 #include "serve.h"
 
 #define HEAD_SECONDS 10u   /* for a whole head, from its first byte */
@@ -288,8 +289,18 @@ static err_t on_poll(void *context, struct tcp_pcb *pcb) {
         viewer->progress_ms = now;
         return run_in_callback(viewer);
       }
+      if (late && viewer->gather.length > 0 && viewer_room(viewer) >= HTTP_HEAD_BYTES) {
+        cache.metrics.timeouts++;
+        serve_request(viewer, 408);
+        return run_in_callback(viewer);
+      }
       break;
-    case VIEWER_WAITING: break; /* the fetch has its own limits */
+    case VIEWER_WAITING: /* a fetch has its own limits */
+      if (viewer->queued && now - viewer->started_ms > cache.settings.hold_seconds * 1000ull) {
+        fetch_forget(viewer);
+        respond_status(viewer, 503, SLICE("Retry-After: 1\r\n"));
+      }
+      break;
     case VIEWER_CLOSING:
       if (quiet > LINGER_SECONDS * 1000 && !owes) viewer->remote_closed = true;
       late = owes && quiet > STALL_SECONDS * 1000;
