@@ -21,7 +21,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   struct slice value = {copy, size};
   cache_control_read(&plain, value);
   if (plain.max_age > CC_MOST_SECONDS || plain.s_maxage > CC_MOST_SECONDS) abort();
-  if (!cache_control_read_targeted(&targeted, value) && targeted.set != CC_PUBLIC) abort();
+  if (!cache_control_read_targeted(&targeted, value, length & 1) && targeted.set != CC_PUBLIC) abort();
   int count = ranges_read(value, length, ranges);
   if (count > (int)RANGES_MOST) abort();
   uint64_t total = 0;

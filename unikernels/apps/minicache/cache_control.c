@@ -117,7 +117,7 @@ static bool take_key(struct slice *text, struct slice *key) {
   return end > 0;
 }
 
-bool cache_control_read_targeted(struct cache_control *control, struct slice value) {
+bool cache_control_read_targeted(struct cache_control *control, struct slice value, bool devices) {
   struct cache_control read = *control;
   struct slice text = slice_trim(value), key, parameter;
   int64_t integer, ignored;
@@ -125,12 +125,13 @@ bool cache_control_read_targeted(struct cache_control *control, struct slice val
   while (text.length > 0) {
     if (!take_key(&text, &key)) return false;
     integer = -1, truth = true;
-    bool bare = text.length == 0 || text.at[0] != '=';
+    bool bare = text.length == 0 || text.at[0] != '=', other = false;
     if (!bare) {
       text = slice_from(text, 1);
       if (!take_item(&text, &integer, &truth)) return false;
     }
     while (text.length > 0 && text.at[0] == ';') {
+      other = devices;
       text = skip_blanks(slice_from(text, 1));
       if (!take_key(&text, &parameter)) return false;
       if (text.length > 0 && text.at[0] == '=') {
@@ -139,7 +140,7 @@ bool cache_control_read_targeted(struct cache_control *control, struct slice val
       }
     }
     for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
-      if (!slice_equal(key, table[i].name)) continue;
+      if (other || !slice_equal(key, table[i].name)) continue;
       /* The last of a key counts; a value of the wrong type is as if the key were not there. */
       bool sound = table[i].number != 0 ? integer >= 0 : bare || integer < 0;
       if (sound && truth) read.set |= table[i].bit;

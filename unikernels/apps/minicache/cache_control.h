@@ -24,7 +24,8 @@ struct cache_control {
 /* Adds one field line. Of a directive that comes again the more restrictive value stays. */
 void cache_control_read(struct cache_control *control, struct slice value);
 
-/* One line of a targeted field, a dictionary of RFC 8941: false, and nothing is changed, when it is malformed. */
-bool cache_control_read_targeted(struct cache_control *control, struct slice value);
+/* One line of a targeted field, a dictionary of RFC 8941: false, and nothing is changed, when it is malformed. `devices`: a parameter names
+ * the cache that a directive is for (Surrogate-Control), and that is not this one. */
+bool cache_control_read_targeted(struct cache_control *control, struct slice value, bool devices);
 
 #endif

@@ -5,7 +5,6 @@
 #include "serve.h"
 
 #define CONNECT_SECONDS 5u
-#define STALL_SECONDS 10u
 
 static struct fetch *free_fetches, *active;
 static struct viewer *queue; /* of viewers for whom there was no place, first come first */
@@ -27,7 +26,7 @@ bool fetches_open(void) {
   return true;
 }
 
-static void set_deadline(struct fetch *fetch, uint32_t seconds) { fetch->deadline_ms = clock_ms() + seconds * 1000ull; }
+void fetch_deadline(struct fetch *fetch, uint32_t seconds) { fetch->deadline_ms = clock_ms() + seconds * 1000ull; }
 
 static struct fetch *find(const uint8_t key[STORE_KEY_BYTES]) {
   struct fetch *fetch = active;
@@ -77,9 +76,6 @@ static void serve_queue(void *context) {
 
 /* ---- the connection ---- */
 
-static err_t leave(struct fetch *fetch);
-static void take(struct fetch *fetch);
-
 /* Takes the connection away from the exchange. */
 static struct tcp_pcb *detach(struct fetch *fetch) {
   struct tcp_pcb *pcb = fetch->pcb;
@@ -112,11 +108,11 @@ void fetch_end(struct fetch *fetch, bool reuse) {
   fetch->watching = false;
   fetch->state = FETCH_IDLE;
   fetch->dead = !reuse;
-  if (!fetch->running) leave(fetch);
+  if (!fetch->running) fetch_leave(fetch);
 }
 
 /* After the last step: the connection and the place are given back. */
-static err_t leave(struct fetch *fetch) {
+err_t fetch_leave(struct fetch *fetch) {
   if (fetch->state != FETCH_IDLE) return ERR_OK;
   struct tcp_pcb *pcb = detach(fetch);
   bool reuse = !fetch->dead && !fetch->eof;
@@ -141,7 +137,7 @@ static void on_error(void *context, err_t error);
 static bool send_request(struct fetch *fetch) {
   fetch->state = FETCH_HEAD;
   fetch->gather = (struct http_gather){.buffer = fetch->buffer + fetch->request_length, .capacity = HTTP_HEAD_BYTES - fetch->request_length};
-  set_deadline(fetch, cache.settings.hold_seconds);
+  fetch_deadline(fetch, cache.settings.hold_seconds);
   if (tcp_write(fetch->pcb, fetch->buffer, (u16_t)fetch->request_length, TCP_WRITE_FLAG_COPY) != ERR_OK) return false;
   if (fetch->relay != NULL) fetch_input(fetch->relay);
   return tcp_output(fetch->pcb) == ERR_OK;
@@ -151,7 +147,7 @@ static bool connect_origin(struct fetch *fetch) {
   fetch->pcb = fetch->retried ? NULL : origin_take();
   fetch->reused = fetch->pcb != NULL;
   fetch->state = FETCH_CONNECTING;
-  set_deadline(fetch, CONNECT_SECONDS);
+  fetch_deadline(fetch, CONNECT_SECONDS);
   if (fetch->pcb == NULL) fetch->pcb = tcp_new_ip_type(IP_GET_TYPE(&cache.settings.origin));
   if (fetch->pcb == NULL) return false;
   tcp_nagle_disable(fetch->pcb);
@@ -237,7 +233,7 @@ static bool try_again(struct fetch *fetch) {
   return connect_origin(fetch);
 }
 
-static void broke(struct fetch *fetch, uint16_t status) {
+void fetch_broke(struct fetch *fetch, uint16_t status) {
   if (fetch->state == FETCH_IDLE) return;
   if (fetch->state != FETCH_BODY) {
     fetch_failed(fetch, status);
@@ -258,9 +254,9 @@ static err_t on_connected(void *context, struct tcp_pcb *pcb, err_t error) {
   struct fetch *fetch = context;
   (void)pcb, (void)error;
   fetch->running = true;
-  if (!send_request(fetch)) broke(fetch, 503);
+  if (!send_request(fetch)) fetch_broke(fetch, 503);
   fetch->running = false;
-  return leave(fetch);
+  return fetch_leave(fetch);
 }
 
 static void on_error(void *context, err_t error) {
@@ -269,9 +265,9 @@ static void on_error(void *context, err_t error) {
   fetch->pcb = NULL;
   if (try_again(fetch)) return;
   fetch->running = true;
-  broke(fetch, 502);
+  fetch_broke(fetch, 502);
   fetch->running = false;
-  leave(fetch);
+  fetch_leave(fetch);
 }
 
 static err_t on_poll(void *context, struct tcp_pcb *pcb) {
@@ -282,21 +278,21 @@ static err_t on_poll(void *context, struct tcp_pcb *pcb) {
   if (fetch->state == FETCH_BODY && fetch->held != NULL) return ERR_OK;
   cache.metrics.timeouts++;
   fetch->running = true;
-  broke(fetch, 504);
+  fetch_broke(fetch, 504);
   fetch->running = false;
-  return leave(fetch);
+  return fetch_leave(fetch);
 }
 
 static err_t on_sent(void *context, struct tcp_pcb *pcb, u16_t length) {
   struct fetch *fetch = context;
   (void)pcb, (void)length;
   if (fetch->state == FETCH_HEAD && fetch->relay != NULL && !fetch->body_sent_whole) {
-    set_deadline(fetch, cache.settings.hold_seconds);
+    fetch_deadline(fetch, cache.settings.hold_seconds);
     fetch->running = true;
     fetch_input(fetch->relay);
     fetch->running = false;
-    if (fetch->dead) broke(fetch, 502);
-    return leave(fetch);
+    if (fetch->dead) fetch_broke(fetch, 502);
+    return fetch_leave(fetch);
   }
   return ERR_OK;
 }
@@ -307,164 +303,21 @@ static err_t on_recv(void *context, struct tcp_pcb *pcb, struct pbuf *data, err_
   if (data == NULL) fetch->eof = true;
   else if (fetch->held == NULL) fetch->held = data, fetch->held_at = 0;
   else pbuf_cat(fetch->held, data);
-  if (data != NULL && fetch->state == FETCH_BODY) set_deadline(fetch, STALL_SECONDS);
+  if (data != NULL && fetch->state == FETCH_BODY) fetch_deadline(fetch, FETCH_STALL_SECONDS);
   if (data == NULL && fetch->held == NULL && fetch->reused && !fetch->retried && fetch->state == FETCH_HEAD && fetch->gather.length == 0) {
     struct tcp_pcb *old = detach(fetch);
     fetch->eof = false;
     fetch->running = true;
-    if (!try_again(fetch)) broke(fetch, 502);
+    if (!try_again(fetch)) fetch_broke(fetch, 502);
     fetch->running = false;
     tcp_abort(old);
-    leave(fetch);
+    fetch_leave(fetch);
     return ERR_ABRT;
   }
   fetch->running = true;
-  take(fetch);
+  fetch_take(fetch);
   fetch->running = false;
-  return leave(fetch);
-}
-
-/* ---- bytes ---- */
-
-static void on_object(void *context, struct object *object) {
-  struct fetch *fetch = context;
-  (void)object;
-  if (fetch->held == NULL || fetch->running) return;
-  fetch->running = true;
-  take(fetch);
-  fetch->running = false;
-  leave(fetch);
-}
-
-/* Where content goes. Bytes taken, or -1: the exchange is over. */
-static int64_t put(struct fetch *fetch, const char *data, size_t length) {
-  if (fetch->mode == MODE_FILL) {
-    int64_t taken = object_append(fetch->object, data, length);
-    if (taken < 0) return -1;
-    sha256_add(&fetch->digest, data, (size_t)taken);
-    cache.metrics.fetched_bytes += (uint64_t)taken;
-    if ((size_t)taken < length && !fetch->watching) {
-      fetch->watcher = (struct watcher){.changed = on_object, .arg = fetch};
-      object_watch(fetch->object, &fetch->watcher);
-      fetch->watching = true;
-    }
-    return taken;
-  }
-  if (fetch->mode == MODE_RELAY && fetch->relay != NULL) {
-    size_t taken = respond_relay(fetch->relay, data, length);
-    cache.metrics.fetched_bytes += taken;
-    tcp_output(fetch->relay->pcb);
-    return (int64_t)taken;
-  }
-  return (int64_t)length;
-}
-
-static void whole(struct fetch *fetch) {
-  bool reuse = fetch->response.keep_alive && fetch->body.framing != FRAMING_CLOSE && fetch->held == NULL && (fetch->relay == NULL || fetch->body_sent_whole);
-  if (fetch->mode == MODE_FILL) {
-    static uint8_t meta[STORE_META_BYTES];
-    uint8_t digest[32];
-    struct kept kept;
-    size_t length;
-    sha256_end(&fetch->digest, digest);
-    const void *bytes = object_meta(fetch->object, &length);
-    if (meta_read(&kept, bytes, length) && kept.etag.length == 0 && kept.meta.status == 200) {
-      length = meta_write_etag(meta, &kept, digest);
-      if (length > 0) object_set_meta(fetch->object, meta, length);
-    }
-    if (object_complete(fetch->object, digest) < 0) object_abandon(fetch->object, STORE_CORRUPT);
-  } else if (fetch->mode == MODE_RELAY && fetch->relay != NULL) {
-    struct viewer *viewer = fetch->relay;
-    fetch->relay = NULL;
-    viewer->fetch = NULL;
-    respond_relay_end(viewer, true);
-    fetch_end(fetch, reuse);
-    viewer_run(viewer);
-    return;
-  }
-  fetch_end(fetch, reuse);
-}
-
-/* Content out of one stretch of bytes. How many were taken; the exchange may be over after. */
-static size_t take_body(struct fetch *fetch, const char *bytes, size_t size) {
-  size_t at = 0;
-  while (at < size && fetch->state == FETCH_BODY && !http_body_done(&fetch->body)) {
-    struct http_body before = fetch->body;
-    const char *data;
-    size_t length;
-    int64_t taken = http_body_take(&fetch->body, bytes + at, size - at, &data, &length);
-    if (taken < 0) {
-      broke(fetch, 502);
-      return at;
-    }
-    int64_t put_bytes = length > 0 ? put(fetch, data, length) : 0;
-    if (put_bytes < 0) {
-      broke(fetch, 502);
-      return at;
-    }
-    if ((size_t)put_bytes < length) { /* the rest once more, later */
-      fetch->body = before;
-      size_t skipped = (size_t)(data - (bytes + at)) + (size_t)put_bytes;
-      if (skipped > 0) http_body_take(&fetch->body, bytes + at, skipped, &data, &length);
-      return at + skipped;
-    }
-    at += (size_t)taken;
-  }
-  return at;
-}
-
-/* Goes through what is held, as far as it finds a place. */
-static void take(struct fetch *fetch) {
-  while (fetch->held != NULL && (fetch->state == FETCH_HEAD || fetch->state == FETCH_BODY)) {
-    struct pbuf *part = fetch->held;
-    const char *bytes = (const char *)part->payload + fetch->held_at;
-    size_t left = part->len - fetch->held_at, taken = 0;
-    enum http_result result = HTTP_MORE;
-    if (fetch->state == FETCH_HEAD) {
-      result = http_gather(&fetch->gather, bytes, left, &taken);
-    } else {
-      taken = take_body(fetch, bytes, left);
-      if (fetch->state == FETCH_IDLE) return;
-      if (http_body_done(&fetch->body) && taken < left) fetch->response.keep_alive = false, taken = left; /* more than was announced */
-      else if (taken == 0 && left > 0) return;
-    }
-    if (fetch->pcb != NULL) tcp_recved(fetch->pcb, (u16_t)taken);
-    fetch->held_at = (uint16_t)(fetch->held_at + taken);
-    if (fetch->held_at == part->len) {
-      fetch->held = part->next;
-      fetch->held_at = 0;
-      if (part->next != NULL) pbuf_ref(part->next);
-      pbuf_free(part);
-    }
-    if (result == HTTP_LONG) {
-      broke(fetch, 502);
-      return;
-    }
-    if (result == HTTP_DONE) {
-      if (http_read_response(&fetch->response, fetch->gather.buffer, fetch->gather.length, fetch->method) != 0 || fetch->response.status == 101) {
-        broke(fetch, 502);
-        return;
-      }
-      if (fetch->response.status < 200) {
-        for (struct viewer *viewer = fetch->waiters; viewer != NULL; viewer = viewer->next) respond_interim(viewer, &fetch->response);
-        for (struct viewer *viewer = fetch->waiters; viewer != NULL; viewer = viewer->next) tcp_output(viewer->pcb);
-        fetch->gather.length = fetch->gather.line = 0;
-        continue;
-      }
-      http_body_begin(&fetch->body, &fetch->response);
-      fetch->state = FETCH_BODY;
-      set_deadline(fetch, STALL_SECONDS);
-      fetch_answer(fetch);
-    }
-    if (fetch->state == FETCH_BODY && http_body_done(&fetch->body)) {
-      whole(fetch);
-      return;
-    }
-  }
-  if (fetch->eof && fetch->held == NULL && fetch->state != FETCH_IDLE) {
-    if (fetch->state == FETCH_BODY && fetch->body.framing == FRAMING_CLOSE) whole(fetch);
-    else broke(fetch, 502);
-  }
+  return fetch_leave(fetch);
 }
 
 /* ---- viewers ---- */
@@ -475,10 +328,10 @@ void fetch_room(struct viewer *viewer) {
   bool was = viewer->running;
   viewer->running = true; /* it is being run by whoever called */
   fetch->running = true;
-  set_deadline(fetch, STALL_SECONDS);
-  take(fetch);
+  fetch_deadline(fetch, FETCH_STALL_SECONDS);
+  fetch_take(fetch);
   fetch->running = false;
-  leave(fetch);
+  fetch_leave(fetch);
   viewer->running = was;
 }
 

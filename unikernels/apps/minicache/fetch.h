@@ -59,6 +59,14 @@ void fetch_room(struct viewer *viewer);   /* it has room again */
 
 /* ---- between fetch's files ---- */
 
+#define FETCH_STALL_SECONDS 10u /* between two portions of a body */
+void fetch_deadline(struct fetch *fetch, uint32_t seconds);
+/* fetch_bytes.c: goes through what is held, as far as it finds a place. The exchange may be over after. */
+void fetch_take(struct fetch *fetch);
+/* The connection failed the exchange. */
+void fetch_broke(struct fetch *fetch, uint16_t status);
+/* The last thing of every entry from outside: gives back what an exchange that is over had. ERR_ABRT: its connection was aborted. */
+err_t fetch_leave(struct fetch *fetch);
 /* fetch_request.c: the text of the request, 0 when it does not fit. */
 uint32_t fetch_request(struct fetch *fetch, const struct http_head *request, struct slice host, struct slice target, const struct kept *stale);
 /* fetch_answer.c: the head is there. Decides the mode; hands the waiters on. */

@@ -203,7 +203,6 @@ static void freshen(struct fetch *fetch) {
   bool sound = meta_read(&kept, bytes, length);
   struct slice etag = http_field(&fetch->response, FIELD_ETAG);
   bool own = sound && (kept.meta.flags & META_OWN_ETAG);
-  if (sound && etag.at != NULL && !own && kept.etag.length > 0 && !slice_equal(etag, kept.etag)) sound = false; /* it validates something else */
   if (sound) {
     length = meta_merge(merged, sizeof merged, &kept, &fetch->response);
     sound = length > 0 && http_read_response(&head, merged, length, METHOD_HEAD) == 0;

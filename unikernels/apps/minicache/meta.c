@@ -122,11 +122,12 @@ size_t meta_write_etag(void *out, const struct kept *old, const uint8_t digest[3
   return write_again(out, old, &meta, (struct slice){line, text.length});
 }
 
-/* What describes the stored bytes stays as it is with them. */
-static bool is_updated(const struct http_head *update, unsigned index) {
+/* What belongs to the stored bytes stays as it is with them; an ETag of the origin's too, since it is what was asked about. */
+static bool is_updated(const struct kept *old, const struct http_head *update, unsigned index) {
   switch (update->ids[index]) {
-    case FIELD_CONTENT_LENGTH: case FIELD_CONTENT_ENCODING: case FIELD_CONTENT_RANGE: case FIELD_CONTENT_TYPE: return false;
-    default: return !http_is_hop_by_hop(update, index);
+    case FIELD_CONTENT_LENGTH: case FIELD_CONTENT_ENCODING: case FIELD_CONTENT_RANGE: return false;
+    case FIELD_ETAG: return old->etag.length == 0 || (old->meta.flags & META_OWN_ETAG);
+    default: return !slice_same(http_name(update, index), SLICE("content-md5")) && !http_is_hop_by_hop(update, index);
   }
 }
 
@@ -140,12 +141,12 @@ size_t meta_merge(char *out, size_t capacity, const struct kept *old, const stru
     rest = slice_from(rest, line.length);
     bool replaced = false;
     struct slice name = {line.at, slice_find(line, ':')};
-    for (unsigned i = 0; !first && i < update->line_count && !replaced; i++) replaced = is_updated(update, i) && slice_same(name, http_name(update, i));
+    for (unsigned i = 0; !first && i < update->line_count && !replaced; i++) replaced = is_updated(old, update, i) && slice_same(name, http_name(update, i));
     if (!replaced) text_slice(&text, line);
     first = false;
   }
   for (unsigned i = 0; i < update->line_count; i++) {
-    if (is_updated(update, i)) text_line(&text, http_name(update, i), http_value(update, i));
+    if (is_updated(old, update, i)) text_line(&text, http_name(update, i), http_value(update, i));
   }
   /* Tags are no part of the head that is sent. */
   if (!http_has(update, FIELD_SURROGATE_KEY) && !http_has(update, FIELD_XKEY) && old->tags.length > 0) text_line(&text, SLICE("xkey"), slice_trim(old->tags));

@@ -25,7 +25,7 @@ bool settings_read(struct settings *settings);
 struct metrics {
   uint64_t requests, hits, misses, collapsed, revalidated, stale_served, passed, errors;
   uint64_t sent_bytes, fetched_bytes;
-  uint64_t accepted, refused, timeouts, fetches, fetch_errors, prefetched, purged, held, by_class[6];
+  uint64_t accepted, refused, timeouts, fetches, fetch_errors, prefetched, purged, by_class[6];
 };
 
 struct cache {

@@ -14,9 +14,9 @@ static bool read_targeted(const struct http_head *response, enum http_field fiel
   struct cache_control read = {0};
   int seen = 0;
   for (int i = -1; (i = http_next(response, field, i)) >= 0; seen++) {
-    if (!cache_control_read_targeted(&read, http_value(response, (unsigned)i))) return false;
+    if (!cache_control_read_targeted(&read, http_value(response, (unsigned)i), field == FIELD_SURROGATE_CONTROL)) return false;
   }
-  if (seen == 0 || http_field(response, field).length == 0) return false;
+  if (seen == 0 || http_field(response, field).length == 0 || (read.set == 0 && field == FIELD_SURROGATE_CONTROL)) return false;
   *control = read;
   return true;
 }
