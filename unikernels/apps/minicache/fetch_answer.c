@@ -156,6 +156,7 @@ static bool begin_fill(struct fetch *fetch, const struct judged *judged) {
     key_of_variant(fetch->key, fetch->url_key, generation, names, &request);
   }
   size_t size = meta_write(meta, &fetch->response, &judged->fitness, url, clock_seconds());
+  if (size > 0 && fetch->waiters == NULL && fetch->stale == NULL) meta_change_flags(meta, META_AHEAD, 0);
   fetch->object = size == 0 ? NULL : store_create(cache.store, fetch->key, meta, size, length, &error);
   if (fetch->object == NULL) return false;
   fetch->mode = MODE_FILL;
@@ -217,12 +218,7 @@ static void freshen(struct fetch *fetch) {
   size_t url_length = kept.url.length < sizeof url ? kept.url.length : 0;
   memcpy(url, kept.url.at, url_length);
   length = meta_write(meta, &head, &judged.fitness, (struct slice){url, url_length}, clock_seconds());
-  if (length > 0 && own && etag.at == NULL) {
-    struct meta changed;
-    memcpy(&changed, meta, sizeof changed);
-    changed.flags |= META_OWN_ETAG;
-    memcpy(meta, &changed, sizeof changed);
-  }
+  if (length > 0 && own && etag.at == NULL) meta_change_flags(meta, META_OWN_ETAG, 0);
   bool kept_on = length > 0 && object_set_meta(object, meta, length) == 0;
   cache.metrics.revalidated++;
   object_hold(object);

@@ -109,6 +109,13 @@ size_t meta_write_fitness(void *out, const struct kept *old, const struct fitnes
   return write_again(out, old, &meta, SLICE(""));
 }
 
+void meta_change_flags(void *bytes, uint16_t set, uint16_t cleared) {
+  struct meta meta;
+  memcpy(&meta, bytes, sizeof meta);
+  meta.flags = (uint16_t)((meta.flags | set) & ~cleared);
+  memcpy(bytes, &meta, sizeof meta);
+}
+
 size_t meta_write_etag(void *out, const struct kept *old, const uint8_t digest[32]) {
   char line[64];
   struct text text = {line, 0, sizeof line, false};

@@ -9,7 +9,7 @@
 #include "store.h"
 
 #define META_MAGIC 0x316d636du /* "mcm1" */
-enum { META_MARKER = 1, META_OWN_ETAG = 2 };
+enum { META_MARKER = 1, META_OWN_ETAG = 2, META_AHEAD = 4 /* nobody asked for it yet */ };
 
 struct meta {
   uint32_t magic;
@@ -38,6 +38,8 @@ size_t meta_write_marker(void *out, struct slice names, uint64_t generation, str
 
 /* The old with another fitness. */
 size_t meta_write_fitness(void *out, const struct kept *old, const struct fitness *fitness);
+/* The bytes of a meta with these flags set and those cleared. */
+void meta_change_flags(void *bytes, uint16_t set, uint16_t cleared);
 /* The old with a strong ETag made of the body's digest. */
 size_t meta_write_etag(void *out, const struct kept *old, const uint8_t digest[32]);
 

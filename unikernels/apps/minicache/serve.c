@@ -3,6 +3,7 @@
 #include "admin.h"
 #include "counters.h"
 #include "fetch.h"
+#include "hls.h"
 #include "key.h"
 #include "log.h"
 #include "respond.h"
@@ -46,6 +47,19 @@ static bool asks_far_range(const struct viewer *viewer) {
   return slice_number((struct slice){value.at, slice_find(value, '-')}, INT64_MAX, &from) && from > FAR_RANGE_BYTES;
 }
 
+/* The first viewer of what was fetched ahead: the one after it is next. */
+static void go_ahead(struct viewer *viewer, struct object *object, struct kept *kept) {
+  static uint8_t changed[STORE_META_BYTES];
+  size_t length;
+  const void *bytes = object_meta(object, &length);
+  memcpy(changed, bytes, length);
+  meta_change_flags(changed, 0, META_AHEAD);
+  if (object_set_meta(object, changed, length) != 0) return;
+  bytes = object_meta(object, &length);
+  if (!meta_read(kept, bytes, length)) shoal_panic("serve: a meta that was just written");
+  hls_ahead(viewer);
+}
+
 static void lookup(struct viewer *viewer) {
   struct kept kept;
   struct object *object = find(viewer, &kept), *stale = NULL;
@@ -55,6 +69,7 @@ static void lookup(struct viewer *viewer) {
     if (usable != USABLE_AFTER_VALIDATION) {
       bool behind = usable == USABLE_STALE_REVALIDATE;
       store_touch(object);
+      if (kept.meta.flags & META_AHEAD) go_ahead(viewer, object, &kept);
       if (behind && !fetch_is_active(viewer->key)) fetch_begin(viewer, FETCH_SHARED, object, true);
       respond_object(viewer, object, &kept, behind ? OUTCOME_STALE : OUTCOME_HIT);
       object_release(object);

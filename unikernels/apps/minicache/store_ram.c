@@ -52,9 +52,29 @@ void store_close(struct store *store) {
   shoal_free(store);
 }
 
+/* Chunks and the pointers to them. */
+static uint64_t needed_bytes(uint64_t length) {
+  uint64_t chunks = length / STORE_CHUNK_BYTES, tail = length % STORE_CHUNK_BYTES;
+  return length == 0 ? 0 : chunks * STORE_CHUNK_BYTES + (tail == 0 ? 0 : (uint64_t)ARENA_UNIT_BYTES << arena_order((size_t)tail)) + 2 * ARENA_UNIT_BYTES + 16 * chunks;
+}
+
+/* `bytes` of what was reserved are taken, or not needed any more. */
+static void use_reserved(struct object *object, uint64_t bytes) {
+  if (bytes > object->reserved) bytes = object->reserved;
+  object->reserved -= bytes;
+  object->store->committed -= bytes;
+}
+
 struct object *store_create(struct store *store, const uint8_t key[STORE_KEY_BYTES], const void *meta, size_t meta_length, uint64_t length, int *error) {
   *error = meta_length > STORE_META_BYTES || (length != STORE_UNKNOWN && length > store->arena.units * (uint64_t)ARENA_UNIT_BYTES / 2) ? STORE_TOO_LONG : 0;
   if (*error != 0) return NULL;
+  /* Room for all of it is made now: a body that began to be sent must not end for want of memory. */
+  uint64_t needed = length == STORE_UNKNOWN ? 0 : needed_bytes(length);
+  while (store->arena.free_bytes < store->committed + needed + STORE_META_BYTES && ram_evict(store)) continue;
+  if (needed > 0 && store->arena.free_bytes < store->committed + needed + STORE_META_BYTES) {
+    *error = STORE_FULL;
+    return NULL;
+  }
   while (store->free_objects == NULL && ram_evict(store)) continue;
   unsigned order = arena_order(meta_length);
   void *copy = store->free_objects == NULL ? NULL : ram_alloc(store, order);
@@ -76,6 +96,8 @@ struct object *store_create(struct store *store, const uint8_t key[STORE_KEY_BYT
   object->meta_length = (uint16_t)meta_length;
   object->meta_order = (uint8_t)order;
   object->length = length;
+  object->reserved = needed;
+  store->committed += needed;
   object->holders = 1;
   ram_list(object);
   return object;
@@ -175,6 +197,7 @@ int64_t object_append(struct object *object, const void *data, size_t length) {
       void *chunk = make_place(object) ? ram_alloc(object->store, order) : NULL;
       if (chunk == NULL) return STORE_FULL;
       object->last->chunks[object->last_count++] = chunk;
+      use_reserved(object, (uint64_t)ARENA_UNIT_BYTES << order);
       object->tail_order = (uint8_t)order;
     }
     size_t count = STORE_CHUNK_BYTES - used < left ? STORE_CHUNK_BYTES - used : left;
@@ -191,6 +214,7 @@ int object_complete(struct object *object, const uint8_t digest[32]) {
   if (object->state != 0) return STORE_ABANDONED;
   if (object->length != STORE_UNKNOWN && object->length != object->available) return STORE_CORRUPT;
   object->length = object->available;
+  use_reserved(object, object->reserved);
   object->state = 1;
   uint32_t tail = (uint32_t)(object->length % STORE_CHUNK_BYTES);
   if (tail != 0) {
@@ -204,6 +228,7 @@ int object_complete(struct object *object, const uint8_t digest[32]) {
 
 void object_abandon(struct object *object, int reason) {
   if (object->state != 0) return;
+  use_reserved(object, object->reserved);
   object->state = reason < 0 ? reason : STORE_ABANDONED;
   object_hold(object);
   ram_unlist(object);

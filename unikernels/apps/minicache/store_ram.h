@@ -23,7 +23,7 @@ struct object {
   struct node *first, *last;
   void *meta;
   struct watcher *watchers;
-  uint64_t length, available;
+  uint64_t length, available, reserved; /* reserved: bytes of the arena that the rest of a known length will take */
   uint32_t holders, last_count; /* last_count: chunks in the last node */
   int32_t state;
   uint16_t meta_length;
@@ -45,6 +45,7 @@ struct store {
   uint32_t bucket_mask;
   struct object *newest, *oldest, *hand;
   struct object *dirty;
+  uint64_t committed;      /* sum of what is reserved */
   struct reading *waiting; /* for a handle */
   struct shoal_timer timer;
   struct store_counts counts;

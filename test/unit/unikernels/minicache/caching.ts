@@ -123,6 +123,7 @@ test('what is kept, for how long, and for whom', async (t) => {
   await sleep(100);
   t.equal((await get('/video/seg010.ts'))?.body.toString(), 'ten');
   t.equal(origin.count('/video/seg010.ts'), 1, 'and is there when it is wanted');
+  t.ok(await until(() => origin.count('/video/seg011.ts') === 1), 'and so is the one after it');
 
   const metrics = (await admin('/metrics'))!.body.toString();
   t.ok(metrics.endsWith('# EOF\n') && /^minicache_hits_total [1-9]/m.test(metrics), 'OpenMetrics');

@@ -5,7 +5,7 @@ import { admin, Cache, get, Origin, sleep, until, Viewer } from './rig.ts';
 test('a store that is full', async (t) => {
   const origin = new Origin();
   const cache = new Cache();
-  await cache.start(await origin.listen(), 'ram=512');
+  await cache.start(await origin.listen(), 'ram=512', 'connections=400');
   const bodies = Array.from({ length: 100 }, (_, i) => Buffer.alloc(20_000 + i, String.fromCharCode(65 + (i % 26))));
   for (const [i, body] of bodies.entries()) origin.give(`/${i}`, body);
   const large = Buffer.alloc(1_000_000, 'L');
