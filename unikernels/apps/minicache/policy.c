@@ -68,12 +68,17 @@ static uint32_t heuristic_lifetime(const struct policy_settings *settings, const
   return response->status == 404 || response->status == 410 ? settings->negative_seconds : 0;
 }
 
-/* 4.2.3. An Age nobody can read is none; of a list the first member counts (5.1). */
+/* The Age field; one that is no single number says that something before us is wrong, and counts as the oldest there is. */
+static uint64_t given_age(const struct http_head *response) {
+  uint64_t given;
+  if (!http_has(response, FIELD_AGE)) return 0;
+  bool single = http_next(response, FIELD_AGE, response->first[FIELD_AGE] - 1) < 0;
+  return single && slice_number(http_field(response, FIELD_AGE), CC_MOST_SECONDS, &given) ? given : CC_MOST_SECONDS;
+}
+
+/* 4.2.3 */
 static uint32_t initial_age(const struct http_head *response, int64_t date, int64_t sent, int64_t now) {
-  struct slice list = http_field(response, FIELD_AGE), first;
-  uint64_t given = 0;
-  if (list.at != NULL && slice_next(&list, &first) && !slice_number(first, CC_MOST_SECONDS, &given) && given != CC_MOST_SECONDS) given = 0;
-  int64_t apparent = now > date ? now - date : 0, corrected = (int64_t)given + (now > sent ? now - sent : 0);
+  int64_t apparent = now > date ? now - date : 0, corrected = (int64_t)given_age(response) + (now > sent ? now - sent : 0);
   int64_t age = apparent > corrected ? apparent : corrected;
   return age > (int64_t)CC_MOST_SECONDS ? CC_MOST_SECONDS : (uint32_t)age;
 }
