@@ -24,7 +24,7 @@ export function readWrk(text: string): { requestsPerS: number; errors: number } 
 }
 
 export function nginxSettings(folder: string, listen: string, body: string): string {
-  return `daemon off; worker_processes 1; pid ${folder}/nginx-${listen.replaceAll(/\W/g, '-')}.pid; error_log stderr crit;
+  return `user root; daemon off; worker_processes 1; pid ${folder}/nginx-${listen.replaceAll(/\W/g, '-')}.pid; error_log stderr crit;
 events { worker_connections 4096; }
 http { access_log off; sendfile on; tcp_nopush on; keepalive_requests 100000000; client_body_temp_path ${folder}/body;
 proxy_temp_path ${folder}/proxy; fastcgi_temp_path ${folder}/f; uwsgi_temp_path ${folder}/u; scgi_temp_path ${folder}/s;
