@@ -37,7 +37,6 @@ export interface BenchContext {
   quick: boolean;
   /** How many VMs it is to be about; only of a benchmark that has `vms`. */
   vms: number | undefined;
-  /** Of a benchmark `withoutLab`: one without hosts. */
   lab: Lab;
   signal: AbortSignal;
 }
@@ -45,14 +44,25 @@ export interface BenchContext {
 export interface Benchmark {
   name: string;
   summary: string;
-  /** It measures on this machine alone. */
-  withoutLab?: boolean;
   /** Sizes it can be run at; without them its sizes are its own. */
   vms?: { full: number; quick: number; least: number; most: number };
-  /** Memory of the lab's host for so many VMs, in MiB; the lab's default when left out. */
+  /** Hosts of its lab; 1 when left out. */
+  hosts?: number;
+  /** Memory of each of the lab's hosts for so many VMs, in MiB; the lab's default when left out. */
   memoryMib?(vms: number): number;
-  run(context: BenchContext): Promise<BenchOutcome>;
+  /** In the lab; left out by one that needs none. */
+  run?(this: void, context: BenchContext): Promise<BenchOutcome>;
+  /** What is measured when the lab is down again, so that it has the machine to itself; its outcome joins the other. */
+  withoutLab?(this: void, context: Omit<BenchContext, 'lab'>): Promise<BenchOutcome>;
 }
+
+/** Both parts of a benchmark as one. */
+export const joined = (a: BenchOutcome, b: BenchOutcome): BenchOutcome => ({
+  promises: [...a.promises, ...b.promises],
+  lines: [...a.lines, ...b.lines],
+  files: { ...a.files, ...b.files },
+  machine: { ...a.machine, ...b.machine },
+});
 
 /** `value >= least`; null when there is no value. */
 export const atLeast = (row: string, name: string, value: number, unit: string, least: number): Promised =>
@@ -94,22 +104,17 @@ export const machineFacts = (): Record<string, string | number> => ({
   node: process.version,
 });
 
-/** For benchmarks that need none: nothing can be asked of it. */
-export function noLab(): Lab {
-  const none = () => Promise.reject(new ShoalError('LAB_FAILED', 'This benchmark has no lab.'));
-  return { name: 'none', accelerator: 'tcg', hosts: [], pinger: none, inside: none, link: none, down: () => Promise.resolve() };
-}
-
 /** Runs `work` in the lab `name`; takes it down after it unless it was up before, and then with the memory it has. */
 export async function inLab<T>(
   terminal: Terminal,
   name: string,
-  memoryMib: number | undefined,
+  { memoryMib, hosts }: { memoryMib: number | undefined; hosts: number | undefined },
   work: (lab: Lab) => Promise<T>,
 ): Promise<T> {
   const wasUp = (await labStatus(name)).up;
   const onProgress = (text: string) => (terminal.live ? terminal.status(`lab: ${text}`) : terminal.note(`lab: ${text}`));
-  const lab = await labUp({ name, onProgress, ...(wasUp || memoryMib === undefined ? {} : { memoryMib }) });
+  const wanted = hosts === undefined ? {} : { hosts };
+  const lab = await labUp({ name, onProgress, ...wanted, ...(wasUp || memoryMib === undefined ? {} : { memoryMib }) });
   terminal.status('');
   try {
     return await work(lab);

@@ -32,6 +32,29 @@ interface Sample {
   perS: number;
 }
 
+/** Asks the switch in dom0 what it has done since it was started: its answer to `totals`. */
+const totalsScript =
+  "const s=require('net').connect('/run/shoal/switch.sock',()=>s.write('totals\\n'));s.setTimeout(5000,()=>s.destroy());" +
+  "s.once('data',d=>{process.stdout.write(d);s.destroy()});s.on('error',()=>{})";
+
+type Totals = ReadonlyMap<string, number>;
+
+/** Pure; exported for its test. Empty when the answer is none. */
+export const totalsOf = (answer: string): Totals =>
+  new Map([...answer.matchAll(/\b([a-z_]+)=(\d+)/g)].map(([, name, value]) => [name!, Number(value)]));
+
+/** What the switch asked of the kernel for each frame; pure, exported for its test. Empty when it moved none, or did not say. */
+export function perFrame(before: Totals, after: Totals): string[] {
+  const grown = (name: string) => (after.get(name) ?? 0) - (before.get(name) ?? 0);
+  const frames = grown('frames');
+  if (frames <= 0) return [];
+  const share = (name: string) => `${(grown(name) / frames).toFixed(3)} ${name}`;
+  return [
+    `The switch, a frame: ${['turns', 'waits', 'copies', 'sends', 'notifies'].map(share).join(', ')}; ` +
+      `${count(frames)} frames, ${count(grown('dropped'))} dropped, ${count(grown('lost'))} found the uplink's ring full`,
+  ];
+}
+
 async function run({ terminal, quick, lab, signal }: BenchContext): Promise<BenchOutcome> {
   const host = lab.hosts[0]!;
   const client = new Client(readTarget(host));
@@ -56,6 +79,8 @@ async function run({ terminal, quick, lab, signal }: BenchContext): Promise<Benc
       if (answer.code !== 0) throw new ShoalError('LAB_FAILED', `flood ended with ${answer.code}: ${answer.stderr.trim()}`);
       return (JSON.parse(answer.stdout) as { repliesPerS: number }).repliesPerS;
     };
+    const totals = async (): Promise<Totals> => totalsOf((await host.exec(`node -e "${totalsScript}"`, { timeoutMs: 60_000 })).stdout);
+    const before = await totals();
     for (const guests of fleets) {
       for (const backend of backends) await flood(backend, guests, 1);
       for (let round = 1; round <= rounds && !signal.aborted; round++) {
@@ -67,7 +92,8 @@ async function run({ terminal, quick, lab, signal }: BenchContext): Promise<Benc
     }
     terminal.status('');
     const facts = await client.plugin<HostFacts>('facts');
-    return outcomeOf(samples, { ...machineFacts(), accelerator: lab.accelerator, xen: facts.xen });
+    const outcome = outcomeOf(samples, { ...machineFacts(), accelerator: lab.accelerator, xen: facts.xen });
+    return { ...outcome, lines: [...outcome.lines, ...perFrame(before, await totals())] };
   } finally {
     const { failed } = await destroyVms(terminal, client, await findVms(client, names));
     await client.close();

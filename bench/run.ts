@@ -6,14 +6,14 @@ import { asShoalError, ShoalError } from '../src/model/errors.ts';
 import { readWords, type Verb } from '../src/cli/arguments.ts';
 import { nearest } from '../src/cli/format.ts';
 import { Terminal } from '../src/cli/terminal.ts';
-import type { Lab } from '../src/lab/lab.ts';
 import { boot } from './boot.ts';
 import { density } from './density.ts';
-import { inLab, keep, noLab, promiseTable, type Benchmark } from './harness.ts';
+import { fleet } from './fleet.ts';
+import { inLab, joined, keep, promiseTable, type Benchmark, type BenchOutcome } from './harness.ts';
 import { minicache } from './minicache.ts';
 import { packets } from './packets.ts';
 
-const benchmarks: readonly Benchmark[] = [boot, density, minicache, packets];
+const benchmarks: readonly Benchmark[] = [boot, density, fleet, minicache, packets];
 
 const form: Verb = {
   name: 'bench',
@@ -56,10 +56,15 @@ async function main(argv: readonly string[], terminal: Terminal): Promise<number
   };
   process.on('SIGINT', onSignal);
   process.on('SIGTERM', onSignal);
-  const measure = (lab: Lab) => bench.run({ terminal, quick, vms, lab, signal: stopped.signal });
-  const outcome = bench.withoutLab
-    ? await measure(noLab())
-    : await inLab(terminal, words.text('lab') ?? 'bench', vms && bench.memoryMib?.(vms), measure);
+  const context = { terminal, quick, vms, signal: stopped.signal };
+  const size = { memoryMib: vms && bench.memoryMib?.(vms), hosts: bench.hosts };
+  const { run, withoutLab } = bench;
+  let outcome: BenchOutcome = { promises: [], lines: [], files: {}, machine: {} };
+  if (run !== undefined) outcome = await inLab(terminal, words.text('lab') ?? 'bench', size, (lab) => run({ ...context, lab }));
+  if (withoutLab !== undefined && !stopped.signal.aborted) {
+    const more = await withoutLab(context);
+    outcome = run === undefined ? more : joined(outcome, more);
+  }
   terminal.print(`\n${promiseTable(outcome.promises, terminal)}\n`);
   for (const line of outcome.lines) terminal.print(line);
   if (words.flag('keep')) for (const file of keep(outcome.files)) terminal.note(`wrote ${file}`);

@@ -2,17 +2,18 @@
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Client } from '../../src/cli/client.ts';
+import { launch } from '../../src/cli/launch.ts';
 import { bootEach, type Boot } from '../../src/cli/demo/measure.ts';
-import { percentile } from '../../src/cli/demo/statistics.ts';
+import { p50 } from '../../src/cli/demo/statistics.ts';
 import type { Terminal } from '../../src/cli/terminal.ts';
 import type { HostFacts } from '../../src/cli/verbs/host-show.ts';
 import { destroyVms } from '../../src/cli/verbs/vm-power.ts';
-import { findVms } from '../../src/cli/vms.ts';
+import { findVms, listVms } from '../../src/cli/vms.ts';
 import type { LabHost, Pinger } from '../../src/lab/lab.ts';
 import { repositoryRoot } from '../../src/lab/paths.ts';
 import { lastLines, run } from '../../src/lab/processes.ts';
-import { ShoalError } from '../../src/model/errors.ts';
-import type { BulkOutcome, Listing, ShellsLimited, ShellsPrepared, ShellSpec } from '../../src/xenapi/plugin-types.ts';
+import { asShoalError, ShoalError } from '../../src/model/errors.ts';
+import type { BulkOutcome, LaunchSpec, Listing, ShellsLimited, ShellsPrepared, ShellSpec } from '../../src/xenapi/plugin-types.ts';
 
 /** What a host with a fleet is measured through. */
 export interface Bench {
@@ -99,7 +100,7 @@ export async function timeList({ host }: Bench, least: number, runs = 3): Promis
     if (code !== 0 || lines < least)
       throw new ShoalError('LAB_FAILED', `shoal vm list: exit code ${code}, ${lines} lines: ${lastLines(stderr, 2)}`);
   }
-  return percentile(seconds, 50);
+  return p50(seconds);
 }
 
 /** By then a call that waits has arrived at the host. */
@@ -142,40 +143,68 @@ export async function timeDestroy({ client }: Bench, names: readonly string[]): 
 }
 
 /** A service that is slow to start: so many thousand rounds of arithmetic in the guest before it answers. */
-export const warmThousands = 30_000;
+export const warmThousands = 100_000;
+
+/** VMs that a service grows by. */
+export const growth = 20;
+const rounds = 3;
+/** Addresses that it all takes: each VM has one that nobody had before it. */
+export const cloneAddresses = 2 * (1 + rounds * 2 * growth);
 
 export interface CloneSample {
-  /** p50s of request to first echo reply, in milliseconds: VMs that do the work, copies of one that has done it. */
+  /** p50s of a growth by so many VMs, in milliseconds a VM: starts of VMs that do the work, copies of one that has done it. */
   started: number;
   cloned: number;
-  /** The same of `ping` without such work, and the host's part of it. */
+  /** The same of `ping` without such work. */
   plainStarted: number;
   plainCloned: number;
 }
 
-/** Copies against starts, each in a closed loop of `some` VMs; all of them are destroyed again. */
-export async function timeClones({ terminal, client, pinger, image, memoryKib, signal }: Bench, addresses: readonly string[], prefix: string): Promise<CloneSample> {
-  const some = Math.floor(addresses.length / 4) - 1;
+/** Copies against starts, so many of them in one request, until all of them answer; all of them are destroyed again. */
+export async function timeClones(
+  { terminal, client, pinger, image, memoryKib }: Bench,
+  addresses: readonly string[],
+  prefix: string,
+): Promise<CloneSample> {
   const left = [...addresses];
-  const median = async (kind: string, more: { args?: string; clone?: string }): Promise<{ ms: number; first: string }> => {
-    const boots: Boot[] = [];
-    const names = left.splice(0, some).map((address, i) => ({ name: `${prefix}${kind}-${i + 1}`, address }));
-    const error = await bootEach(names, 0, boots, { client, pinger, image, memoryKib, answerMs, signal, ...more });
-    if (error !== undefined) throw error;
-    return { ms: percentile(boots.flatMap((boot) => boot.ms ?? []), 50), first: names[0]!.name };
+  const all = new RegExp(`^${prefix}`);
+  const clear = async (keep?: string): Promise<void> => {
+    const made = (await listVms(client, ['name'])).map(({ name }) => name).filter((name) => all.test(name) && name !== keep);
+    await destroyVms(terminal, client, await findVms(client, made));
   };
-  const uuidOf = async (name: string): Promise<string> => (await findVms(client, [name]))[0]!.uuid;
+  const grow = async (spec: LaunchSpec): Promise<number> => {
+    const ips = left.splice(0, growth);
+    const echoes = ips.map((ip) => pinger.firstReply(ip, answerMs).then((at) => at, (failure: unknown) => asShoalError(failure)));
+    const began = process.hrtime.bigint();
+    const { error } = await launch(client, { ...spec, count: growth, ips });
+    let last = began;
+    for (const at of await Promise.all(echoes)) {
+      if (typeof at !== 'bigint') throw error ?? at;
+      if (at > last) last = at;
+    }
+    return Number(last - began) / 1e6 / growth;
+  };
   const pair = async (kind: string, args: string): Promise<[number, number]> => {
-    const started = await median(kind, { args });
-    const cloned = await median(`${kind}copy`, { clone: await uuidOf(started.first) });
-    return [started.ms, cloned.ms];
+    const original = `${prefix}${kind}`;
+    const ip = left.shift()!;
+    await Promise.all([pinger.firstReply(ip, answerMs), launch(client, { name: original, ip, image, memoryKib, args })]);
+    const clone = (await findVms(client, [original]))[0]!.uuid;
+    const started: number[] = [];
+    const cloned: number[] = [];
+    for (let round = 0; round < rounds; round++) {
+      started.push(await grow({ prefix: `${original}start`, image, memoryKib, args }));
+      await clear(original);
+      cloned.push(await grow({ prefix: `${original}copy`, clone }));
+      await clear(original);
+    }
+    return [p50(started), p50(cloned)];
   };
   try {
+    await clear();
     const [started, cloned] = await pair('warm', `warm=${warmThousands}`);
     const [plainStarted, plainCloned] = await pair('plain', '');
     return { started, cloned, plainStarted, plainCloned };
   } finally {
-    const made = (await client.plugin<Listing>('list', { columns: ['name'] })).rows.map(([name]) => String(name)).filter((name) => name.startsWith(prefix));
-    await destroyVms(terminal, client, await findVms(client, made));
+    await clear();
   }
 }

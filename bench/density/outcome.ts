@@ -32,6 +32,14 @@ export interface Density {
 /** Numbers of running VMs at which is looked: none, those of the promise, all. */
 export const stopsOf = (vms: number): number[] => [...new Set([0, ...[1000, 5000, 10_000].filter((n) => n < vms), vms])];
 
+/** Above so many VMs most are asked for many in a request: a request alone costs the host's API as much as the VM. */
+const eachAlone = 2000;
+const aloneEvery = 1000;
+
+/** Whether a VM, counted from 0, is asked for alone: the first, and the last before each thousand. */
+export const aloneOf = (vms: number) => (vm: number): boolean =>
+  vms <= eachAlone || vm < edge || vm >= vms - edge || vm % aloneEvery >= aloneEvery - edge;
+
 export interface StopRow {
   /** Of the VMs that run by then. */
   running: number;
@@ -51,7 +59,7 @@ const half = (boots: readonly Boot[]): { ms: number; hostMs: number } => ({
 export function stopRows({ vms, fleet, shells }: Pick<Density, 'vms' | 'fleet' | 'shells'>): StopRow[] {
   return stopsOf(vms).map((running) => {
     const [from, to] = running === 0 ? [0, edge] : [running - edge, running];
-    const built = half(fleet.boots.filter((boot) => boot.running >= from && boot.running < to));
+    const built = half(fleet.boots.filter((boot) => !boot.together && boot.running >= from && boot.running < to));
     const shell = half(shells.find((sample) => sample.running === running)?.boots ?? []);
     return { running, built: built.ms, builtHost: built.hostMs, shell: shell.ms, shellHost: shell.hostMs };
   });
@@ -122,7 +130,7 @@ export function linesOf(density: Density): string[] {
     ),
     `p50s of request to first echo reply, of ${edge} VMs each (xl: of ${plural(fleet.xl.length, 'sample')} with no VM running);` +
       ' on the host: of the launch itself.',
-    `${plural(vms, 'VM')} in ${duration(fleet.bootS)}, one request each; xl and shells are left out of it.`,
+    `${plural(vms, 'VM')} in ${duration(fleet.bootS)}, ${vms <= eachAlone ? 'one request each' : `the first ${edge} and the last ${edge} of each thousand alone, the others many in a request`}; xl and shells are left out of it.`,
     `Raw calls from C beside all of them: launch ${cell(floor.launchMs)} ms (p50), destroy ${cell(floor.destroyMs)} ms;` +
       ` the agent's destroy of ${count(destroyed)}: ${cell(destroyMs)} ms each.`,
   ];
@@ -137,7 +145,7 @@ export function csvOf({ fleet, shells }: Density): string {
   };
   return [
     ['kind', 'running', 'ms', 'reply_ms', 'host_ms', ...launchSteps.map((step) => `${step}_ms`)].join(','),
-    ...fleet.boots.map(row('built')),
+    ...fleet.boots.map((boot) => row(boot.together ? 'together' : 'built')(boot)),
     ...shells.flatMap((sample) => sample.boots.map(row('shell'))),
     ...fleet.xl.map((sample) => `xl,${sample.running},${cell(sample.ms)}${','.repeat(launchSteps.length + 2)}`),
     '',
@@ -149,7 +157,8 @@ const mostDots = 2500;
 
 export function svgOf({ fleet, shells }: Density): string {
   const line = (values: readonly number[]) => ({ y: p50(values), label: `p50 ${ms(p50(values))} ms` });
-  const each = Math.ceil(fleet.boots.length / mostDots);
+  const alone = fleet.boots.filter((boot) => !boot.together);
+  const each = Math.ceil(alone.length / mostDots);
   const fromShells = shells.flatMap((sample) => sample.boots);
   const points = (boots: readonly Boot[]) => boots.map((boot) => [boot.running, boot.ms ?? NaN] as const);
   const values = (boots: readonly Boot[]) => boots.flatMap((boot) => boot.ms ?? []);
@@ -162,8 +171,8 @@ export function svgOf({ fleet, shells }: Density): string {
       {
         label: 'without a shell',
         shape: 'dot',
-        points: points(fleet.boots.filter((_, i) => i % each === 0)),
-        line: line(values(fleet.boots)),
+        points: points(alone.filter((_, i) => i % each === 0)),
+        line: line(values(alone)),
       },
       {
         label: 'xl create',

@@ -136,12 +136,12 @@ static void launch(struct control *control, struct builder *builder, int store, 
   uint8_t handle[16];
   char name[32], record[96], command_line[COMMAND_LINE_BYTES];
   struct store_vif vif;
-  const uint8_t mac[6] = { 0, 0x16, 0x3e, (uint8_t)(number >> 16), (uint8_t)(number >> 8), (uint8_t)number };
+  const uint8_t mac[6] = { 2, 0x16, 0x3e, (uint8_t)(number >> 16), (uint8_t)(number >> 8), (uint8_t)number };
   double at[STEPS + 1];
 
   if (getrandom(handle, sizeof handle, 0) != sizeof handle) exit(1);
   snprintf(name, sizeof name, "floor-%u", number);
-  snprintf(vif.mac, sizeof vif.mac, "00:16:3e:%02x:%02x:%02x", number >> 16 & 255, number >> 8 & 255, number & 255);
+  snprintf(vif.mac, sizeof vif.mac, "02:16:3e:%02x:%02x:%02x", number >> 16 & 255, number >> 8 & 255, number & 255);
   snprintf(command_line, sizeof command_line, "name=%s ip=%s/16 gw=%s", name, inet_ntoa(address), option("gateway", "10.64.0.1"));
   snprintf(record, sizeof record, "{\"name\":\"%s\"}", name);
 

@@ -95,3 +95,6 @@ function distance(a: string, b: string): number {
   }
   return last[b.length]!;
 }
+
+/** How many of so many things go in one request: few enough that progress moves. */
+export const portionOf = (total: number): number => Math.min(500, Math.max(50, Math.ceil(total / 20)));

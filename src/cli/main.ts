@@ -15,12 +15,14 @@ import { hostAdd, hostRemove, tokenEnd, tokenMake } from './verbs/fleet-operator
 import { describe, get } from './verbs/get.ts';
 import { helpOf, makeHelp } from './verbs/help.ts';
 import { hostShells } from './verbs/host-shells.ts';
+import { hostSetup } from './verbs/host-setup.ts';
 import { hostShow } from './verbs/host-show.ts';
 import { imageList, imagePut, imageRemove } from './verbs/image.ts';
 import { labVerb } from './verbs/lab.ts';
 import { networkList } from './verbs/network-list.ts';
 import { benchVerb, testVerb } from './verbs/scripts.ts';
 import { top } from './verbs/top.ts';
+import { vmCapture } from './verbs/vm-capture.ts';
 import { vmConsole } from './verbs/vm-console.ts';
 import { vmClone } from './verbs/vm-clone.ts';
 import { vmCreate } from './verbs/vm-create.ts';
@@ -68,6 +70,7 @@ export const verbs: readonly Verb[] = [
   vmList,
   vmShow,
   vmConsole,
+  vmCapture,
   vmStart,
   vmStop,
   vmPause,
@@ -77,6 +80,7 @@ export const verbs: readonly Verb[] = [
   imageList,
   imageRemove,
   networkList,
+  hostSetup,
   hostShow,
   hostShells,
   events,

@@ -6,7 +6,8 @@
 import type { ShoalError } from '../model/errors.ts';
 
 export interface Sink {
-  write(text: string): unknown;
+  /** Bytes are only given to standard output, and only where a verb's result is no text. */
+  write(text: string | Uint8Array): unknown;
   isTTY?: boolean;
   columns?: number;
 }
@@ -95,6 +96,11 @@ export class Terminal {
   /** Bytes as they are: a console's text. */
   raw(text: string): void {
     this.#stdout.write(text);
+  }
+
+  /** A result that is no text. */
+  bytes(data: Uint8Array): void {
+    this.#stdout.write(data);
   }
 
   /** Says what goes on: a line on standard error that stays. */

@@ -25,6 +25,10 @@ export interface ControllerOptions {
   checkHost: (record: HostRecord) => void;
   images?: Images;
   probe?: Probe;
+  /** Between two signs of life on a stream of events; 15,000 when left out. */
+  heartbeatMs?: number | undefined;
+  /** Folder of the web console's files. */
+  console?: string | undefined;
   version: string;
   log: (line: string) => void;
 }
@@ -64,7 +68,7 @@ export async function openController(options: ControllerOptions): Promise<Contro
     requests: { count: 0, failed: 0 },
   };
   // It serves before it looks: a second controller on this address ends before it touches a host.
-  const server = await serveFleet({ ...options.listen, tls: options.tls, context, log });
+  const server = await serveFleet({ ...options.listen, tls: options.tls, context, console: options.console, heartbeatMs: options.heartbeatMs, log });
   fleet.open();
   const health = new Health(fleet, options.probe);
   return {

@@ -48,6 +48,8 @@ export class Fleet {
   readonly stats = { cycles: 0, planMs: 0, placeMs: 0, created: 0, destroyed: 0, failures: 0 };
   readonly #o: FleetOptions;
   readonly #memory = new Map<string, Map<number, SlotMemory>>();
+  /** Copies of a service when it was told of last: those on their way out are in no other count. */
+  readonly #totals = new Map<string, number>();
   readonly #dirty = new Set<string>();
   readonly #unplaced = new Set<string>();
   readonly #alarms = new Map<string, NodeJS.Timeout>();
@@ -306,7 +308,10 @@ export class Fleet {
     const before = this.counts.get(key);
     this.counts.set(key, plan.counts);
     if (wanted === undefined && copies.size === 0) this.#forget(key);
-    else if (JSON.stringify(before) !== JSON.stringify(plan.counts)) this.tellService(key);
+    else if (JSON.stringify(before) !== JSON.stringify(plan.counts) || this.#totals.get(key) !== copies.size) {
+      this.#totals.set(key, copies.size);
+      this.tellService(key);
+    }
     if (wanted !== undefined && plan.counts.ready === plan.counts.wanted) this.notes.delete(key);
   }
 
@@ -319,6 +324,7 @@ export class Fleet {
     this.#memory.delete(key);
     this.notes.delete(key);
     this.counts.delete(key);
+    this.#totals.delete(key);
     if (this.state.get('service', key)?.deleting === true) {
       this.state.later([this.state.set('service', key, undefined)]);
       this.tellService(key);

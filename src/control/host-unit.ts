@@ -21,6 +21,7 @@ const launchesACall = 32;
 const launchCalls = 2;
 const destroysACall = 64;
 const singleCalls = 4;
+const refreshAfterMs = 500;
 /** So many launches waiting make a host fully busy. */
 const fullLoad = 128;
 
@@ -49,6 +50,7 @@ export class HostUnit {
   #destroyCallsNow = 0;
   #singlesNow = 0;
   #pumping = false;
+  #refreshing: NodeJS.Timeout | undefined;
 
   constructor(record: HostRecord, link: HostLink, now: () => number, listener: UnitListener) {
     this.record = record;
@@ -86,6 +88,7 @@ export class HostUnit {
 
   async close(): Promise<void> {
     this.#abort.abort();
+    clearTimeout(this.#refreshing);
     await this.link.close();
   }
 
@@ -139,6 +142,14 @@ export class HostUnit {
     this.#pump();
   }
 
+  /** Its facts are read once after many calls: each reading is three calls. */
+  #refreshSoon(): void {
+    this.#refreshing ??= setTimeout(() => {
+      this.#refreshing = undefined;
+      void this.refresh();
+    }, refreshAfterMs);
+  }
+
   async refresh(): Promise<void> {
     try {
       this.seen = await this.link.lookAtHost();
@@ -188,7 +199,7 @@ export class HostUnit {
     asked.forEach(({ waiting }, i) =>
       waiting.done(outcomes[i] ?? { error: asShoalError(new Error('The host gave no outcome.')) }),
     );
-    void this.refresh();
+    this.#refreshSoon();
     this.#pump();
   }
 
@@ -202,7 +213,7 @@ export class HostUnit {
     }
     this.#destroyCallsNow--;
     for (const { uuid, done } of batch) done(errors.get(uuid));
-    void this.refresh();
+    this.#refreshSoon();
     this.#pump();
   }
 

@@ -39,6 +39,16 @@ export interface SeenHost {
   shortfalls: string[];
 }
 
+/** Since the VM's domain began; rx is what the guest received. Dropped: it had no buffers, or was not allowed to send that. */
+export interface VifCounters {
+  rxFrames: number;
+  rxBytes: number;
+  txFrames: number;
+  txBytes: number;
+  rxDropped: number;
+  txDropped: number;
+}
+
 export interface LinkListener {
   /** Everything there is, after each connection and whenever single changes were lost. */
   picture(host: SeenHost, vms: SeenVm[]): void;
@@ -83,6 +93,8 @@ export interface HostLink {
   /** Memory as Xen says now. */
   lookAtHost(): Promise<SeenHost>;
   putImage(digest: string, bytes: Uint8Array): Promise<void>;
+  /** Of the VM's vif `handle` (0, 1, …) while it runs; undefined where the host does not count them. */
+  counters(uuid: Uuid, handle: number): Promise<VifCounters | undefined>;
   /** Console output beyond the cursor. */
   console(uuid: Uuid, cursor: number): Promise<{ text: string; cursor: number }>;
 }

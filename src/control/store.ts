@@ -4,6 +4,7 @@
  */
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import { atMost } from '../journal/compaction.ts';
 import { Journal, type Entry } from '../journal/journal.ts';
 import { ShoalError } from '../model/errors.ts';
 import type { Change, StateStore } from './port.ts';
@@ -33,7 +34,9 @@ export class JournalStore implements StateStore {
         else entries.set(key, value);
       }
     };
-    const live = (): Entry[] => [...entries].map(([key, value]) => ({ set: [[key, value]] }));
+    const live = function* (): Generator<Entry> {
+      for (const [key, value] of atMost(entries.size, entries)) yield { set: [[key, value]] };
+    };
     return new JournalStore(entries, await Journal.open(join(folder, 'controller.journal'), apply, live, log));
   }
 

@@ -71,6 +71,15 @@ export class Tokens {
     return { id: record.id, role: record.role, tenant: record.tenant };
   }
 
+  isGood(header: string | undefined): boolean {
+    try {
+      this.check(header);
+      return true;
+    } catch {
+      return false;
+    }
+  }
+
   hasOperator(): boolean {
     for (const { role, expiresMs } of this.#state.all('token').values())
       if (role === 'operator' && expiresMs === undefined) return true;

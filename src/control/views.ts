@@ -33,6 +33,7 @@ export function vmView(fleet: Fleet, vm: Tracked | Foreign) {
     tenant: vm.id.tenant,
     service: vm.id.service,
     slot: vm.id.slot,
+    revision: vm.id.revision,
     current: fleet.wanted(keyOf(vm.id))?.revision === vm.id.revision,
     since: time(vm.sinceMs),
     ...(vm.drift === undefined ? {} : { drift: vm.drift }),

@@ -6,12 +6,13 @@
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { mkdir } from 'node:fs/promises';
-import type { DomainFacts, HostFacts, Hypervisor, VifCounters } from '../hypervisor/port.ts';
+import type { DomainFacts, HostFacts, Hypervisor, SwitchTotals, VifCounters } from '../hypervisor/port.ts';
 import type { ImageStore } from '../image/store.ts';
 import { asShoalError, ShoalError } from '../model/errors.ts';
 import type { Digest, Uuid } from '../model/ids.ts';
 import { newVmUuid } from '../model/uuid.ts';
 import { Bulk } from './bulk.ts';
+import { Captures } from './capture.ts';
 import { Definitions } from './definitions.ts';
 import { Fleet } from './fleet.ts';
 import { Journal, type Entry } from '../journal/journal.ts';
@@ -22,10 +23,14 @@ import { Runner } from './runner.ts';
 import { verdict } from './verdict.ts';
 import { fromJournal, unseal, type Vm } from './vm.ts';
 
+export type { SwitchTotals };
+
 export interface AgentOptions {
   hypervisor: Hypervisor;
   images: ImageStore;
   stateDir: string;
+  /** For what need not outlive the agent; `run` in the state folder by default. */
+  runDir?: string | undefined;
   networks: Network[];
   /** Launches at once; 2 keeps one in hypercalls while another waits for its backend. */
   launches?: number;
@@ -35,6 +40,8 @@ export interface AgentOptions {
   shellWindowMs?: number;
   /** Memory that launches leave free; 8 MiB by default. */
   memoryReserveKib?: number;
+  /** Milliseconds after which a capture that nobody reads ends; 10,000 by default. */
+  capturePatienceMs?: number | undefined;
   hook?: StepHook | undefined;
   log?: (line: string) => void;
   now?: () => number;
@@ -53,6 +60,7 @@ export class HostAgent {
   readonly definitions: Definitions;
   readonly runner: Runner;
   readonly bulk: Bulk;
+  readonly captures: Captures;
   readonly uuid: Uuid;
   readonly hostname: string = hostname();
   readonly startedMs: number;
@@ -82,6 +90,12 @@ export class HostAgent {
       now: options.now ?? Date.now,
     });
     this.bulk = new Bulk(fleet, this.definitions, this.runner, launches);
+    this.captures = new Captures({
+      hypervisor: options.hypervisor,
+      folder: join(options.runDir ?? join(options.stateDir, 'run'), 'captures'),
+      log: options.log ?? (() => {}),
+      patienceMs: options.capturePatienceMs,
+    });
   }
 
   /** What Xen says of the host now. */
@@ -121,6 +135,17 @@ export class HostAgent {
     throw new ShoalError('VALUE_NOT_SUPPORTED', why, { hint: 'See the statistics of its link in dom0.', params: ['handle', String(handle), why] });
   }
 
+  /** Begins a capture of a vif's frames and gives its name. Throws VM_BAD_POWER_STATE, and as Captures.start. */
+  async capture(vm: Vm, handle: number): Promise<string> {
+    if (vm.domid === undefined) throw notRunning(vm);
+    return this.captures.start(vm.domid, handle, `vif ${handle} of "${vm.name}"`);
+  }
+
+  /** Undefined where there is no switch that answers. */
+  async switchTotals(): Promise<SwitchTotals | undefined> {
+    return this.#hypervisor.switchTotals?.();
+  }
+
   /** Returns the number of bytes the guest's ring had room for. */
   writeConsole(vm: Vm, text: string): Promise<number> {
     if (vm.domid === undefined) return Promise.reject(notRunning(vm));
@@ -129,6 +154,7 @@ export class HostAgent {
 
   /** Ends the agent, not the VMs. */
   async close(): Promise<void> {
+    await this.captures.close();
     await this.runner.lanes.idle();
     await this.runner.starter.shells.close();
     this.runner.close();
@@ -161,10 +187,11 @@ export async function openAgent(options: AgentOptions): Promise<HostAgent> {
   };
   // While it opens, the fleet is still empty and what counts is what was read.
   let opened = false;
-  const live = (): Entry[] => [
-    ...(uuid === undefined ? [] : [{ host: uuid }]),
-    ...(opened ? fleet.keptEntries() : [...vms.values()].map((vm) => ({ put: vm as unknown as Entry }))),
-  ];
+  const live = function* (): Generator<Entry> {
+    if (uuid !== undefined) yield { host: uuid };
+    if (opened) yield* fleet.keptEntries();
+    else for (const vm of vms.values()) yield { put: vm as unknown as Entry };
+  };
   const journal = await Journal.open(join(options.stateDir, 'agent.journal'), apply, live, log);
   fleet.journal = journal;
   if (uuid === undefined) {
@@ -177,6 +204,7 @@ export async function openAgent(options: AgentOptions): Promise<HostAgent> {
   opened = true;
 
   const agent = new HostAgent(options, fleet, uuid, await options.hypervisor.facts());
+  await agent.captures.clear();
   await adopt(agent, await options.hypervisor.list(), log);
   return agent;
 }

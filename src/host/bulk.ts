@@ -29,6 +29,8 @@ export interface LaunchSpec {
   network?: string;
   /** With `name` only: the address it is to have. */
   ip?: string;
+  /** With `prefix` only: the addresses they are to have, one each, in their order. */
+  ips?: readonly string[];
   args?: string;
   /** What carries the frames of its vif; by default what the network prefers and the image can. */
   backend?: VifBackend;
@@ -99,17 +101,18 @@ export class Bulk {
     const names = namesOf(spec);
     const original = spec.clone === undefined ? undefined : this.#fleet.need(spec.clone);
     const network = spec.network ?? (original === undefined ? this.#fleet.networks()[0]?.name : original.vifs[0]?.network) ?? '';
-    const definition = (name: string): VmDefinition => ({
+    const definition = (name: string, ip: string | undefined): VmDefinition => ({
       name,
       image: original?.image ?? spec.image ?? '',
       memoryKib: original?.memoryKib ?? spec.memoryKib ?? 0,
       args: original?.args ?? spec.args ?? '',
       ...(network === '' ? {} : { network }),
-      ...(spec.ip === undefined ? {} : { ipv4: spec.ip }),
+      ...(ip === undefined ? {} : { ipv4: ip }),
       backend: original === undefined ? spec.backend : original.vifs[0]?.backend,
       rateKbit: original === undefined ? spec.rateKbit : original.vifs[0]?.rateKbit,
     });
-    this.#definitions.check(definition(names[0]!));
+    const ips = spec.ip === undefined ? (spec.ips ?? []) : [spec.ip];
+    this.#definitions.check(definition(names[0]!, ips[0]));
     const from = original === undefined ? undefined : await this.#runner.snapshot(original, signal);
     const giveBack = this.#fleet.promiseNames(names);
     const vms: LaunchedVm[] = [];
@@ -119,9 +122,10 @@ export class Bulk {
     let next = 0;
     const worker = async (): Promise<void> => {
       while (next < names.length && failure === undefined) {
-        const name = names[next++]!;
+        const i = next++;
+        const name = names[i]!;
         try {
-          vms.push(await this.#one(definition(name), signal, performance.now() - began, from));
+          vms.push(await this.#one(definition(name, ips[i]), signal, performance.now() - began, from));
           progress(vms.length / names.length);
         } catch (error) {
           failure ??= asShoalError(error);
@@ -228,7 +232,9 @@ export class Bulk {
   }
 
   async #each(uuids: readonly string[] | 'all', signal: AbortSignal, work: (uuid: string) => Promise<void>): Promise<BulkResult> {
-    const todo = uuids === 'all' ? [...this.#fleet.all()].map((vm) => vm.uuid as string) : [...uuids];
+    const domidOf = (uuid: string): number => this.#fleet.get(uuid)?.domid ?? 0;
+    // The youngest domains have the least numbers, and Xen finds those first.
+    const todo = (uuids === 'all' ? [...this.#fleet.all()].map((vm) => vm.uuid as string) : [...uuids]).sort((a, b) => domidOf(a) - domidOf(b));
     const result: BulkResult = { done: 0, failed: [] };
     let next = 0;
     const worker = async (): Promise<void> => {

@@ -6,6 +6,7 @@
 import type { VifBackend } from '../hypervisor/port.ts';
 import { ShoalError } from '../model/errors.ts';
 import type { Digest, Domid, Uuid } from '../model/ids.ts';
+import { atMost } from '../journal/compaction.ts';
 import type { Entry, Journal } from '../journal/journal.ts';
 import { AddressBook, MacBook, type Network } from './networks.ts';
 import { toJournal, type Vif, type Vm } from './vm.ts';
@@ -160,8 +161,11 @@ export class Fleet {
   }
 
   /** What a rewritten journal holds of the VMs. */
-  keptEntries(): Entry[] {
-    return [...this.#kept].map((uuid) => ({ put: toJournal(this.#vms.get(uuid)!) }));
+  *keptEntries(): Generator<Entry> {
+    for (const uuid of atMost(this.#kept.size, this.#kept)) {
+      const vm = this.#vms.get(uuid);
+      if (vm !== undefined) yield { put: toJournal(vm) };
+    }
   }
 
   place(vm: Vm, domid: Domid | undefined): void {

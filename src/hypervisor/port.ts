@@ -78,6 +78,18 @@ export interface VifCounters {
   txDropped: number;
 }
 
+/** Of the switch since it was started. */
+export interface SwitchTotals {
+  vifs: number;
+  frames: number;
+  bytes: number;
+  /** Turns of its loop that moved frames, and calls that copied them. */
+  turns: number;
+  copies: number;
+  dropped: number;
+  memoryKib: number;
+}
+
 export type DomainState = 'running' | 'paused' | 'shutdown' | 'crashed' | 'dying';
 
 export interface DomainFacts {
@@ -144,6 +156,17 @@ export interface Hypervisor {
 
   /** What went through a vif since the backend began; undefined where the backend does not tell. */
   vifCounters(domid: Domid, handle: number): Promise<VifCounters | undefined>;
+
+  /**
+   * Copies all frames of a vif, both ways, into a file in the format of pcap; without a path that ends. It ends by itself with the vif, and
+   * when the file cannot be written. The path may be that of a FIFO which is being read: then a full pipe costs whole frames and no time,
+   * and a record that keeps nothing and has no length tells, as its time, how many were lost so far. A vif has one mirror; another takes
+   * its place. False where the backend cannot. Throws SWITCH_REFUSED, SWITCH_UNAVAILABLE.
+   */
+  mirrorVif(domid: Domid, handle: number, path?: string): Promise<boolean>;
+
+  /** Undefined where there is no switch, or none that answers soon. */
+  switchTotals?(): Promise<SwitchTotals | undefined>;
 
   /** Networks the adapter can attach vifs to. */
   networks(): string[];

@@ -1,14 +1,16 @@
 /**
  * An append-only file of JSON entries that survives a kill at any instant (docs/formats/agent-journal.md). Entries that arrive
- * together are written and synced together; when more than half of the file is history, it is rewritten with what still counts.
+ * together are written and synced together; when more than half of the file is history, it is rewritten with what still counts,
+ * in slices (compaction.ts) while entries go on being taken.
  *
  * What a kill can leave is one entry cut short at the end: it is cut off on open, and its writer was never told it was kept.
  * Damage before the end is no crash's work: the file is put aside under another name before the good part is used.
  */
-import { open, readFile, rename, copyFile, unlink, type FileHandle } from 'node:fs/promises';
+import { open, readFile, copyFile, unlink, type FileHandle } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { crc32 } from 'node:zlib';
 import { ShoalError } from '../model/errors.ts';
+import { Compaction, type CompactionStep } from './compaction.ts';
 
 const magic = 'SHOALJNL';
 const version = 1;
@@ -96,29 +98,47 @@ interface Waiting {
 
 export class Journal {
   readonly #path: string;
-  /** What a rewritten journal holds: everything that still counts. */
-  readonly #live: () => Entry[];
+  readonly #live: () => Iterable<Entry>;
+  readonly #step: ((step: CompactionStep) => Promise<void> | void) | undefined;
   #file: FileHandle;
   #size: number;
   #liveBytes: number;
   #waiting: Waiting[] = [];
   #writing: Promise<void> | undefined;
+  #compaction: Compaction | undefined;
+  #copying: Promise<void> | undefined;
+  /** No compaction below this size: the last one came to nothing. */
+  #compactAbove = compactAboveBytes;
   #closed = false;
 
-  private constructor(path: string, file: FileHandle, size: number, live: () => Entry[]) {
+  private constructor(
+    path: string,
+    file: FileHandle,
+    size: number,
+    live: () => Iterable<Entry>,
+    step?: (step: CompactionStep) => Promise<void> | void,
+  ) {
     this.#path = path;
     this.#file = file;
     this.#size = size;
     this.#liveBytes = size;
     this.#live = live;
+    this.#step = step;
   }
 
-  /** Opens or makes the file, hands each entry to `apply` in order, and mends a torn end. */
+  /**
+   * Opens or makes the file, hands each entry to `apply` in order, and mends a torn end.
+   *
+   * `live` gives what a rewritten journal holds: everything that still counts. It is read over many turns of the event loop, and must
+   * stand changes meanwhile: what was there all the time is given once, as it is at that moment; what comes or goes may be given or not,
+   * and it ends however much comes. Whoever changes what it gives appends the entry that says so in the same turn. `step` is for tests.
+   */
   static async open(
     path: string,
     apply: (entry: Entry) => void,
-    live: () => Entry[],
+    live: () => Iterable<Entry>,
     log: (line: string) => void = () => {},
+    step?: (step: CompactionStep) => Promise<void> | void,
   ): Promise<Journal> {
     await unlink(`${path}.new`).catch(() => {});
     const bytes = await readFile(path).catch((error: NodeJS.ErrnoException) => {
@@ -143,8 +163,9 @@ export class Journal {
     } else {
       await file.truncate(size);
     }
-    const journal = new Journal(path, file, size, live);
-    journal.#liveBytes = live().reduce((sum, entry) => sum + encodeEntry(entry).length, headerBytes);
+    const journal = new Journal(path, file, size, live, step);
+    journal.#liveBytes = headerBytes;
+    for (const entry of live()) journal.#liveBytes += encodeEntry(entry).length;
     return journal;
   }
 
@@ -167,25 +188,34 @@ export class Journal {
   async #drain(): Promise<void> {
     // One turn later, so that entries of the same turn share one write.
     await Promise.resolve();
-    while (this.#waiting.length > 0) {
+    // A batch is all that waits: once one was written that was taken after the copy ended, the new file lacks nothing the copy may have seen.
+    while (this.#waiting.length > 0 || this.#compaction?.copied === true) {
+      const compaction = this.#compaction?.copied === true ? this.#compaction : undefined;
       const batch = this.#waiting;
       this.#waiting = [];
       const bytes = Buffer.concat(batch.map((w) => w.bytes));
       try {
         await this.#write(bytes);
+        if (bytes.length > 0) this.#compaction?.follow(bytes);
         for (const w of batch) w.resolve();
       } catch (error) {
+        // What the copy has seen is not all in the file.
+        await this.#compaction?.giveUp();
         const failure = new ShoalError('HOST_LIMIT', `The journal could not be written: ${(error as Error).message}`, {
           hint: 'Make room on the disk of the state directory.',
           cause: error,
         });
         for (const w of batch) w.reject(failure);
       }
+      if (compaction !== undefined) await this.#take(compaction);
+      if (this.#compaction?.gone === true) this.#abandon(this.#compaction);
+      if (this.#compaction === undefined && this.#size > this.#compactAbove && this.#size > 2 * this.#liveBytes) this.#compact();
     }
     this.#writing = undefined;
   }
 
   async #write(bytes: Buffer): Promise<void> {
+    if (bytes.length === 0) return;
     let done = 0;
     while (done < bytes.length) {
       const { bytesWritten } = await this.#file.write(bytes, done, bytes.length - done, this.#size + done);
@@ -193,34 +223,49 @@ export class Journal {
     }
     await this.#file.datasync();
     this.#size += bytes.length;
-    if (this.#size > compactAboveBytes && this.#size > 2 * this.#liveBytes) await this.#compact();
   }
 
-  /** Writes what counts beside the file and moves it into place; the old file stays whole until then. */
-  async #compact(): Promise<void> {
-    const bytes = Buffer.concat([header(), ...this.#live().map(encodeEntry)]);
-    const path = `${this.#path}.new`;
-    const file = await open(path, 'w+', 0o600);
-    try {
-      await file.writeFile(bytes);
-      await file.sync();
-      await rename(path, this.#path);
-    } catch {
-      // The old file is whole and stays in use; a later write tries again.
-      await file.close();
-      return;
-    }
+  /** Begins to write what counts beside the file; the old file stays whole, and in use, until `#take`. */
+  #compact(): void {
+    if (this.#closed) return;
+    const compaction = new Compaction(this.#path, this.#step);
+    this.#compaction = compaction;
+    this.#copying = compaction.copy(header(), encodedOf(this.#live())).then(() => {
+      if (compaction.copied) this.#writing ??= this.#drain();
+      else this.#abandon(compaction);
+    });
+  }
+
+  /** No write is under way. */
+  async #take(compaction: Compaction): Promise<void> {
+    const made = await compaction.take();
+    if (made === undefined) return;
     const old = this.#file;
-    this.#file = file;
-    this.#size = bytes.length;
-    this.#liveBytes = bytes.length;
-    await old.close();
-    await syncFolder(dirname(this.#path));
+    this.#file = made.file;
+    this.#size = made.size;
+    this.#liveBytes = made.liveBytes;
+    this.#compaction = undefined;
+    this.#compactAbove = compactAboveBytes;
+    await old.close().catch(() => {});
+    await syncFolder(dirname(this.#path)).catch(() => {});
   }
 
+  /** The old file is whole and stays in use; it is tried again once there is more history. */
+  #abandon(compaction: Compaction): void {
+    if (this.#compaction === compaction) this.#compaction = undefined;
+    this.#compactAbove = this.#size + compactAboveBytes;
+  }
+
+  /** Ends when all that was appended is on disk; a rewriting under way is given up. */
   async close(): Promise<void> {
     this.#closed = true;
+    await this.#compaction?.giveUp();
+    await this.#copying;
     await this.#writing;
     await this.#file.close();
   }
+}
+
+function* encodedOf(entries: Iterable<Entry>): Generator<Buffer> {
+  for (const entry of entries) yield encodeEntry(entry);
 }

@@ -8,6 +8,7 @@ import { request } from 'node:https';
 import { basename, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ShoalError } from '../model/errors.ts';
+import { agentConfig as hostConfig } from '../setup/dom0.ts';
 import { agentAddon, agentBundle, agentSwitch } from './build.ts';
 import { hostIdentity } from './identity.ts';
 import { hostPlan } from './plan.ts';
@@ -19,16 +20,7 @@ const programs = [agentBundle, agentAddon, agentSwitch];
 /** /etc/shoal/agent.json of host `index`. */
 export function agentConfig(index: number): Record<string, unknown> {
   const { cidr, gateway, first, last } = hostPlan(index);
-  return {
-    listen: { host: '0.0.0.0', port: 443 },
-    passwordFile: '/etc/shoal/password',
-    certFile: '/etc/shoal/cert.pem',
-    keyFile: '/etc/shoal/key.pem',
-    stateDir: '/var/lib/shoal',
-    switchPath: '/run/shoal/switch.sock',
-    guestCpus: [1],
-    networks: [{ name: 'default', bridge: 'xenbr0', backend: 'switch', cidr, gateway, first, last }],
-  };
+  return hostConfig({ bridge: 'xenbr0', range: { cidr, gateway, first, last }, guestCpus: [1] });
 }
 
 /** Hash of all that makes the agent of host `index`. */
@@ -65,8 +57,8 @@ export async function installAgent(target: SshTarget, index: number): Promise<vo
   rmSync(archive);
 }
 
-/** One HTTPS request, to see whether anything answers that has the certificate. */
-function answers(port: number, ca: string): Promise<boolean> {
+/** One HTTPS request to a port of the loopback, to see whether anything answers that has the certificate. */
+export function answers(port: number, ca: string): Promise<boolean> {
   return new Promise((resolve) => {
     const probe = request({ host: '127.0.0.1', port, path: '/', method: 'GET', ca, timeout: 5_000, agent: false }, (response) => {
       response.resume();

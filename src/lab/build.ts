@@ -2,7 +2,7 @@
  * Builds what a lab is made of and what runs in it, each by its own Makefile or the bundler; what is up to date costs
  * milliseconds.
  */
-import { existsSync, mkdirSync, renameSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, renameSync, rmSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { repositoryRoot } from './paths.ts';
 import { must } from './processes.ts';
@@ -14,6 +14,7 @@ export const agentBundle = inRoot('dist/agent.cjs');
 export const controllerBundle = inRoot('dist/controller.mjs');
 export const agentAddon = inRoot('build/shoal_xen.node');
 export const agentSwitch = inRoot('build/shoal-switch');
+export const agentStored = inRoot('build/shoal-stored');
 
 const make = (folder: string, ...targets: string[]) =>
   must(['make', '-s', '-j2', '-C', inRoot(folder), ...targets], { code: 'SETUP_FAILED', timeoutMs: 300_000 });
@@ -58,9 +59,36 @@ export async function buildAgent(): Promise<boolean> {
   return true;
 }
 
-/** The controller; the path of its bundle. Its packages are modules that still ask for `require`. */
+/** The web console's files into a folder, each whole or as it was before. */
+export async function buildConsole(folder: string): Promise<void> {
+  const part = `${folder}.${process.pid}`;
+  try {
+    await must(
+      [
+        inRoot('node_modules/@esbuild/linux-x64/bin/esbuild'),
+        ...['main.ts', 'console.css', 'index.html', 'icon.svg'].map((name) => inRoot(`src/web/${name}`)),
+        '--bundle',
+        '--minify',
+        '--format=esm',
+        '--target=es2022',
+        '--loader:.html=copy',
+        '--loader:.svg=copy',
+        '--log-level=warning',
+        `--outdir=${part}`,
+      ],
+      { cwd: repositoryRoot, code: 'SETUP_FAILED' },
+    );
+    mkdirSync(folder, { recursive: true });
+    for (const name of readdirSync(part)) renameSync(join(part, name), join(folder, name));
+  } finally {
+    rmSync(part, { recursive: true, force: true });
+  }
+}
+
+/** The controller with its console; the path of its bundle. Its packages are modules that still ask for `require`. */
 export async function buildController(): Promise<string> {
   const require = 'import { createRequire as shoalRequire } from "node:module"; const require = shoalRequire(import.meta.url);';
+  await buildConsole(inRoot('dist/console'));
   await bundle('src/main/controller.ts', controllerBundle, 'esm', [`--banner:js=${require}`]);
   return controllerBundle;
 }
@@ -68,5 +96,5 @@ export async function buildController(): Promise<string> {
 /** Shoal's store daemon; its path. */
 export async function buildStored(): Promise<string> {
   await make('src/hypervisor/xen/stored');
-  return inRoot('build/shoal-stored');
+  return agentStored;
 }

@@ -121,6 +121,10 @@ function print(status: LabStatus): void {
       ].join('  '),
     );
   }
+  if (status.controller !== undefined) {
+    const { url, pid, alive } = status.controller;
+    console.log(`  controller  ${alive ? `pid ${pid}` : 'ended'}  ${url}`);
+  }
   for (const { from, to, shape } of status.links) {
     const parts = [
       shape.delayMs && `${shape.delayMs} ms`,

@@ -16,6 +16,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { dirname, join } from 'node:path';
+import { certificateCommand } from '../setup/dom0.ts';
 import type { Dom0Image } from './image.ts';
 import { locked } from './lock.ts';
 import { cacheFolder } from './paths.ts';
@@ -143,31 +144,12 @@ async function makeHostIdentity(index: number, files: HostIdentity): Promise<voi
   const plan = hostPlan(index);
   if (!existsSync(files.passwordFile))
     writeFileSync(files.passwordFile, `${randomBytes(18).toString('base64url')}\n`, { mode: 0o600 });
-  if (!existsSync(files.certFile)) {
-    const part = `${files.certFile}.part`;
-    await must(
-      [
-        'openssl',
-        'req',
-        '-x509',
-        '-newkey',
-        'ec',
-        '-pkeyopt',
-        'ec_paramgen_curve:prime256v1',
-        '-nodes',
-        '-days',
-        '3650',
-        '-subj',
-        `/CN=${plan.name}`,
-        '-addext',
-        `subjectAltName=DNS:${plan.name},DNS:localhost,IP:127.0.0.1,IP:${plan.address}`,
-        '-keyout',
-        files.keyFile,
-        '-out',
-        part,
-      ],
-      { timeoutMs: 60_000 },
-    );
-    renameSync(part, files.certFile);
-  }
+  if (!existsSync(files.certFile)) await makeCertificate(plan.name, ['127.0.0.1', plan.address], files);
+}
+
+/** A certificate that is its own authority, good for `name`, localhost and the addresses. It appears whole. */
+export async function makeCertificate(name: string, addresses: readonly string[], { certFile, keyFile }: Pick<HostIdentity, 'certFile' | 'keyFile'>): Promise<void> {
+  const part = `${certFile}.part`;
+  await must(certificateCommand(name, addresses, keyFile, part), { timeoutMs: 60_000 });
+  renameSync(part, certFile);
 }

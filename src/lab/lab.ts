@@ -6,6 +6,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { ShoalError } from '../model/errors.ts';
 import { chooseAccelerator } from './accelerator.ts';
+import { labController } from './controller.ts';
 import { agentState, baseState, startHost } from './hosts.ts';
 import { bootInitramfs, hostIdentity, identity, type BootFile } from './identity.ts';
 import { dom0Image } from './image.ts';
@@ -105,6 +106,8 @@ export interface LabStatus {
     consoleFile: string;
   }[];
   links: LinkRecord[];
+  /** Of the controller that was started last over these hosts. */
+  controller: { url: string; pid: number; alive: boolean } | undefined;
 }
 
 const defaultName = 'lab';
@@ -309,5 +312,11 @@ export async function labStatus(name: string = defaultName): Promise<LabStatus> 
     versions: record?.versions,
     hosts,
     links: record?.links ?? [],
+    controller: controllerStatus(name),
   };
+}
+
+function controllerStatus(name: string): LabStatus['controller'] {
+  const controller = labController(name);
+  return controller && { url: controller.url, pid: controller.process.pid, alive: isAlive(controller.process) };
 }

@@ -8,9 +8,8 @@ import { ShoalError } from '../model/errors.ts';
 import { enter, namespacePath } from './network.ts';
 import { labFolder } from './paths.ts';
 import { hostPlan, routerNamespace } from './plan.ts';
-import { endProcess, must, run } from './processes.ts';
+import { argumentsOf, endProcess, must, run } from './processes.ts';
 import { processesOf, readRecord, writeRecord, type LinkShape } from './record.ts';
-import { readFileSync } from 'node:fs';
 
 function checkShape(shape: LinkShape): { delayUs: number; lossPpm: number; rateKbps: number } {
   const within = (value: number, name: string, most: number) => {
@@ -55,20 +54,7 @@ async function removeDirection(lab: string, from: number, to: number): Promise<v
   // without the rule the kernel forwards directly again; packets still held by the relay are lost with it
   await run([...enter(routerNamespace(lab)), 'ip', 'rule', 'del', 'pref', String(table(from, to))], { timeoutMs: 10_000 });
   for (const each of await processesOf(lab)) {
-    if (
-      commandLine(each.pid)
-        .split('\0')
-        .includes(label(lab, from, to))
-    )
-      await endProcess(each, 0);
-  }
-}
-
-function commandLine(pid: number): string {
-  try {
-    return readFileSync(`/proc/${pid}/cmdline`, 'utf8');
-  } catch {
-    return '';
+    if (argumentsOf(each.pid).includes(label(lab, from, to))) await endProcess(each, 0);
   }
 }
 

@@ -98,6 +98,15 @@ export function nameProcess(pid: number): ProcessName | undefined {
   return ticks === undefined ? undefined : { pid, startTicks: ticks };
 }
 
+/** Words of a process's command line; none when it is gone. */
+export function argumentsOf(pid: number): string[] {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0');
+  } catch {
+    return [];
+  }
+}
+
 export function isAlive(name: ProcessName): boolean {
   return startTicks(name.pid) === name.startTicks;
 }

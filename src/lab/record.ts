@@ -30,6 +30,13 @@ export interface LinkRecord {
   shape: LinkShape;
 }
 
+/** A controller over the lab's hosts, and the port of the machine's loopback that leads to it. */
+export interface ControllerRecord {
+  process: ProcessName;
+  forwarder: ProcessName;
+  port: number;
+}
+
 export interface LabRecord {
   name: string;
   accelerator: Accelerator;
@@ -40,6 +47,8 @@ export interface LabRecord {
   knownHostsFile: string;
   hosts: HostRecord[];
   links: LinkRecord[];
+  /** Of the last controller that was started; it may have ended. */
+  controller?: ControllerRecord;
 }
 
 const recordFile = (name: string) => join(labFolder(name), 'lab.json');
@@ -66,7 +75,7 @@ export function removeFolder(name: string): void {
 
 export const labExists = (name: string): boolean => existsSync(labFolder(name));
 
-const programs = new Set(['qemu-system-x86_64', 'tap-launch', 'ssh', 'relay', 'pinger']);
+const programs = new Set(['qemu-system-x86_64', 'tap-launch', 'ssh', 'relay', 'pinger', 'forward', 'nsenter']);
 
 /**
  * Every process that belongs to a lab, by looking: our programs with a path of the lab's folder among their arguments, and

@@ -93,6 +93,7 @@ async function main(): Promise<void> {
     hypervisor,
     images,
     stateDir: config.stateDir,
+    runDir: config.switchPath === undefined ? undefined : dirname(config.switchPath),
     networks: config.networks,
     hook,
     log,

@@ -4,8 +4,9 @@
  * `node controller.cjs CONFIG` ends with 1 and one line on stderr when it cannot start. SIGTERM and SIGINT end the controller, never
  * a VM. One controller a state folder: the folder is locked by the port it listens on and by a file with its process id.
  */
-import { closeSync, mkdirSync, openSync, readFileSync, rmSync, writeSync } from 'node:fs';
+import { closeSync, existsSync, mkdirSync, openSync, readFileSync, rmSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { openController } from '../control/controller.ts';
 import { checkLink, XenApiLink, type XenApiLinkOptions } from '../control/links/xenapi.ts';
 import type { HostRecord } from '../control/state.ts';
@@ -19,6 +20,9 @@ import { parseControllerConfig, type ControllerConfig } from './controller-confi
 /** Replaced by the bundler. */
 declare const SHOAL_VERSION: string | undefined;
 const version = typeof SHOAL_VERSION === 'string' ? SHOAL_VERSION : '0.1.0';
+
+/** Built beside the controller's bundle (src/lab/build.ts). */
+const consoleFolder = fileURLToPath(new URL('console', import.meta.url));
 
 const log = (line: string): void => void process.stderr.write(`${new Date().toISOString()} ${line}\n`);
 process.stderr.on('error', () => {});
@@ -107,6 +111,7 @@ async function main(): Promise<void> {
       put: async (digest, chunks) => void (await images.put(digest as Digest, chunks)),
       bytes: async (digest) => (images.has(digest as Digest) ? images.bytes(digest as Digest) : undefined),
     },
+    console: existsSync(join(consoleFolder, 'index.html')) ? consoleFolder : undefined,
     version,
     log,
   });

@@ -40,12 +40,16 @@ const plugin = `## The plugin "shoal"
 | \`console\` | \`vm\`: uuid; \`cursor\`: of the answer before, 0 at first | \`{"text", "cursor", "live"}\`; \`live\` is false for what a crashed guest left |
 | \`console-write\` | \`vm\`, \`text\` | \`{"bytes"}\`: how many the guest's ring took |
 | \`vif\` | \`vm\`, \`handle\` (0 by default) | \`{"rxFrames", "rxBytes", "txFrames", "txBytes", "rxDropped", "txDropped"}\` of a vif on the switch; rx is what the guest received |
+| \`capture\` | \`vm\`, \`handle\` (0 by default) | \`{"capture"}\`: a name; see below |
+| \`capture-read\` | \`capture\`; \`waitMs\`: how long to wait for frames, at most 5,000, 0 by default | \`{"data", "frames", "dropped", "ended"}\` |
+| \`capture-end\` | \`capture\` | \`{}\` |
+| \`events\` | \`token\` ("" for all there is), \`timeoutS\`: how long to wait for a change; \`holdMs\`: in a burst of changes, one answer in so long | \`{"token", "events": [{id, timestamp, class, operation, ref, snapshot?}]}\`, as event.from gives them of VMs, VIFs, networks and the host; snapshots of VMs and VIFs have only what says what and where they are |
 | \`images\` | | \`[{"digest", "fileBytes", "addedMs", "vms"}]\`; \`vms\` is how many use it |
 | \`shells\` | one of: nothing; \`prepare\`: JSON \`{"image", "memoryKib", "network", "count"}\`; \`drain\`: \`true\`; \`most\`: a number | see below |
-| \`facts\` | | \`{"xen", "freeKib", "totalKib", "cpuCount", "domains", "vms", "store": {"requests", "changes"} or null, "agent": {"version", "rssKib", "heapUsedKib", "uptimeS"}}\` |
+| \`facts\` | | \`{"xen", "freeKib", "totalKib", "cpuCount", "domains", "vms", "store": {"requests", "changes"} or null, "switch": {"vifs", "frames", "bytes", "turns", "copies", "dropped", "memoryKib"} or null, "agent": {"version", "rssKib", "heapUsedKib", "uptimeS"}}\` |
 
 \`launch\` creates and starts VMs in one call. Its spec: \`name\` for one VM, or \`prefix\` and \`count\` (and \`first\`, 1 by default) for prefix-1, prefix-2, …;
-\`image\` (digest), \`memoryKib\`; optional: \`network\` (by default the host's first; "" for none), \`ip\` (with \`name\` only; else one is assigned), \`args\`,
+\`image\` (digest), \`memoryKib\`; optional: \`network\` (by default the host's first; "" for none), \`ip\` (with \`name\` only) or \`ips\` (a list, with \`prefix\` only), else addresses are assigned, \`args\`,
 \`backend\` (\`switch\` or \`netback\`; by default what the network prefers and the image can), \`rateKbit\` (what it may send; needs the switch),
 \`concurrency\` (at most what the host allows). A VM of the result: \`{"ref", "uuid", "name", "domid", "ip", "mac", "startMs", "steps": {"create", "build", "register",
 "attachVif", "seal", "unpause"}, "ms"}\`; the times are milliseconds, \`startMs\` counts from the beginning of the call.
@@ -69,6 +73,10 @@ them by demand. Without arguments the result is \`[{"image", "memoryKib", "ready
 limit and the host's memory allow (\`network\` by default the host's first; "" for none), and answers \`{"ready"}\`; they stay for one to two minutes unless they are
 started. \`drain\` ends all, until further starts ask for some again: \`{"ended"}\`. \`most\` sets how many of all shapes together there may be, 0 for none, until
 the agent ends: \`{"most", "before"}\`. \`store\` of \`facts\` counts what the agent has asked of the store since its start.
+
+\`capture\` copies the frames of a vif on the switch, both ways. Each \`capture-read\` gives the next part of a file in pcap's format (base64), how many frames there
+were so far, and how many were dropped because nobody read them in time: the host keeps at most 4 MiB. With \`ended\` there is no more, and the capture is forgotten. It
+ends with \`capture-end\` (what there is can still be read), with the VM, or when nobody reads it for ten seconds. A vif has one capture at a time, a host 16.
 
 Results that grow with the fleet (\`list\`, \`launch\`, \`get_all_records\`, \`event.from\`) are made while they are sent, so that they hold up no other client: each
 part is true when it is made. An event of an object that went meanwhile is left out, and its deletion comes with the next call.

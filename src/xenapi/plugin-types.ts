@@ -54,6 +54,18 @@ export interface ShellsLimited {
   before: number;
 }
 
+/** The result of `capture-read`. */
+export interface CaptureRead {
+  /** The next part of a pcap file, in base64. */
+  data: string;
+  frames: number;
+  dropped: number;
+  ended: boolean;
+}
+
+/** What the switch counts, in the result of `facts`. */
+export type { SwitchTotals } from '../host/agent.ts';
+
 /** The result of `stop` and `destroy`. */
 export interface BulkOutcome {
   done: number;

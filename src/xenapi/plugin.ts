@@ -7,11 +7,13 @@ import { bulkMax, type BulkLaunch, type BulkResult, type EachSpec } from '../hos
 import { limits } from '../host/vm.ts';
 import { ShoalError } from '../model/errors.ts';
 import type { Api, Caller } from './api.ts';
+import { leanEvents } from './event-calls.ts';
 import { jsonPieces } from './json-rpc.ts';
 import { listingPieces } from './listing.ts';
 import {
   listColumns,
   type BulkOutcome,
+  type CaptureRead,
   type LaunchedVm,
   type LaunchResult,
   type LaunchSpec,
@@ -77,6 +79,14 @@ const functions: Record<string, { takes: readonly string[]; run: PluginFunction 
       return new SlicedText(listingPieces(api, columnsOf(args['columns']), names));
     },
   },
+  events: {
+    takes: ['token', 'timeoutS', 'holdMs'],
+    run: (api, caller, args) => {
+      const number = (name: string, most: number): number => integer(name, Number(args[name] ?? '0'), 0, most);
+      const holdMs = args['holdMs'] === undefined ? undefined : number('holdMs', 1000);
+      return leanEvents(api, caller, args['token'] ?? '', number('timeoutS', 300), holdMs);
+    },
+  },
   console: {
     takes: ['vm', 'cursor'],
     run: (api, _, args) =>
@@ -94,6 +104,27 @@ const functions: Record<string, { takes: readonly string[]; run: PluginFunction 
   vif: {
     takes: ['vm', 'handle'],
     run: (api, _, args) => api.agent.vifCounters(api.agent.fleet.need(args['vm'] ?? ''), integer('handle', Number(args['handle'] ?? '0'), 0, 7)),
+  },
+  capture: {
+    takes: ['vm', 'handle'],
+    run: async (api, _, args) => ({
+      capture: await api.agent.capture(api.agent.fleet.need(args['vm'] ?? ''), integer('handle', Number(args['handle'] ?? '0'), 0, 7)),
+    }),
+  },
+  'capture-read': {
+    takes: ['capture', 'waitMs'],
+    run: async (api, _, args): Promise<CaptureRead> => {
+      const waitMs = integer('waitMs', Number(args['waitMs'] ?? '0'), 0, 5_000);
+      const { data, ...counts } = await api.agent.captures.read(args['capture'] ?? '', waitMs);
+      return { data: data.toString('base64'), ...counts };
+    },
+  },
+  'capture-end': {
+    takes: ['capture'],
+    run: async (api, _, args) => {
+      await api.agent.captures.end(args['capture'] ?? '');
+      return {};
+    },
   },
   shells: {
     takes: ['prepare', 'drain', 'most'],
@@ -115,6 +146,7 @@ const functions: Record<string, { takes: readonly string[]; run: PluginFunction 
         domains: domainCount,
         vms: api.agent.fleet.size,
         store: storeCounts(api),
+        switch: (await api.agent.switchTotals()) ?? null,
         agent: {
           version: api.version,
           rssKib: Math.round(process.memoryUsage.rss() / 1024),
@@ -172,7 +204,7 @@ function columnsOf(text: string | undefined): readonly ListColumn[] {
   throw wrong('columns', `a JSON list of some of ${listColumns.join(', ')}`);
 }
 
-const specFields = ['name', 'prefix', 'count', 'first', 'image', 'memoryKib', 'network', 'ip', 'args', 'backend', 'rateKbit', 'concurrency', 'clone'];
+const specFields = ['name', 'prefix', 'count', 'first', 'image', 'memoryKib', 'network', 'ip', 'ips', 'args', 'backend', 'rateKbit', 'concurrency', 'clone'];
 
 function launchSpecOf(text: string | undefined): LaunchSpec {
   const value = json('spec', text);
@@ -191,6 +223,10 @@ function launchSpecOf(text: string | undefined): LaunchSpec {
   if ((name === undefined) === (prefix === undefined))
     throw wrong('spec', 'of one VM ("name") or several ("prefix" and "count")');
   if (ip !== undefined && name === undefined) throw wrong('spec.ip', 'given with "name" only');
+  const count = number('count', 1, bulkMax);
+  const ips = spec['ips'];
+  if (ips !== undefined && (prefix === undefined || !Array.isArray(ips) || ips.length !== (count ?? 1) || !ips.every((each) => typeof each === 'string')))
+    throw wrong('spec.ips', 'with "prefix" only, a list of "count" addresses');
   const backend = string('backend');
   if (backend !== undefined && backend !== 'switch' && backend !== 'netback') throw wrong('spec.backend', '"switch" or "netback"');
   const clone = string('clone');
@@ -202,8 +238,9 @@ function launchSpecOf(text: string | undefined): LaunchSpec {
     name,
     prefix,
     ip,
+    ips: ips as LaunchSpec['ips'],
     memoryKib: memoryKib as number | undefined,
-    count: number('count', 1, bulkMax),
+    count,
     first: number('first', 0, 1_000_000),
     clone,
     image: string('image'),

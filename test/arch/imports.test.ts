@@ -22,9 +22,12 @@ const rules: Record<string, { may: string[]; node: boolean; packages?: string[] 
   place: { may: [], node: false },
   host: { may: ['image', 'journal', 'hypervisor/port.ts'], node: true },
   xenapi: { may: ['host'], node: true },
-  control: { may: ['plan', 'place', 'journal', 'xenapi'], node: true, packages: ['ajv', 'fastify', 'undici', 'xen-api'] },
-  lab: { may: [], node: true },
-  cli: { may: ['lab', 'xenapi'], node: true, packages: ['xen-api'] },
+  control: { may: ['plan', 'place', 'journal', 'xenapi'], node: true, packages: ['@fastify/static', 'ajv', 'fastify', 'undici', 'xen-api'] },
+  // It runs in a browser.
+  web: { may: [], node: false },
+  setup: { may: [], node: true },
+  lab: { may: ['setup'], node: true },
+  cli: { may: ['lab', 'setup', 'xenapi'], node: true, packages: ['xen-api'] },
   main: { may: ['*'], node: true },
 };
 

@@ -18,3 +18,9 @@ export function freeAddresses(first: string, last: string, used: ReadonlySet<str
     throw new ShoalError('ADDRESSES_EXHAUSTED', `The network has ${free.length} free addresses, ${count} are needed.`);
   return free;
 }
+
+/** The highest address of first..last that is not in `used`: far from where others begin to count. Throws ADDRESSES_EXHAUSTED. */
+export function highestFree(first: string, last: string, used: ReadonlySet<string>): string {
+  for (let n = numberOf(last); n >= numberOf(first); n--) if (!used.has(textOf(n))) return textOf(n);
+  throw new ShoalError('ADDRESSES_EXHAUSTED', 'The network has no free address.');
+}

@@ -1,6 +1,7 @@
 /**
- * The run that demo and benchmark share: a fleet booted in a closed loop, with samples of xl at given numbers of running VMs and
- * readings of memory before and after. It leaves the fleet up, and nothing of xl.
+ * What demo and benchmarks share: a fleet booted in a closed loop, with samples of xl at given numbers of running VMs and readings
+ * of memory before and after. It leaves the fleet up, and nothing of xl. `runFleet` asks one host agent straight, for benchmarks of
+ * the host; the demo asks the controller (service.ts).
  */
 import type { Lab, LabHost, Pinger } from '../../lab/lab.ts';
 import { asShoalError, ShoalError } from '../../model/errors.ts';
@@ -13,21 +14,15 @@ import type { Terminal } from '../terminal.ts';
 import { destroyVms } from '../verbs/vm-power.ts';
 import { listVms } from '../vms.ts';
 import { freeAddresses } from './addresses.ts';
-import { bootEach, countAnswering, type Boot } from './measure.ts';
+import { bootEach, bootTogether, countAnswering, type Boot } from './measure.ts';
 import { memoryPerVm, readMemory, type MemoryPerVm } from './memory.ts';
 import { p50 } from './statistics.ts';
 import { Xl, type XlSample } from './xl.ts';
 
-export interface FleetOptions {
+/** Of every such run, whoever is asked for the VMs. */
+export interface PartsOptions {
   terminal: Terminal;
-  lab: Lab;
-  host: LabHost;
-  client: Client;
-  imageFile: string;
-  /** VMs are named PREFIX-0001, …; those that have such a name already are destroyed first. */
-  prefix: string;
   vms: number;
-  memoryKib: number;
   /** Numbers of running VMs at which xl is measured, rising. */
   xlAt: readonly number[];
   xlSamplesEach: number;
@@ -37,20 +32,46 @@ export interface FleetOptions {
   signal: AbortSignal;
 }
 
+export interface FleetOptions extends PartsOptions {
+  lab: Lab;
+  host: LabHost;
+  client: Client;
+  imageFile: string;
+  /** VMs are named PREFIX-0001, …; those that have such a name already are destroyed first. */
+  prefix: string;
+  memoryKib: number;
+  /** Which VMs, counted from 0, are asked for alone; the others are many in a request. All of them, if not given. */
+  alone?: (vm: number) => boolean;
+}
+
 export interface FleetResult {
   boots: Boot[];
   xl: XlSample[];
   /** VMs that answered when all were up. */
   answering: number;
   memory: MemoryPerVm;
+  /** Of several hosts: the largest. */
   agentRssKib: number;
+  /** Of the controller, where one was asked. */
+  controllerRssKib?: number;
   /** Seconds in which the fleet was booted, samples of xl left out. */
   bootS: number;
   /** Why it ended early; what was started stays. */
   error: ShoalError | undefined;
 }
 
-const answerMs = 60_000;
+/** How long a VM may take to answer. */
+export const answerMs = 60_000;
+
+export const noResult = (): FleetResult => ({
+  boots: [],
+  xl: [],
+  answering: 0,
+  memory: { xenKib: NaN, dom0Kib: NaN },
+  agentRssKib: NaN,
+  bootS: 0,
+  error: undefined,
+});
 
 export async function runFleet(options: FleetOptions): Promise<FleetResult> {
   const { terminal, lab, host, client } = options;
@@ -63,21 +84,9 @@ export async function runFleet(options: FleetOptions): Promise<FleetResult> {
   const addresses = freeAddresses(first, last, used, options.vms + 1);
   const pinger = await lab.pinger(host.index);
   const xl = new Xl({ host, pinger, memoryKib: options.memoryKib, address: addresses[options.vms]! });
-  const result: FleetResult = {
-    boots: [],
-    xl: [],
-    answering: 0,
-    memory: { xenKib: NaN, dom0Kib: NaN },
-    agentRssKib: NaN,
-    bootS: 0,
-    error: undefined,
-  };
+  const result = noResult();
   try {
-    if (options.xlSamplesEach > 0) {
-      terminal.status('preparing xl, the yardstick');
-      await xl.clear();
-      await xl.prepare(options.imageFile);
-    }
+    await prepareXl(options, xl, options.imageFile);
     const memoryBefore = await readMemory(client, host);
     // Read as soon as the last VM is up, before xl is measured beside it.
     const booted = async (): Promise<void> => {
@@ -85,7 +94,22 @@ export async function runFleet(options: FleetOptions): Promise<FleetResult> {
       result.memory = memoryPerVm(memoryBefore, after, result.boots.length);
       result.agentRssKib = after.agentRssKib;
     };
-    await inParts(options, result, pinger, xl, digest, addresses, booted);
+    const digits = Math.max(4, String(options.vms).length);
+    const names = addresses
+      .slice(0, options.vms)
+      .map((address, i) => ({ name: `${options.prefix}-${String(i + 1).padStart(digits, '0')}`, address }));
+    const { memoryKib, signal, alone = () => true } = options;
+    const network = await firstNetwork(client);
+    const boot = async (from: number, stop: number, onChange: () => void): Promise<ShoalError | undefined> => {
+      const of = { client, pinger, image: digest, memoryKib, answerMs, network, onChange, signal };
+      for (let i = from, end; i < stop && !signal.aborted; i = end) {
+        for (end = i + 1; end < stop && alone(end) === alone(i); ) end++;
+        const error = await (alone(i) ? bootEach : bootTogether)(names.slice(i, end), i, result.boots, of);
+        if (error !== undefined) return error;
+      }
+      return undefined;
+    };
+    await inParts(options, result, { pinger, xl, boot, booted });
     if (!options.signal.aborted && result.boots.length > 0) {
       terminal.status('pinging all of them once more');
       result.answering = await countAnswering(
@@ -101,42 +125,44 @@ export async function runFleet(options: FleetOptions): Promise<FleetResult> {
   return result;
 }
 
+/** Makes xl ready, when it is to be measured. */
+export async function prepareXl({ terminal, xlSamplesEach }: PartsOptions, xl: Xl, imageFile: string): Promise<void> {
+  if (xlSamplesEach === 0) return;
+  terminal.status('preparing xl, the yardstick');
+  await xl.clear();
+  await xl.prepare(imageFile);
+}
+
+export interface Parts {
+  /** Of the host on which xl is measured. */
+  pinger: Pinger;
+  xl: Xl;
+  /** Boots VMs `from` up to but not `stop`, counted from 0, into the result; resolves with why it ended early. */
+  boot: (from: number, stop: number, onChange: () => void) => Promise<ShoalError | undefined>;
+  /** Called once, when the last VM is up. */
+  booted: () => Promise<void>;
+}
+
 /** Boots up to each count at which xl is to be measured, and measures it there. */
-async function inParts(
-  options: FleetOptions,
+export async function inParts(
+  options: PartsOptions,
   result: FleetResult,
-  pinger: Pinger,
-  xl: Xl,
-  image: string,
-  addresses: readonly string[],
-  booted: () => Promise<void>,
+  { pinger, xl, boot, booted }: Parts,
 ): Promise<void> {
-  const { terminal, client, signal, stopAt = options.xlAt } = options;
-  const digits = Math.max(4, String(options.vms).length);
-  const names = addresses
-    .slice(0, options.vms)
-    .map((address, i) => ({ name: `${options.prefix}-${String(i + 1).padStart(digits, '0')}`, address }));
+  const { terminal, signal, stopAt = options.xlAt } = options;
   const stops = [...new Set([...[...options.xlAt, ...stopAt].filter((n) => n <= options.vms), options.vms])].sort((a, b) => a - b);
   for (const stop of stops) {
     const from = result.boots.length;
     if (stop > from && result.error === undefined && !signal.aborted) {
       const progress = new Progress(terminal, { label: 'booting', total: options.vms, start: from });
       const onChange = () => {
-        const recent = result.boots.slice(-100).flatMap(({ ms: time }) => time ?? []).slice(-50);
+        const recent = result.boots.slice(-100).flatMap(({ ms: time, together }) => (together ? [] : (time ?? []))).slice(-50);
         progress.update(
           result.boots.length,
           recent.length === 0 ? '' : `p50 of the last ${recent.length}: ${ms(p50(recent))} ms`,
         );
       };
-      result.error = await bootEach(names.slice(from, stop), from, result.boots, {
-        client,
-        pinger,
-        image,
-        memoryKib: options.memoryKib,
-        answerMs,
-        onChange,
-        signal,
-      });
+      result.error = await boot(from, stop, onChange);
       result.bootS += progress.end();
       if (result.boots.length > 0 && (stop === options.vms || result.error !== undefined)) await booted();
     }
@@ -148,7 +174,7 @@ async function inParts(
 
 /** xl that fails is reported and ends the samples, not the run: the fleet is the point. */
 async function sampleXl(
-  { terminal, xlSamplesEach, signal }: FleetOptions,
+  { terminal, xlSamplesEach, signal }: PartsOptions,
   result: FleetResult,
   xl: Xl,
   running: number,
@@ -178,6 +204,12 @@ export async function clearPrefix(terminal: Terminal, client: Client, prefix: st
     if (failed[0] !== undefined) throw failed[0].error;
   }
   return vms.filter((vm) => !form.test(vm.name));
+}
+
+/** Name of the host's first network. */
+async function firstNetwork(client: Client): Promise<string> {
+  const [network] = Object.values(await client.records('network'));
+  return String(network?.['name_label'] ?? '');
 }
 
 /** First and last address of the host's first network. */

@@ -2,13 +2,15 @@
 import { count, duration, kib, ms, plural } from '../format.ts';
 import type { FleetResult } from './fleet.ts';
 import { plotSvg, type PlotOptions, type Series } from './plot.ts';
-import { p50 } from './statistics.ts';
 import { known, times, type DemoSummary } from './summary.ts';
 
 export interface ReportFacts {
   at: Date;
   xen: string;
   accelerator: string;
+  /** Xen hosts that the VMs were spread over. */
+  hosts: number;
+  /** Of each of them. */
   hostMemoryKib: number;
   imageBytes: number;
   memoryKib: number;
@@ -34,6 +36,9 @@ export function seriesOf(result: FleetResult, { ours, xl }: DemoSummary): Series
     },
   ];
 }
+
+const numbers = ['no', 'one', 'two', 'three', 'four'];
+const hostsIn = (n: number): string => `${numbers[n] ?? count(n)} Xen ${n === 1 ? 'host' : 'hosts'}`;
 
 const plotWords = { xLabel: 'VMs already running', yLabel: 'request to first echo reply, ms' };
 
@@ -96,9 +101,9 @@ export function reportHtml(result: FleetResult, s: DemoSummary, about: ReportFac
   ];
   return `<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">
-<title>Shoal: ${count(s.created)} unikernels on one Xen host</title><style>${page.replace(/\n/g, '')}</style></head><body>
-<h1>${count(s.created)} unikernels on one Xen host</h1>
-<p class="soft">Each was asked for by one request, booted by Shoal's own toolstack, and pinged from outside of the host.</p>
+<title>Shoal: ${count(s.created)} unikernels on ${hostsIn(about.hosts)}</title><style>${page.replace(/\n/g, '')}</style></head><body>
+<h1>${count(s.created)} unikernels on ${hostsIn(about.hosts)}</h1>
+<p class="soft">Each was asked of Shoal's controller by one request, placed by it, booted by Shoal's own toolstack, and pinged from outside of the hosts.</p>
 <div class="tiles">${tiles.join('')}</div>
 <input class="pick" type="radio" name="scale" id="log" checked><input class="pick" type="radio" name="scale" id="linear">
 <div class="scale"><label for="log">logarithmic</label><label for="linear">linear</label></div>
@@ -106,15 +111,16 @@ export function reportHtml(result: FleetResult, s: DemoSummary, about: ReportFac
 <figure class="linear">${bootPlot(series, 'linear')}</figure>
 <h2>Numbers</h2>
 <div class="wide">${timesTable(result, s)}</div>
-${stepsTable(result)}
 <h2>How it was measured</h2>
-<p>The clock starts just before the request is written to an open connection, and stops when the first ICMP echo reply reaches
-a process outside of the Xen host. One request at a time: the next is sent when the call before has returned.</p>
-<p>xl: the same image on the same host with one network device on the same bridge, from the start of the command to its first echo
+<p>All VMs are copies of one service. Each was asked for by a request of its own, which raised the service's count by one. The
+clock starts just before that request is sent to the controller, and stops when the first ICMP echo reply of the new copy reaches a
+process outside of the Xen hosts. One request at a time: the next is sent when the controller has said that the copy before runs.
+VMs already running are those of the whole fleet: ${escaped(s.perHost.map(([host, vms]) => `${count(vms)} on ${host}`).join(', ') || 'none')} in the end.</p>
+<p>xl, without a controller: the same image on the first host, beside that host's share of the fleet, with one network device on the same bridge, from the start of the command to its first echo
 reply, less what an empty command takes on the way into dom0; each destroyed before the next.</p>
-<p>Memory per VM is the difference in Xen's free memory; dom0's growth is the difference in what its Linux calls available.
+<p>Memory per VM is the difference in Xen's free memory on all hosts; dom0's growth is the difference in what its Linux calls available.
 The guest itself has ${kib(about.memoryKib)}.</p>
-<footer>${escaped(about.xen)} in QEMU (${escaped(about.accelerator)}), ${kib(about.hostMemoryKib)} of memory ·
+<footer>${escaped(about.xen)} in QEMU (${escaped(about.accelerator)}), ${hostsIn(about.hosts)}, ${kib(about.hostMemoryKib)} of memory each ·
 image of ${count(about.imageBytes)} bytes · Shoal ${escaped(about.shoalVersion)} ·
 ${about.at.toISOString().slice(0, 16).replace('T', ' ')} UTC · ${duration(s.totalS)} in all, ${duration(s.bootS)} of it booting</footer>
 </body></html>
@@ -136,16 +142,4 @@ function timesTable(result: FleetResult, s: DemoSummary): string {
   });
   const head = cells('th', ['request to first echo reply, ms', 'p50', 'p99', 'max', 'VMs']);
   return `<table>${head}${body.join('')}${perCount.join('')}</table>`;
-}
-
-/** Where the host's own time went, p50 of each step, in the first and the last tenth of the fleet. */
-function stepsTable({ boots }: FleetResult): string {
-  const tenth = Math.max(1, Math.floor(boots.length / 10));
-  const names = Object.keys(boots[0]?.steps ?? {});
-  if (names.length === 0) return '';
-  const half = (part: FleetResult['boots'], name: string): string =>
-    known(p50(part.flatMap(({ steps }) => steps[name] ?? [])), ms);
-  const rows = names.map((name) => cells('td', [name, half(boots.slice(0, tenth), name), half(boots.slice(-tenth), name)]));
-  const head = cells('th', ['step, ms (p50)', `first ${count(tenth)}`, `last ${count(tenth)}`]);
-  return `<h2>Where the host's time goes</h2><div class="wide"><table>${head}${rows.join('')}</table></div>`;
 }

@@ -20,6 +20,10 @@ export interface DemoSummary {
   memoryKibPerVm: number;
   dom0KibPerVm: number;
   agentRssKib: number;
+  /** NaN where no controller was asked. */
+  controllerRssKib: number;
+  /** VMs on each host, where a controller placed them. */
+  perHost: [host: string, vms: number][];
   bootS: number;
   totalS: number;
 }
@@ -50,9 +54,17 @@ export function summarise(asked: number, result: FleetResult, totalS: number): D
     memoryKibPerVm: result.memory.xenKib,
     dom0KibPerVm: result.memory.dom0Kib,
     agentRssKib: result.agentRssKib,
+    controllerRssKib: result.controllerRssKib ?? NaN,
+    perHost: perHost(result.boots),
     bootS: result.bootS,
     totalS,
   };
+}
+
+function perHost(boots: FleetResult['boots']): [string, number][] {
+  const counts = new Map<string, number>();
+  for (const { host } of boots) if (host !== undefined) counts.set(host, (counts.get(host) ?? 0) + 1);
+  return [...counts].sort(([a], [b]) => (a < b ? -1 : 1));
 }
 
 /** The object of the last line with --json. */
@@ -101,7 +113,9 @@ export function summaryTable(s: DemoSummary, style: Style): string {
         (n) => `${kib(Math.round(n))} of Xen's memory, and dom0 grew by ${kib(Math.round(s.dom0KibPerVm))}`,
       ),
     ],
-    ['host agent', known(s.agentRssKib, (n) => `${kib(n)} resident`)],
+    ['spread', s.perHost.map(([host, vms]) => `${count(vms)} on ${host}`).join(', ')],
+    ['host agent', known(s.agentRssKib, (n) => `${kib(n)} resident${s.perHost.length > 1 ? ', the largest' : ''}`)],
+    ['controller', Number.isFinite(s.controllerRssKib) ? `${kib(s.controllerRssKib)} resident` : ''],
     ['took', `${duration(s.totalS)}, ${duration(s.bootS)} of it booting`],
   ];
   return `${facts(pairs.slice(0, 2), style)}\n\n${boots}\n\n${facts(pairs.slice(2), style)}`;

@@ -1,4 +1,5 @@
 /** `shoal host show` */
+import type { SwitchTotals } from '../../xenapi/plugin-types.ts';
 import type { Verb } from '../arguments.ts';
 import { count, duration, facts, kib } from '../format.ts';
 import { withHost } from '../target.ts';
@@ -12,6 +13,8 @@ export interface HostFacts {
   vms: number;
   /** Since the agent's start; null where there is no store. */
   store: { requests: number; changes: number } | null;
+  /** Since the switch was started; null where none answers. */
+  switch: SwitchTotals | null;
   agent: { version: string; rssKib: number; heapUsedKib: number; uptimeS: number };
 }
 
@@ -34,6 +37,7 @@ export const hostShow: Verb = {
           ['memory', `${kib(host.freeKib)} free of ${kib(host.totalKib)}`],
           ['VMs', count(host.vms)],
           ['domains', `${count(host.domains)}, dom0 among them`],
+          ...(host.switch === null ? [] : [['switch', switchText(host.switch)] as [string, string]]),
           ['agent', `${host.agent.version}, up ${duration(host.agent.uptimeS)}, ${kib(host.agent.rssKib)} resident`],
         ],
         terminal.style,
@@ -41,3 +45,6 @@ export const hostShow: Verb = {
     );
   },
 };
+
+const switchText = ({ vifs, frames, dropped, memoryKib }: SwitchTotals): string =>
+  `${count(vifs)} vifs; ${count(frames)} frames moved, ${count(dropped)} dropped; ${kib(memoryKib)} resident`;

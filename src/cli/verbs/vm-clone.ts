@@ -1,7 +1,7 @@
 /** `shoal vm clone VM NAME…`: copies of a running VM, warmed up as it is, each with a name and an address of its own. */
 import type { Verb } from '../arguments.ts';
 import { ms, plural, table } from '../format.ts';
-import { launch } from '../launch.ts';
+import { launchMany } from '../launch.ts';
 import { withHost } from '../target.ts';
 import { findVm } from '../vms.ts';
 
@@ -23,7 +23,7 @@ export const vmClone: Verb = {
     return withHost(terminal, words, async (client) => {
       const original = await findVm(client, source);
       const many = words.flag('count') ? { prefix: name, count: words.number('count', 1, 1, maxVms), first: words.number('first', 1, 0, 1_000_000) } : { name };
-      const { vms, error } = await launch(client, { ...many, clone: original.uuid });
+      const { vms, error } = await launchMany(terminal, client, { ...many, clone: original.uuid });
       if (terminal.json) {
         terminal.printJson(error === undefined ? vms : { vms, error });
       } else {

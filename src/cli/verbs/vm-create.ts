@@ -7,7 +7,7 @@ import { kib, ms, plural, table } from '../format.ts';
 import { findImage, putImage, readImage } from '../images.ts';
 import { withHost } from '../target.ts';
 import type { Terminal } from '../terminal.ts';
-import { launch, type LaunchedVm } from '../launch.ts';
+import { launchMany, type LaunchedVm } from '../launch.ts';
 
 const maxVms = 10_000;
 /** An image of 4 MiB boots in this; the smallest that every image of the house runs in. */
@@ -66,7 +66,7 @@ async function start(terminal: Terminal, words: Words, client: Client, image: st
     backend: words.text('backend'),
     rateKbit: words.flag('rate-kbit') ? words.number('rate-kbit', 0, 1, 100_000_000) : undefined,
   };
-  const { vms, error } = await launch(client, {
+  const { vms, error } = await launchMany(terminal, client, {
     ...(many ? { prefix: name, count, first: words.number('first', 1, 0, 1_000_000) } : { name }),
     image,
     memoryKib: words.number('memory-kib', defaultMemoryKib, 1, 2 ** 30),

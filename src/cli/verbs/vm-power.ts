@@ -4,7 +4,7 @@ import type { BulkOutcome } from '../../xenapi/plugin-types.ts';
 import type { Verb, Words } from '../arguments.ts';
 import type { Client } from '../client.ts';
 import { errorOf } from '../failure.ts';
-import { plural } from '../format.ts';
+import { plural, portionOf } from '../format.ts';
 import { Progress } from '../progress.ts';
 import { withHost } from '../target.ts';
 import type { Terminal } from '../terminal.ts';
@@ -59,9 +59,6 @@ async function each(terminal: Terminal, client: Client, method: string, label: s
   return outcome;
 }
 
-/** VMs of one request: few enough that progress moves. */
-const portion = 50;
-
 /** A plugin function that takes many VMs, in portions. */
 async function inPortions(
   terminal: Terminal,
@@ -74,6 +71,7 @@ async function inPortions(
   const outcome: Outcome = { done: 0, failed: [] };
   const names = new Map(vms.map(({ uuid, name }) => [uuid, name]));
   const progress = vms.length > 8 ? new Progress(terminal, { label, total: vms.length }) : undefined;
+  const portion = portionOf(vms.length);
   for (let i = 0; i < vms.length; i += portion) {
     const uuids = vms.slice(i, i + portion).map(({ uuid }) => uuid);
     const part = await client.plugin<BulkOutcome>(fn, { ...args, vms: uuids }, { timeoutMs: 300_000 });

@@ -6,6 +6,7 @@ import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest }
 import { ajv, reasonsOf, refused, textAjv } from '../schema.ts';
 import type { ChangeKind } from '../changes.ts';
 import type { Actor } from '../tokens.ts';
+import { serveConsole } from './console.ts';
 import { metrics } from './metrics.ts';
 import { openApi } from './openapi.ts';
 import { operatorRoutes } from './operator-routes.ts';
@@ -21,6 +22,9 @@ export interface ServerOptions {
   /** PEM; undefined only where nobody but this machine can connect. */
   tls: { cert: string; key: string } | undefined;
   context: Context;
+  /** Folder of the web console's files; without it there is none. */
+  console?: string | undefined;
+  heartbeatMs?: number | undefined;
   log: (line: string) => void;
 }
 
@@ -36,7 +40,7 @@ const kinds: readonly ChangeKind[] = ['vm', 'service', 'host', 'task', 'note'];
 
 export async function serveFleet(options: ServerOptions): Promise<FleetServer> {
   const { context, log } = options;
-  const streams = new Streams();
+  const streams = new Streams(options.heartbeatMs);
   const app = Fastify({
     ...(options.tls === undefined ? {} : { https: { ...options.tls, minVersion: 'TLSv1.2' as const } }),
     bodyLimit: bodyLimitBytes,
@@ -134,6 +138,7 @@ export async function serveFleet(options: ServerOptions): Promise<FleetServer> {
       },
     });
   }
+  if (options.console !== undefined) await serveConsole(app, options.console);
   await app.listen({ host: options.host, port: options.port });
   const address = app.server.address();
   return {
@@ -201,7 +206,7 @@ const ownRoutes = (streams: Streams): Route[] => [
     },
     raw: true,
     answers: { status: 200, what: 'A stream.' },
-    run: ({ fleet }, { actor, query, request, reply }) => {
+    run: ({ fleet, tokens }, { actor, query, request, reply }) => {
       if (streams.count >= maxStreams)
         throw new ShoalError('HOST_LIMIT', `${maxStreams} clients watch already.`, { hint: 'Close some of them.' });
       const wanted = (query['kinds'] as string | undefined)?.split(',');
@@ -212,7 +217,15 @@ const ownRoutes = (streams: Streams): Route[] => [
         ]);
       const header = request.headers['last-event-id'];
       const last = (typeof header === 'string' ? header : undefined) ?? (query['since'] as string | undefined);
-      streams.serve(fleet.changes, actor, last, wanted === undefined ? undefined : new Set(wanted as ChangeKind[]), reply);
+      const { authorization } = request.headers;
+      streams.serve({
+        changes: fleet.changes,
+        actor,
+        lastId: last,
+        kinds: wanted === undefined ? undefined : new Set(wanted as ChangeKind[]),
+        isGood: () => tokens.isGood(authorization),
+        reply,
+      });
     },
   },
 ];

@@ -255,6 +255,15 @@ export const serviceRoutes: readonly Route[] = [
       return unit.link.console(found.uuid, (call.query['cursor'] as number | undefined) ?? 0);
     },
   },
+  {
+    method: 'GET',
+    path: '/v1/vms/:id/metrics',
+    summary: 'What went through the vifs of a VM since its domain began, as its host counts it now.',
+    who: readers,
+    params: { id: { type: 'string', maxLength: 64 } },
+    answers: { status: 200, what: 'The time, and the vifs; "counters" is left out of one that nobody counts, or that is not in use.' },
+    run: (context, call) => metricsOf(context, vmIn(context, call)),
+  },
   vmRoute('POST', '/v1/vms/:id/start', 'start', 'Starts a halted VM, lets a paused one go on.'),
   vmRoute('POST', '/v1/vms/:id/stop', 'stop', 'Ends a VM; its service starts it again.'),
   vmRoute('POST', '/v1/vms/:id/restart', 'restart', 'Gives a VM a fresh domain.'),
@@ -292,6 +301,20 @@ export const serviceRoutes: readonly Route[] = [
     },
   },
 ];
+
+async function metricsOf({ fleet }: Context, found: Tracked | Foreign): Promise<unknown> {
+  const { link, up } = fleet.units.get(found.host) ?? { up: false };
+  if (link === undefined || !up) throw new ShoalError('HOST_AWAY', `${found.host} is away.`);
+  const { uuid } = found;
+  const addresses = 'id' in found ? found.record.addresses : found.addresses;
+  const vifs = await Promise.all(
+    addresses.map(async ({ network, ip }, handle) => {
+      const counters = uuid === undefined || found.state !== 'running' ? undefined : await link.counters(uuid, handle);
+      return { network, address: ip, ...(counters === undefined ? {} : { counters }) };
+    }),
+  );
+  return { at: new Date(fleet.now()).toISOString(), memoryKib: found.memoryKib, vifs };
+}
 
 function needTask({ tasks }: Context, { actor, params }: Call) {
   const found = tasks.get(params['id']!);

@@ -8,12 +8,30 @@ import type { Changes, ChangeKind, Told } from '../changes.ts';
 import type { Actor } from '../tokens.ts';
 
 const heartbeatMs = 15_000;
+
+export interface Watch {
+  changes: Changes;
+  actor: Actor;
+  /** The event that was seen last; undefined: from now on. */
+  lastId: string | undefined;
+  /** Undefined: all. */
+  kinds: ReadonlySet<ChangeKind> | undefined;
+  /** Whether the token is still good: a stream outlives neither its end nor its expiry by more than a heartbeat. */
+  isGood: () => boolean;
+  reply: FastifyReply;
+}
+
 /** Bytes that may wait for one client. */
 const maxWaitingBytes = 256 * 1024;
 const batch = 500;
 
 export class Streams {
   readonly #open = new Set<() => void>();
+  readonly #heartbeatMs: number;
+
+  constructor(beatMs = heartbeatMs) {
+    this.#heartbeatMs = beatMs;
+  }
 
   get count(): number {
     return this.#open.size;
@@ -23,13 +41,7 @@ export class Streams {
     for (const close of [...this.#open]) close();
   }
 
-  serve(
-    changes: Changes,
-    actor: Actor,
-    lastId: string | undefined,
-    kinds: ReadonlySet<ChangeKind> | undefined,
-    reply: FastifyReply,
-  ): void {
+  serve({ changes, actor, lastId, kinds, isGood, reply }: Watch): void {
     reply.hijack();
     const { raw } = reply;
     raw.writeHead(200, { 'content-type': 'text/event-stream', 'cache-control': 'no-store', 'x-accel-buffering': 'no' });
@@ -61,7 +73,7 @@ export class Streams {
     send();
     const unsubscribe = changes.onChange(send);
     raw.on('drain', send);
-    const heartbeat = setInterval(() => raw.write(`: ${idOf(at)}\n\n`), heartbeatMs);
+    const heartbeat = setInterval(() => (isGood() ? raw.write(`: ${idOf(at)}\n\n`) : close()), this.#heartbeatMs);
     const close = (): void => {
       clearInterval(heartbeat);
       unsubscribe();

@@ -5,7 +5,7 @@
 import { newVmUuid } from '../../model/uuid.ts';
 import { ShoalError } from '../../model/errors.ts';
 import type { Uuid } from '../../model/ids.ts';
-import type { HostLink, LaunchItem, LaunchOutcome, LinkListener, SeenHost, SeenNetwork, SeenVm } from '../port.ts';
+import type { HostLink, LaunchItem, LaunchOutcome, LinkListener, SeenHost, SeenNetwork, SeenVm, VifCounters } from '../port.ts';
 import { formatIpv4, parseIpv4 } from './records.ts';
 
 export interface FakeOptions {
@@ -31,6 +31,8 @@ export class FakeHost {
   lies = false;
   /** The next so many launch calls are done, and their answers lost. */
   loseAnswers = 0;
+  consoleOf: (vm: SeenVm) => string = (vm) => `console of ${vm.name}\n`;
+  countersOf: (vm: SeenVm, handle: number) => VifCounters | undefined = () => undefined;
   /** Launches of any life, for tests: names in the order they were made. */
   readonly launched: string[] = [];
   readonly #links = new Set<FakeLink>();
@@ -237,9 +239,15 @@ class FakeLink implements HostLink {
     await this.#reach();
   }
 
+  async counters(uuid: Uuid, handle: number): Promise<VifCounters | undefined> {
+    await this.#reach();
+    return this.#host.countersOf(this.#need(uuid), handle);
+  }
+
   async console(uuid: Uuid, cursor: number): Promise<{ text: string; cursor: number }> {
     await this.#reach();
-    return { text: `console of ${this.#need(uuid).name}\n`.slice(cursor), cursor: 0 };
+    const text = this.#host.consoleOf(this.#need(uuid));
+    return { text: text.slice(cursor), cursor: text.length };
   }
 
   #need(uuid: Uuid): SeenVm {

@@ -9,7 +9,7 @@ import { request } from 'undici';
 import { asShoalError, ShoalError } from '../../model/errors.ts';
 import { copyKey, formatCopyId } from '../../model/fleet.ts';
 import type { Uuid } from '../../model/ids.ts';
-import type { HostLink, LaunchItem, LaunchOutcome, LinkListener, SeenHost, SeenVm } from '../port.ts';
+import type { HostLink, LaunchItem, LaunchOutcome, LinkListener, SeenHost, SeenVm, VifCounters } from '../port.ts';
 import { callTimeoutMs, linkError, makeConnection, type Connection, type HostAddress } from './connection.ts';
 import { launchOneByOne } from './one-by-one.ts';
 import { networkRecord, vifRecord, vmRecord, type Record_, type VifRecord, type VmRecord } from './records.ts';
@@ -33,6 +33,8 @@ interface Happening {
 }
 
 const watched = ['VM', 'VIF', 'network', 'host', 'host_metrics'];
+/** In a burst a host answers so often: each answer costs it as much as half a launch. */
+const holdMs = 150;
 /** Launching takes a second a VM at the very most. */
 const launchTimeoutMs = (count: number): number => callTimeoutMs + 1000 * count;
 
@@ -45,6 +47,8 @@ export class XenApiLink implements HostLink {
   #wake: () => void = () => {};
   #hostRef = '';
   #plugin = false;
+  /** Changes come through the plugin, which tells of a VM only what counts here. */
+  #lean = false;
   #host: SeenHost = { version: '', totalKib: 0, freeKib: 0, cpuCount: 0, networks: [], shortfalls: [] };
   readonly #vms = new Map<string, VmRecord>();
   readonly #vifs = new Map<string, VifRecord>();
@@ -110,18 +114,14 @@ export class XenApiLink implements HostLink {
 
   /** Everything there is; returns the token from which on changes count. */
   async #whole(): Promise<string> {
+    const hosts = (await this.#raw('host.get_all')) as string[];
+    if (hosts.length !== 1)
+      throw new ShoalError('HOST_UNSUPPORTED', `${this.#o.url} is a pool of ${hosts.length} hosts; a fleet takes each host by itself.`);
+    this.#hostRef = hosts[0]!;
+    await this.#findPlugin();
     const answer = await this.#from('', 0);
     for (const each of [this.#vms, this.#vifs, this.#vifsOfVm, this.#networks]) each.clear();
-    const hosts = answer.events.filter((event) => event.class === 'host');
-    if (hosts.length !== 1) {
-      throw new ShoalError(
-        'HOST_UNSUPPORTED',
-        `${this.#o.url} is a pool of ${hosts.length} hosts; a fleet takes each host by itself.`,
-      );
-    }
     this.#take(answer.events);
-    this.#hostRef = hosts[0]!.ref;
-    await this.#findPlugin();
     this.#host = await this.lookAtHost();
     this.#listener?.picture(
       this.#host,
@@ -146,6 +146,17 @@ export class XenApiLink implements HostLink {
   }
 
   async #from(token: string, waitS: number): Promise<{ events: Happening[]; token: string }> {
+    if (this.#lean) {
+      try {
+        const args = { token, timeoutS: String(Math.ceil(waitS)), holdMs: String(holdMs) };
+        return await this.#bounded(this.#callPlugin('events', args), waitS * 1000 + this.#o.patienceMs);
+      } catch (error) {
+        // An agent that is older than this function, or another host at this address.
+        const { code } = asShoalError(error);
+        if (code !== 'XENAPI_MISSING_PLUGIN' && code !== 'XENAPI_PLUGIN_FAILURE' && code !== 'HANDLE_INVALID') throw error;
+        this.#lean = false;
+      }
+    }
     // A float, for over XML-RPC it must be one.
     return (await this.#raw('event.from', watched, token, waitS + 0.001)) as { events: Happening[]; token: string };
   }
@@ -227,11 +238,13 @@ export class XenApiLink implements HostLink {
     try {
       await this.#callPlugin('held', { names: '[]' });
       this.#plugin = true;
+      this.#lean = true;
     } catch (error) {
       const { code } = asShoalError(error);
       if (code !== 'XENAPI_MISSING_PLUGIN' && code !== 'XENAPI_PLUGIN_FAILURE') throw error;
       if (this.#plugin) this.#o.log(`${this.#o.url}: the plugin "shoal" is gone`);
       this.#plugin = false;
+      this.#lean = false;
     }
   }
 
@@ -304,6 +317,14 @@ export class XenApiLink implements HostLink {
 
   console(uuid: Uuid, cursor: number): Promise<{ text: string; cursor: number }> {
     return this.#callPlugin('console', { vm: uuid, cursor: String(cursor) });
+  }
+
+  async counters(uuid: Uuid, handle: number): Promise<VifCounters | undefined> {
+    if (!this.#plugin) return undefined;
+    return this.#callPlugin<VifCounters>('vif', { vm: uuid, handle: String(handle) }).catch((error: unknown) => {
+      if (asShoalError(error).code === 'VALUE_NOT_SUPPORTED') return undefined;
+      throw error;
+    });
   }
 
   async putImage(digest: string, bytes: Uint8Array): Promise<void> {

@@ -7,6 +7,7 @@ import type { DomainConfig, DomainFacts, DomainShape, DomainState, HostFacts, Hy
 import { ShoalError } from '../../model/errors.ts';
 import { asDomid, type Domid, type Uuid } from '../../model/ids.ts';
 import { isVmUuid, newVmUuid } from '../../model/uuid.ts';
+import { SimMirror } from './mirror.ts';
 
 export type SimStep = 'create' | 'build' | 'register' | 'attachVif' | 'seal' | 'unpause' | 'pause' | 'snapshot' | 'resume' | 'destroy' | 'facts';
 
@@ -41,6 +42,7 @@ interface SimDomain {
   built: boolean;
   registered: boolean;
   vifs: VifConfig[];
+  mirrors: Map<number, SimMirror>;
   sealed: boolean;
   record: string;
   guest: SimGuest;
@@ -118,6 +120,16 @@ export class SimHypervisor implements Hypervisor {
   /** The guest prints. */
   print(domid: Domid, text: string): void {
     this.#print(this.#need(domid), text);
+  }
+
+  /** A frame goes through a vif; for its mirror, if it has one. */
+  frame(domid: Domid, handle: number, bytes: Uint8Array): void {
+    const { mirrors } = this.#need(domid);
+    if (mirrors.get(handle)?.frame(bytes) === false) this.#endMirror(mirrors, handle);
+  }
+
+  hasMirror(domid: Domid, handle: number): boolean {
+    return this.#domains.get(domid)?.mirrors.has(handle) === true;
   }
 
   typed(domid: Domid): string {
@@ -263,6 +275,15 @@ export class SimHypervisor implements Hypervisor {
     return { rxFrames: 0, rxBytes: 0, txFrames: 1, txBytes: 42, rxDropped: 0, txDropped: 0 };
   }
 
+  async mirrorVif(domid: Domid, handle: number, path?: string): Promise<boolean> {
+    const domain = this.#domains.get(domid);
+    if (domain === undefined || (await this.vifCounters(domid, handle)) === undefined) return false;
+    const made = path === undefined ? undefined : new SimMirror(path);
+    this.#endMirror(domain.mirrors, handle);
+    if (made !== undefined) domain.mirrors.set(handle, made);
+    return true;
+  }
+
   networks(): string[] {
     return [...this.#networks];
   }
@@ -306,6 +327,7 @@ export class SimHypervisor implements Hypervisor {
       built: false,
       registered: false,
       vifs: [],
+      mirrors: new Map(),
       sealed: false,
       record: '',
       guest: this.guest,
@@ -329,8 +351,14 @@ export class SimHypervisor implements Hypervisor {
   }
 
   #free(domain: SimDomain): void {
+    for (const handle of [...domain.mirrors.keys()]) this.#endMirror(domain.mirrors, handle);
     this.#freeKib += domain.takenKib;
     this.#domains.delete(domain.domid);
+  }
+
+  #endMirror(mirrors: Map<number, SimMirror>, handle: number): void {
+    mirrors.get(handle)?.end();
+    mirrors.delete(handle);
   }
 
   #become(domain: SimDomain, state: DomainState, reason?: DomainFacts['shutdownReason']): void {

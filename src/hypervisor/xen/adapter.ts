@@ -23,7 +23,7 @@ import { Templates } from './templates.ts';
 import { Wired, wiredMacs } from './wired.ts';
 import { readRequest, type Request } from './xenstore/wire.ts';
 import { StoreClient, StoreRefusal, storeSockets } from './xenstore/client.ts';
-import type { DomainConfig, DomainFacts, DomainShape, HostFacts, Hypervisor, Snapshot, VifConfig, VifCounters } from '../port.ts';
+import type { DomainConfig, DomainFacts, DomainShape, HostFacts, Hypervisor, Snapshot, SwitchTotals, VifConfig, VifCounters } from '../port.ts';
 
 export interface XenOptions {
   /** Absolute path of shoal_xen.node. */
@@ -224,7 +224,7 @@ class Xen implements XenHypervisor {
   async destroy(domid: Domid): Promise<void> {
     const domain = calling(`looking at domain ${domid}`, () => this.native.domain(domid));
     if (domain && !isVmUuid(uuidOf(domain))) throw notOurs(domid);
-    const wired = this.built.get(domid)?.wired;
+    const wired = this.built.get(domid)?.wired ?? (domain === undefined ? undefined : this.wired.is(domid));
     if (wired !== true) this.nets.release(domid);
     // What the switch maps of a domain keeps it from going away.
     if (wired !== false) await this.wired.disconnect(domid);
@@ -287,6 +287,14 @@ class Xen implements XenHypervisor {
 
   vifCounters(domid: Domid, handle: number): Promise<VifCounters | undefined> {
     return this.wired.counters(domid, handle);
+  }
+
+  mirrorVif(domid: Domid, handle: number, path?: string): Promise<boolean> {
+    return this.wired.mirror(domid, handle, path);
+  }
+
+  switchTotals(): Promise<SwitchTotals | undefined> {
+    return this.wired.totals();
   }
 
   networks(): string[] {

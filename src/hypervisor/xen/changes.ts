@@ -10,6 +10,9 @@ const destroyWaitMs = 30_000;
 /** Domains are compared at most this often while many die, and so seldom that it takes a tenth of the agent's time at most: Xen lists them all. */
 const scanIntervalMs = 20;
 const scanShare = 10;
+/** Until a domain that was ended is looked for again, at first and at most: most are gone at once. */
+const departureMs = 2;
+const departureMostMs = 64;
 
 export class Changes {
   private readonly native: Native;
@@ -22,6 +25,7 @@ export class Changes {
   private readonly unseen = new Set<number>();
   private nextScan = 0;
   private scanTimer: NodeJS.Timeout | undefined;
+  private departureTimer: NodeJS.Timeout | undefined;
   private closed = false;
 
   /** `onDying`: lets go of what keeps a domain from going away, whoever destroyed it. */
@@ -60,9 +64,10 @@ export class Changes {
   close(): void {
     this.closed = true;
     clearTimeout(this.scanTimer);
+    clearTimeout(this.departureTimer);
   }
 
-  /** Resolves once Xen has no domain of that number: told by the store's watch, looked up only then. */
+  /** Resolves once Xen has no domain of that number. */
   departed(domid: number): Promise<void> {
     if (!this.native.domain(domid)) return Promise.resolve();
     return new Promise((resolve, reject) => {
@@ -75,8 +80,24 @@ export class Changes {
         this.departures.delete(domid);
         resolve();
       });
-      this.scanSoon();
+      this.lookSoon(departureMs);
     });
+  }
+
+  /** A comparison of all domains would keep those that wait for one waiting; asking for one costs the same however many there are. */
+  private lookSoon(waitMs: number): void {
+    if (this.departureTimer || this.closed || this.departures.size === 0) return;
+    this.departureTimer = setTimeout(() => {
+      this.departureTimer = undefined;
+      for (const [domid, gone] of this.departures) {
+        try {
+          if (!this.native.domain(domid)) gone();
+        } catch {
+          break; // a hypercall that failed: the next look asks again
+        }
+      }
+      this.lookSoon(Math.min(2 * waitMs, departureMostMs));
+    }, waitMs);
   }
 
   /** One comparison for any number of news. */
@@ -105,7 +126,6 @@ export class Changes {
       else this.alive.delete(domid);
       if (domain && domain.flags & domainFlags.dying) this.onDying(domid);
     }
-    for (const domid of this.departures.keys()) if (!this.native.domain(domid)) this.departures.get(domid)!();
     for (const domid of changed) for (const listener of this.listeners) listener(asDomid(domid));
   }
 }

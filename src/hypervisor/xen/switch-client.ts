@@ -8,6 +8,7 @@
  */
 import { connect, type Socket } from 'node:net';
 import { ShoalError } from '../../model/errors.ts';
+import type { SwitchTotals } from '../port.ts';
 
 export interface SwitchAttachment {
   network: string;
@@ -49,18 +50,6 @@ export interface SwitchStats {
   txBytes: number;
   rxDropped: number;
   txDropped: number;
-}
-
-/** Since the switch was started. */
-export interface SwitchTotals {
-  vifs: number;
-  frames: number;
-  bytes: number;
-  /** Turns of the loop that moved frames, and calls that copied them. */
-  turns: number;
-  copies: number;
-  dropped: number;
-  memoryKib: number;
 }
 
 export interface SwitchClientOptions {
@@ -165,7 +154,7 @@ export class SwitchClient {
     };
   }
 
-  /** Writes all frames of a vif to a capture file on the switch's host; without a path it ends. */
+  /** Writes all frames of a vif to a capture file or FIFO on the switch's host (see the port's mirrorVif); without a path it ends. */
   async mirror(domid: number, handle: number, file?: string): Promise<void> {
     await this.ask('mirror', `${domid}.${handle}`, file === undefined ? 'off' : `file=${file}`);
   }

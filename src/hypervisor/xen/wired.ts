@@ -2,16 +2,20 @@
  * Guests whose devices are laid out by the builder (unikernels/include/wiring.h), and the switch that is at the other end of their rings. Such
  * a guest knows no store: orders reach it by a word in its memory, its network by ring pages that the switch maps.
  */
+import { setTimeout as sleep } from 'node:timers/promises';
 import { ShoalError } from '../../model/errors.ts';
 import { failureErrno, type Built, type Native } from './native.ts';
 import { macBytes, type NetworkConfig } from './networks.ts';
-import type { DomainConfig, DomainShape, VifBackend, VifCounters } from '../port.ts';
+import type { DomainConfig, DomainShape, SwitchTotals, VifBackend, VifCounters } from '../port.ts';
 import type { SwitchClient } from './switch-client.ts';
 
 /** WIRING_VIFS of wiring.h. */
 const mostVifs = 4;
-/** WIRING_POWEROFF, WIRING_REBOOT, WIRING_SUSPEND of wiring.h. */
-const orders = { poweroff: 1, reboot: 2, suspend: 3 } as const;
+/** WIRING_NOTHING, WIRING_POWEROFF, WIRING_REBOOT, WIRING_SUSPEND of wiring.h. */
+const orders = { nothing: 0, poweroff: 1, reboot: 2, suspend: 3 } as const;
+
+/** What is asked for people to look at does not wait for a switch that is away. */
+const soonMs = 500;
 
 export class Wired {
   private readonly native: Native;
@@ -77,6 +81,23 @@ export class Wired {
     }
   }
 
+  /** As the port's mirrorVif. */
+  async mirror(domid: number, handle: number, path?: string): Promise<boolean> {
+    try {
+      await this.switchboard?.mirror(domid, handle, path);
+      return this.switchboard !== undefined;
+    } catch (error) {
+      if (!(error instanceof ShoalError) || error.data['errno'] !== 'ENOENT') throw error;
+      // There is no such vif, or no such folder.
+      if (path === undefined || (await this.counters(domid, handle)) === undefined) return false;
+      throw error;
+    }
+  }
+
+  async totals(): Promise<SwitchTotals | undefined> {
+    return Promise.race([this.switchboard?.totals().catch(() => undefined), sleep(soonMs, undefined, { ref: false })]);
+  }
+
   /** False when the domain is not a wired one. */
   order(domid: number, what: keyof typeof orders): boolean {
     try {
@@ -85,6 +106,15 @@ export class Wired {
     } catch (thrown) {
       if (failureErrno(thrown) === 'EINVAL') return false;
       throw thrown;
+    }
+  }
+
+  /** Undefined when it cannot be told: the domain's memory is gone already. */
+  is(domid: number): boolean | undefined {
+    try {
+      return this.order(domid, 'nothing');
+    } catch {
+      return undefined;
     }
   }
 

@@ -52,6 +52,7 @@ struct entry {
 	uint64_t watch;
 	unsigned char mac[6];
 	unsigned char known; /* mac is valid */
+	unsigned char heard; /* mac was valid in an earlier watch */
 	unsigned char watched;
 	uint16_t place; /* in the list of watched addresses */
 };
@@ -184,6 +185,7 @@ static void forget(uint16_t low)
 	table[last].place = e->place;
 	e->watched = 0;
 	/* the next guest with this address may have another hardware address */
+	e->heard = e->known;
 	e->known = 0;
 }
 
@@ -200,6 +202,9 @@ static void watch(uint16_t low, int64_t now)
 	e->echo_due = now;
 	e->ask_wait = ASK_FIRST_MS * MS;
 	e->ask_due = now + e->ask_wait;
+	/* once, in case it is the same guest */
+	if (e->heard)
+		send_echo(low, e->mac);
 }
 
 static void command(char *line, int64_t now)

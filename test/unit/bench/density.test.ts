@@ -2,7 +2,7 @@
 import test from 'tape';
 import { floorTimes, floorWords } from '../../../bench/density/floor.ts';
 import { bootFromShells, limitShells, storeChanges, timeDestroy, timeEvents, type Bench } from '../../../bench/density/measures.ts';
-import { edge, outcomeOf, stopRows, stopsOf, worstGrowth, type Density } from '../../../bench/density/outcome.ts';
+import { aloneOf, csvOf, edge, outcomeOf, stopRows, stopsOf, worstGrowth, type Density } from '../../../bench/density/outcome.ts';
 import { density as benchmark, hostMemoryMib } from '../../../bench/density.ts';
 import { compared } from '../../../bench/harness.ts';
 import { Client } from '../../../src/cli/client.ts';
@@ -227,3 +227,17 @@ test('news of a change is waited for by another client; many are destroyed in on
     t.ok((await timeDestroy(bench, names.slice(-20))) > 0);
     t.deepEqual([...rig.agent.fleet.all()].map(({ name }) => name), names.slice(0, 10));
   }));
+
+test('of a large fleet the VMs before each stop are asked for alone, and only they stand for it', async (t) => {
+  const alone = aloneOf(10_000);
+  const asked = Array.from({ length: 10_000 }, (_, vm) => alone(vm));
+  t.equal(asked.filter(Boolean).length, 11 * edge);
+  for (const stop of stopsOf(10_000)) t.ok(asked.slice(Math.max(0, stop - edge), Math.max(edge, stop)).every(Boolean), `before ${stop}`);
+  t.ok(Array.from({ length: 1000 }, (_, vm) => aloneOf(1000)(vm)).every(Boolean), 'of a small one all are');
+  const density = measured(1000);
+  // Of those of one request the last waits for the first: their times say nothing of a start.
+  density.fleet.boots = density.fleet.boots.map((boot) => (boot.running % 2 === 0 ? boot : { ...boot, together: true as const, ms: 9000 }));
+  t.equal(stopRows(density)[1]!.built, 20);
+  const kinds = csvOf(density).split('\n').map((line) => line.split(',')[0]);
+  t.deepEqual([kinds.filter((kind) => kind === 'built').length, kinds.filter((kind) => kind === 'together').length], [500, 500]);
+});

@@ -1,12 +1,15 @@
 /** What the demo makes of its measurements: statistics, plot, report, summary; and xl's configuration. */
 import test from 'tape';
-import { freeAddresses } from '../../../src/cli/demo/addresses.ts';
+import { freeAddresses, highestFree } from '../../../src/cli/demo/addresses.ts';
 import type { FleetResult } from '../../../src/cli/demo/fleet.ts';
+import { memoryPerVm, residentKib, together } from '../../../src/cli/demo/memory.ts';
 import { linearTicks, logTicks, plotSvg } from '../../../src/cli/demo/plot.ts';
 import { reportHtml } from '../../../src/cli/demo/report.ts';
 import { jsonNumber, percentile, rounded, summaryOf } from '../../../src/cli/demo/statistics.ts';
 import { demoJson, growthOf, summarise, summaryTable } from '../../../src/cli/demo/summary.ts';
 import { xlConfiguration } from '../../../src/cli/demo/xl.ts';
+import { hostMemoryMib } from '../../../src/cli/verbs/demo.ts';
+import { dom0MemoryMib } from '../../../src/lab/plan.ts';
 import { plainStyle } from '../../../src/cli/terminal.ts';
 import { ShoalError } from '../../../src/model/errors.ts';
 
@@ -32,12 +35,46 @@ test('growth compares the last fifty with the first', (t) => {
   t.end();
 });
 
+test('VMs are counted by host where a controller placed them', (t) => {
+  const placed = { ...result, boots: boots.map((boot, i) => ({ ...boot, host: i === 0 ? 'host1' : 'host0' })), controllerRssKib: 102_400 };
+  const text = summaryTable(summarise(4, placed, 1), plainStyle);
+  t.match(text, /spread +3 on host0, 1 on host1/);
+  t.match(text, /controller +100 MiB resident/);
+  t.notOk(/spread|controller/.test(summaryTable(summarise(4, result, 1), plainStyle)), 'else nothing is said of it');
+  t.end();
+});
+
+test('memory of several hosts is that of one large one, and its largest agent', (t) => {
+  const before = together([
+    { xenFreeKib: 5000, dom0AvailableKib: 900, agentRssKib: 60 },
+    { xenFreeKib: 7000, dom0AvailableKib: 800, agentRssKib: 70 },
+  ]);
+  const after = { xenFreeKib: 8000, dom0AvailableKib: 1500, agentRssKib: 0 };
+  t.equal(before.agentRssKib, 70);
+  t.deepEqual(memoryPerVm(before, after, 4), { xenKib: 1000, dom0Kib: 50 });
+  const own = residentKib(process.pid);
+  t.ok(own.now > 10_000 && own.most >= own.now, 'of a process: now, and at most');
+  t.ok(Number.isNaN(residentKib(2 ** 30).now), 'of none: not a number');
+  t.end();
+});
+
+test('a lab host of the demo has room for its share', (t) => {
+  for (const [vms, memoryKib] of [[500, 1024], [1000, 1024], [500, 4096], [10_000, 1024]] as const) {
+    const memoryMib = hostMemoryMib(vms, memoryKib);
+    t.ok(memoryMib - dom0MemoryMib(memoryMib) > (vms * memoryKib) / 1024, `${vms} of ${memoryKib} KiB in ${memoryMib} MiB`);
+  }
+  t.ok(2 * hostMemoryMib(500, 1024) <= 8192, 'two hosts of 500 in 8 GiB');
+  t.end();
+});
+
 test('addresses are those that are free', (t) => {
   t.deepEqual(freeAddresses('10.64.1.254', '10.64.2.3', new Set(['10.64.2.0']), 3), ['10.64.1.254', '10.64.1.255', '10.64.2.1']);
   t.throws(
     () => freeAddresses('10.64.1.0', '10.64.1.1', new Set(['10.64.1.1']), 2),
     (error: unknown) => error instanceof ShoalError && error.code === 'ADDRESSES_EXHAUSTED',
   );
+  t.equal(highestFree('10.64.1.0', '10.64.2.0', new Set(['10.64.2.0', '10.64.1.255'])), '10.64.1.254');
+  t.throws(() => highestFree('10.64.1.0', '10.64.1.0', new Set(['10.64.1.0'])), /no free address/);
   t.end();
 });
 
@@ -132,6 +169,7 @@ test('the report is one file that asks for nothing else', (t) => {
     at: new Date(0),
     xen: 'Xen <4.17>',
     accelerator: 'tcg',
+    hosts: 2,
     hostMemoryKib: 8_388_608,
     imageBytes: 99_200,
     memoryKib: 4096,
@@ -142,6 +180,7 @@ test('the report is one file that asks for nothing else', (t) => {
   t.ok(html.includes('Xen &lt;4.17&gt;'), 'text is escaped');
   t.notOk(/NaN|undefined|Infinity/.test(html));
   t.equal(html.match(/<svg/g)?.length, 2, 'logarithmic and linear');
+  t.match(html, /<h1>4 unikernels on two Xen hosts<\/h1>/);
   t.notOk(
     /NaN|undefined|Infinity/.test(
       reportHtml({ ...result, boots: [], xl: [] }, summarise(5, { ...result, boots: [], xl: [] }, 1), about),

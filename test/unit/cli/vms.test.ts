@@ -119,6 +119,18 @@ test('who asks for a VM that is not there is told which one was meant', (t) =>
     await client.close();
   }));
 
+test('many VMs are started in portions, and none when a name is taken', (t) =>
+  withFleet(1, async (rig) => {
+    const taken = await cost(rig, 'vm', 'create', 'web', '--count', '120', '--image', image);
+    t.deepEqual([taken.code, taken.err.split('\n')[0]], [1, 'error: There is a VM "web-1" already; no VM was started.']);
+    t.equal(rig.agent.fleet.size, 1, 'none was made');
+    const made = await cost(rig, 'vm', 'create', 'fish', '--count', '120', '--first', '7', '--image', image, '--json');
+    t.equal(made.code, 0, made.err);
+    t.deepEqual(JSON.parse(made.out).map(({ name }: { name: string }) => name).sort(), Array.from({ length: 120 }, (_, i) => `fish-${i + 7}`).sort());
+    t.equal(made.calls.filter((call) => call === 'plugin launch').length, 3);
+    t.match(made.err, /starting 100\/120/, 'its progress is seen');
+  }));
+
 test('all VMs as the verbs see them', async (t) => {
   const rig = await makeServer();
   await rig.plugin('launch', { spec: JSON.stringify({ name: 'vm-10', image, memoryKib: 4096, args: 'a=1 b' }) });

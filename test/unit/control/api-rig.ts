@@ -30,7 +30,7 @@ export interface ApiRig {
     path: string,
     token?: string,
     headers?: Record<string, string>,
-  ): Promise<{ events: { id: string; event: string; data: any; atMs: number }[]; close(): void; status: number }>;
+  ): Promise<{ events: { id: string; event: string; data: any; atMs: number }[]; close(): void; isClosed(): boolean; status: number }>;
   /** Makes a token. */
   tokenFor(role: string, tenant?: string, more?: object): Promise<string>;
   reopen(): Promise<void>;
@@ -112,7 +112,7 @@ export async function makeApi(names: string[] = ['a', 'b'], options: Partial<Con
           }
         });
         response.on('error', () => {});
-        resolve({ events, close: () => outgoing.destroy(), status: response.statusCode ?? 0 });
+        resolve({ events, close: () => outgoing.destroy(), isClosed: () => response.closed, status: response.statusCode ?? 0 });
       });
       outgoing.on('error', reject);
       outgoing.end();

@@ -163,6 +163,32 @@ test('the connection breaks and comes back: away is told, then the whole picture
   await rig.agent.close();
 });
 
+test('of a VM the link asks for no more than it keeps, and sees the same as in the whole records', async (t) => {
+  const rig = await makeServer();
+  await rig.agent.bulk.launchEach([{ ...item(0, { args: 'a b' }), otherConfig: { shoal_copy: '0123abcd/t/s/0/1/deadbeef' } }, { ...item(1), vifs: [], otherConfig: {} }], signal);
+  const lean = await rig.plugin('events', { token: '' });
+  const of = (name: string) => lean.events.filter((event: { class: string }) => event.class === name).map((event: { snapshot: object }) => Object.keys(event.snapshot).length);
+  t.deepEqual([of('vm'), of('vif')], [[8, 8], [4]], 'few fields of each');
+  const { link, seen } = watch(rig);
+  await until(() => seen.pictures === 1, 'the picture');
+  const [vm] = [...seen.vms.values()].filter(({ name }) => name === 't.s.0.1');
+  const { addresses, uuid } = vm!;
+  t.deepEqual(vm, { uuid, name: 't.s.0.1', copy: item(0).copy, state: 'running', memoryKib: 4096, image, args: 'a b', addresses });
+  t.deepEqual(addresses, [{ network: 'default', ip: rig.agent.fleet.need(uuid).vifs[0]!.ipv4[0] }]);
+  const { addresses: none, ...whole } = (await link.look(uuid))!;
+  const { addresses: some, ...rest } = vm!;
+  t.deepEqual([whole, none], [rest, some]);
+  const before = rig.api.events.token();
+  const waiting = rig.plugin('events', { token: before, timeoutS: '5' });
+  await rig.agent.runner.pause(rig.agent.fleet.need(uuid));
+  t.deepEqual((await waiting).events.map((event: { class: string; snapshot: { uuid: string } }) => [event.class, event.snapshot.uuid]), [['vm', uuid]], 'a change is waited for');
+  await until(() => seen.vms.get(uuid)?.state === 'paused', 'and told');
+  for (const args of [{ token: 'x' }, { token: before, timeoutS: '-1' }, { token: before, more: '1' }])
+    t.ok(await codeOf(rig.plugin('events', args as unknown as Record<string, string>)), JSON.stringify(args));
+  await link.close();
+  await rig.close();
+});
+
 test('without the plugin: one by one, with calls that every XAPI has', async (t) => {
   const rig = await makeServer();
   const networkRef = (await rig.as('network.get_all'))[0] as string;

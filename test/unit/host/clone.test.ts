@@ -23,6 +23,16 @@ test('copies have the shape and words of the original, and a name and an address
   await rig.close();
 });
 
+test('many of one launch have the addresses they are given, and one that is taken ends it', async (t) => {
+  const rig = await makeRig();
+  const ips = ['10.64.1.9', '10.64.1.7', '10.64.1.8'];
+  const { vms } = await rig.agent.bulk.launch({ prefix: 'a', count: 3, image, memoryKib: 4096, ips }, never);
+  t.deepEqual(vms.map(({ name, ip }) => [name, ip]).sort(), [['a-1', ips[0]], ['a-2', ips[1]], ['a-3', ips[2]]]);
+  const again = await rig.agent.bulk.launch({ prefix: 'b', count: 2, clone: vms[0]!.uuid, ips: ['10.64.1.10', '10.64.1.7'] }, never);
+  t.deepEqual([again.vms.map(({ ip }) => ip), again.error?.code], [['10.64.1.10'], 'LAUNCH_INCOMPLETE']);
+  await rig.close();
+});
+
 test('a copy never takes a shell: that has memory of its own', async (t) => {
   const rig = await makeRig({}, { shells: 4 });
   const { uuid, domid } = (await rig.agent.bulk.launch({ name: 'a', image, memoryKib: 4096 }, never)).vms[0]!;

@@ -20,7 +20,15 @@ struct guest {
     uint32_t bad_ref;       /* a copy of this grant fails */
     uint64_t seen[64 * 1024 / 64]; /* for the use of tests */
 };
-struct world { struct guest guests[GUESTS + 1]; uint32_t longest; }; /* longest: bytes of a copy */
+struct world {
+    struct guest guests[GUESTS + 1];
+    uint32_t longest;       /* bytes of a copy */
+    uint32_t next_slot;     /* of the ring, for the next frame from outside */
+    uint8_t ring[PACKET_SLOTS * PACKET_SLOT_BYTES] __attribute__((aligned(4096)));
+};
+/* Calls that a real switch makes to the kernel for Xen, and what they carry. */
+struct calls { uint64_t events, unmasks, notifies, copies, segments, ports; };
+extern struct calls calls;
 extern struct world *world;
 extern int crash_after;     /* the process ends at this crash point; 0: never */
 extern unsigned crowd_size; /* domains that do nothing and are bound */
@@ -40,7 +48,9 @@ void guest_post(unsigned g, uint16_t id);
 
 /* The other end of the uplink. `header` has 10 bytes (virtio_net_hdr). */
 size_t outside_receive(uint8_t header[10], void *frame);
-void outside_send(const uint8_t header[10], const void *frame, size_t length);
+bool outside_send(const uint8_t header[10], const void *frame, size_t length); /* false: the ring is full */
+/* As the kernel would with a status, a VLAN's tag beside the frame, and `length` bytes of `whole`. */
+bool outside_put(const uint8_t header[10], const void *frame, size_t length, size_t whole, uint32_t status, uint16_t tag, uint16_t type);
 
 /* Frames. Guest g has MAC 02:00:00:00:00:0g and address 10.0.0.g; 0 is somebody outside; 0xff is everybody. */
 size_t make_udp(uint8_t *frame, unsigned from, unsigned to, uint32_t number, size_t length);
@@ -62,5 +72,9 @@ void test_guests(void);
 void test_requests(void);
 void test_crashes(void);
 void bench(void);
-int tap_guest(const char *bridge);
+void test_uplink(void);
+int uplink_guest(const char *bridge);
+int uplink_tests(const char *bridge);
+int uplink_serve(int argc, char **argv);
+int uplink_flood(const char *address);
 #endif

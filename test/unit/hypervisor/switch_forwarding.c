@@ -1,6 +1,10 @@
 /* Where frames go, and where they do not. */
+#include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 #include "switch_fake.h"
 
 static uint8_t sent[2048], got[2048], header[10];
@@ -188,6 +192,88 @@ static void mirrors(void)
     check(!strcmp(ask("mirror 1.0 off"), "ok") && !strncmp(ask("mirror 1.0 file=/nowhere/at/all"), "error ENOENT", 12), "it ends; a bad file is refused");
 }
 
+static bool read_all(int fd, void *bytes, size_t length)
+{
+    return read(fd, bytes, length) == (ssize_t)length;
+}
+
+/* Reads one record: its frame into `got`, or, when it stands for no frame, what it says of losses into `lost`. */
+static bool read_record(int fd, uint32_t h[4], uint64_t *lost)
+{
+    if (!read_all(fd, h, 16) || h[2] > h[3] || h[2] > sizeof got)
+        return false;
+    if (!h[3])
+        *lost = h[0] | (uint64_t)h[1] << 32;
+    return !h[2] || read_all(fd, got, h[2]);
+}
+
+static void mirror_pipes(void)
+{
+    char path[64];
+    uint32_t h[6];
+    uint64_t lost = 0, frames = 0, next = 0;
+    snprintf(path, sizeof path, "%s.fifo", state_path);
+    remove(path);
+    fresh(3);
+    signal(SIGPIPE, SIG_IGN); /* as main.c does */
+    check(!mkfifo(path, 0600) && !strncmp(ask("mirror 1.0 file=%s", path), "error ENXIO", 11), "a FIFO that nobody reads is refused");
+    int fd = open(path, O_RDONLY | O_NONBLOCK);
+    check(!strcmp(ask("mirror 1.0 file=%s", path), "ok") && read_all(fd, h, sizeof h) && h[0] == 0xa1b23c4d && h[4] <= 4096, "one that somebody reads is taken");
+    check(fcntl(fd, F_SETPIPE_SZ, 4 * PAGE) == 4 * PAGE, "a pipe of four pages");
+    unsigned out = 0;
+    for (uint32_t i = 0; i < 100; i++) {
+        send(1, make_udp(sent, 1, 0, i, 1000), 0);
+        out += count_outside();
+    }
+    check(out == 100, "a full pipe keeps no frame from its way");
+    bool well = true;
+    for (; well && read_record(fd, h, &lost); frames++)
+        well = h[3] == 1000 && h[2] == 1000 && frame_number(got) == next++;
+    check(well && frames == 16 && errno == EAGAIN && !lost, "what is in it are whole frames, in order (%lu)", frames);
+    send(1, make_udp(sent, 1, 0, 100, 1000), 0);
+    check(read_record(fd, h, &lost) && !h[3] && lost == 84 && read_record(fd, h, &lost) && h[3] == 1000 && frame_number(got) == 100, "the loss is told before the next frame");
+    send(1, make_udp(sent, 1, 0, 101, 60), 0);
+    check(read_record(fd, h, &lost) && h[3] == 60 && read(fd, h, 16) == -1, "once");
+    for (uint32_t i = 0; i < 20; i++)
+        send(1, make_udp(sent, 1, 0, i, 1000), 0);
+    while (read(fd, got, sizeof got) > 0)
+        ;
+    check(!strcmp(ask("mirror 1.0 off"), "ok") && read_record(fd, h, &lost) && !h[3] && lost == 84 + 4 && read(fd, h, 16) == 0, "the last loss is told at the end");
+
+    check(!strcmp(ask("mirror 1.0 file=%s", path), "ok") && !strcmp(ask("mirror 2.0 file=%s", path), "ok"), "again");
+    close(fd);
+    send(1, make_udp(sent, 1, 2, 1, 60), 0);
+    check(count_received(2) == 1, "a reader that is gone keeps no frame from its way");
+    fd = open(path, O_RDONLY | O_NONBLOCK);
+    send(1, make_udp(sent, 1, 2, 1, 60), 0);
+    check(read(fd, h, 16) == 0, "and its mirrors have ended");
+    close(fd);
+    remove(path);
+    signal(SIGPIPE, SIG_DFL);
+}
+
+/* A frame longer than what is kept, straight into the mirror: guests and bridges of today send none. */
+static void mirror_long(void)
+{
+    static uint8_t frame[9000];
+    char path[64];
+    uint8_t bytes[4096];
+    uint32_t h[4];
+    snprintf(path, sizeof path, "%s.fifo", state_path);
+    remove(path);
+    fresh(1);
+    mkfifo(path, 0600);
+    int fd = open(path, O_RDONLY | O_NONBLOCK);
+    ask("mirror 1.0 file=%s", path);
+    memset(frame, 7, sizeof frame);
+    mirror_frame(vif_find(1, 0), frame, sizeof frame);
+    check(read_all(fd, bytes, 24) && read_all(fd, h, 16) && h[3] == 9000 && h[2] == 4096 - 32 && read_all(fd, bytes, h[2]) && bytes[h[2] - 1] == 7 && read(fd, h, 16) == -1,
+          "of a frame longer than a write, the beginning is kept");
+    ask("mirror 1.0 off");
+    close(fd);
+    remove(path);
+}
+
 void test_forwarding(void)
 {
     unicast();
@@ -196,4 +282,6 @@ void test_forwarding(void)
     spoofing();
     checksums();
     mirrors();
+    mirror_pipes();
+    mirror_long();
 }

@@ -1,7 +1,10 @@
 /*
  * Tests of the switch against a Xen made of memory.  switch_test            all, a line "ok - …" or "not ok - …" each
  *   switch_test serve OPTIONS…   the real program with this Xen, for tests of its client
- *   switch_test tap BRIDGE       a guest behind a real TAP that sends datagrams back, until its input ends
+ *   switch_test guest BRIDGE     a guest behind a real uplink that sends datagrams back, until its input ends
+ *   switch_test uplink BRIDGE    the tests of a real uplink (switch_uplink.c); the bridge is 10.0.0.254/24
+ *   switch_test real OPTIONS…    the real program with this Xen and real uplinks
+ *   switch_test flood ADDRESS    datagrams as fast as they go, until it is ended
  *   switch_test bench            frames a second of the data path alone
  */
 #include <stdarg.h>
@@ -136,17 +139,24 @@ int main(int argc, char **argv)
         fake_init();
         return switch_main(argc - 1, argv + 1);
     }
+    if (argc > 1 && !strcmp(argv[1], "real"))
+        return uplink_serve(argc - 1, argv + 1);
+    if (argc > 2 && !strcmp(argv[1], "flood"))
+        return uplink_flood(argv[2]);
     char folder[] = "/tmp/shoal-switch-XXXXXX", path[64];
     if (!mkdtemp(folder))
         return 1;
     snprintf(path, sizeof path, "%s/state", folder);
     state_path = path;
-    if (argc > 2 && !strcmp(argv[1], "tap"))
-        failures = (unsigned)tap_guest(argv[2]);
+    if (argc > 2 && !strcmp(argv[1], "guest"))
+        failures = (unsigned)uplink_guest(argv[2]);
+    else if (argc > 2 && !strcmp(argv[1], "uplink"))
+        failures += (unsigned)uplink_tests(argv[2]);
     else if (argc > 1 && !strcmp(argv[1], "bench")) {
         bench();
     } else {
         test_forwarding();
+        test_uplink();
         test_guests();
         test_requests();
         stop_switch();

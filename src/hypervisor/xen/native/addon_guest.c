@@ -178,7 +178,7 @@ static napi_value js_order(napi_env env, napi_callback_info info)
   uint16_t domid;
   uint64_t word;
 
-  if (!take_call(&call, env, info, 2) || !take_domid(&call, 0, &domid) || !take_u64(&call, 1, "word", 1, UINT32_MAX, &word) ||
+  if (!take_call(&call, env, info, 2) || !take_domid(&call, 0, &domid) || !take_u64(&call, 1, "word", 0, UINT32_MAX, &word) ||
       !(addon = opened_addon(env)))
     return NULL;
   return console_order(addon->consoles, domid, (uint32_t)word, &failure) ? throw_failure(env, &failure) : NULL;

@@ -1,6 +1,7 @@
 /* See console.h. */
 #include "console.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -60,6 +61,18 @@ struct mapping {
   int by_grant;
 };
 
+/* A signal may come between the two halves of a mapping; then it is undone, and is asked for again. */
+static void *map_grant(struct consoles *consoles, uint16_t domid, uint32_t reference)
+{
+  void *page = NULL;
+
+  for (int tries = 0; tries < 100 && !page; tries++) {
+    page = xengnttab_map_grant_ref(consoles->grants, domid, reference, PROT_READ | PROT_WRITE);
+    if (!page && errno != EINTR) break;
+  }
+  return page;
+}
+
 static int map_ring(struct consoles *consoles, uint16_t domid, uint64_t mfn, struct mapping *mapping, struct failure *failure)
 {
   int error = 0;
@@ -72,7 +85,7 @@ static int map_ring(struct consoles *consoles, uint16_t domid, uint64_t mfn, str
     if (mapping->ring) xenforeignmemory_unmap(consoles->memory, mapping->ring, 1);
   }
   mapping->by_grant = 1;
-  mapping->ring = xengnttab_map_grant_ref(consoles->grants, domid, GNTTAB_RESERVED_CONSOLE, PROT_READ | PROT_WRITE);
+  mapping->ring = map_grant(consoles, domid, GNTTAB_RESERVED_CONSOLE);
   return mapping->ring ? 0 : failed(failure, "xengnttab_map_grant_ref");
 }
 
@@ -137,7 +150,7 @@ int console_write(struct consoles *consoles, uint16_t domid, uint64_t mfn, uint3
 int console_order(struct consoles *consoles, uint16_t domid, uint32_t order, struct failure *failure)
 {
   /* The builder put the page of start_info where the store's ring would be granted. */
-  uint8_t *page = xengnttab_map_grant_ref(consoles->grants, domid, GNTTAB_RESERVED_XENSTORE, PROT_READ | PROT_WRITE);
+  uint8_t *page = map_grant(consoles, domid, GNTTAB_RESERVED_XENSTORE);
   struct wiring *wiring;
   int wired;
 

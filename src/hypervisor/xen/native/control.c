@@ -102,6 +102,15 @@ int control_domain(struct control *control, uint16_t domid, struct domain_facts 
 
   if (!domctl) return failed(failure, "xencall_alloc_buffer");
   memset(domctl, 0, sizeof *domctl);
+  domctl->interface_version = XEN_DOMCTL_INTERFACE_VERSION;
+  domctl->domain = domid;
+  /* Asked for the facts of a domain that is not there, Xen walks the list of all; this call finds it by its number or not at all. */
+  domctl->cmd = XEN_DOMCTL_get_address_size;
+  if (xencall1(control->call, __HYPERVISOR_domctl, (uintptr_t)domctl) && errno == ESRCH) {
+    xencall_free_buffer(control->call, domctl);
+    return 1;
+  }
+  memset(domctl, 0, sizeof *domctl);
   domctl->cmd = XEN_DOMCTL_getdomaininfo;
   domctl->interface_version = XEN_DOMCTL_INTERFACE_VERSION;
   domctl->domain = domid;
@@ -129,11 +138,37 @@ int control_domains(struct control *control, uint16_t first, unsigned room, stru
   return count;
 }
 
+/* Numbers that this toolstack gives: Xen itself, asked by others, counts from below. */
+#define DOMID_LAST (DOMID_FIRST_RESERVED - 1)
+#define DOMID_LEAST 0x4000u
+
+/*
+ * Creates with the next free number, downwards. Xen keeps its domains in a list in the order of their numbers and walks it from the start to put a
+ * domain in or take one out, so that the youngest having the least number makes that cost the same however many there are.
+ */
+static int create_numbered(struct control *control, struct xen_domctl_createdomain *config, uint32_t *domid, struct failure *failure)
+{
+  if (control->next_domid == 0) {
+    xc_domaininfo_t least;
+    int found = xc_domain_getinfolist(control->xc, DOMID_LEAST, 1, &least);
+
+    if (found < 0) return failed(failure, "xc_domain_getinfolist");
+    control->next_domid = found == 1 && least.domain > DOMID_LEAST && least.domain <= DOMID_LAST ? least.domain - 1u : DOMID_LAST;
+  }
+  for (uint32_t tries = DOMID_LEAST; tries <= DOMID_LAST; tries++) {
+    *domid = control->next_domid;
+    control->next_domid = *domid == DOMID_LEAST ? DOMID_LAST : *domid - 1;
+    if (xc_domain_create(control->xc, domid, config) == 0) return 0;
+    if (errno != EEXIST) break;
+  }
+  return failed(failure, "xc_domain_create");
+}
+
 int control_create(struct control *control, const uint8_t handle[16], const struct domain_limits *limits, uint16_t *domid,
                    struct failure *failure)
 {
   struct xen_domctl_createdomain config;
-  uint32_t id = 0; /* 0 asks Xen for a free number */
+  uint32_t id;
   int port;
 
   memset(&config, 0, sizeof config);
@@ -143,7 +178,7 @@ int control_create(struct control *control, const uint8_t handle[16], const stru
   config.max_grant_frames = (int32_t)limits->max_grant_frames;
   config.max_maptrack_frames = 0; /* guests map no grants of others */
   config.grant_opts = XEN_DOMCTL_GRANT_version(1);
-  if (xc_domain_create(control->xc, &id, &config)) return failed(failure, "xc_domain_create");
+  if (create_numbered(control, &config, &id, failure)) return -1;
 
   if (xc_domain_max_vcpus(control->xc, id, 1)) {
     failed(failure, "xc_domain_max_vcpus");
@@ -175,7 +210,7 @@ undo:
 int control_create_owner(struct control *control, const uint8_t handle[16], uint64_t memory_pages, uint16_t *domid, struct failure *failure)
 {
   struct xen_domctl_createdomain config;
-  uint32_t id = 0;
+  uint32_t id;
 
   memset(&config, 0, sizeof config);
   memcpy(config.handle, handle, sizeof config.handle);
@@ -183,7 +218,7 @@ int control_create_owner(struct control *control, const uint8_t handle[16], uint
   config.max_evtchn_port = 0;
   config.max_grant_frames = 1;
   config.grant_opts = XEN_DOMCTL_GRANT_version(1);
-  if (xc_domain_create(control->xc, &id, &config)) return failed(failure, "xc_domain_create");
+  if (create_numbered(control, &config, &id, failure)) return -1;
   if (xc_domain_setmaxmem(control->xc, id, memory_pages * 4)) {
     failed(failure, "xc_domain_setmaxmem");
     xc_domain_destroy(control->xc, id);

@@ -9,6 +9,7 @@ struct control {
   xc_interface *xc;
   xencall_handle *call;
   xc_cpumap_t guest_cpus; /* NULL: all */
+  uint32_t next_domid;    /* 0: not known yet */
 };
 
 #endif

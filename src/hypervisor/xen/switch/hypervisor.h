@@ -17,7 +17,7 @@ void hypervisor_unbind(uint32_t port);
 /* Ports that fired, `room` at most; each is silent until it is unmasked. */
 size_t hypervisor_events(uint32_t *ports, size_t room);
 void hypervisor_unmask(const uint32_t *ports, size_t count);
-void hypervisor_notify(uint32_t port);
+void hypervisor_notify(const uint32_t *ports, size_t count);    /* ports whose guest has just gone are passed over */
 /* One call for all segments. Each segment's status says how it went; -1 when none was tried. */
 int hypervisor_copy(xengnttab_grant_copy_segment_t *segments, size_t count);
 

@@ -1,5 +1,5 @@
 /*
- * The loop: event channels, uplinks, the control socket, waits for rates; then a turn of the data path, until there is nothing to do.
+ * The loop: event channels, uplinks, the control socket, waits for rates; then turns of the data path, until there is nothing to do.
  *   shoal-switch [--socket PATH] [--state PATH] [--pid-file PATH] [--foreground]
  * Goes to the background once the socket listens and all vifs of the state file are attached again. A clean end keeps the state file, and
  * loses no frame: what was not answered is in the rings for the next one. A second switch with the same state file is refused.
@@ -10,15 +10,19 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 #include "hypervisor.h"
 #include "switch.h"
 
 #define EVENTS_AT_ONCE 64
+#define TURNS 8    /* before the kernel is asked again what else there is */
+#define LOOKS 16   /* after work, before it waits: to be woken costs more than these */
+#define NICE (-5)  /* above the kernel's own thread for frames: what cannot be carried is dropped early, and not in place of the carrying */
 
 static int loop = -1;
-static bool stop;
+static bool stop, busy; /* busy: the last turn moved something */
 
 static int wait_control(int operation, int fd, uint32_t events, unsigned kind, uint32_t which)
 {
@@ -73,10 +77,10 @@ static void happened(const struct epoll_event *e)
     uint32_t which = (uint32_t)e->data.u64;
     switch (e->data.u64 >> 32) {
     case WAIT_XEN:
-        vifs_event();
+        events_take();
         break;
     case WAIT_UPLINK:
-        networks[which].readable = networks[which].fd >= 0;
+        network_event(&networks[which], e->events);
         break;
     case WAIT_LISTENER:
         control_event(UINT32_MAX, e->events);
@@ -90,21 +94,52 @@ static void happened(const struct epoll_event *e)
     }
 }
 
-/* Waits unless a vif is ready, then does one turn. */
-void switch_step(int timeout_ms)
+/* Hears of everything, and waits for something unless there is work. Whoever is waited for is to tell us by event. */
+static void hear(int timeout_ms)
 {
     struct epoll_event events[EVENTS_AT_ONCE];
+    if (timeout_ms && !busy && !move_waiting())
+        vifs_rest(0);
+    events_unmask();
     int waits_ms = pace_timeout_ms();
-    if (vifs_waiting())
+    if (busy || move_waiting())
         timeout_ms = 0;
     else if (waits_ms >= 0 && (timeout_ms < 0 || waits_ms < timeout_ms))
         timeout_ms = waits_ms;
+    totals.waits++;
     int count = epoll_wait(loop, events, EVENTS_AT_ONCE, timeout_ms);
     for (int i = 0; i < count; i++)
         happened(&events[i]);
-    pace_wake(now_us());
-    move_turn();
-    vifs_unmask();
+}
+
+static void turn(void)
+{
+    pace_wake();
+    busy = move_turn();
+    vifs_rest(IDLE_TURNS);
+    events_unmask();
+}
+
+static bool look(void)
+{
+    for (unsigned looks = 0; looks < LOOKS; looks++) {
+        if (move_waiting())
+            return true;
+        __builtin_ia32_pause();
+    }
+    return false;
+}
+
+/* Waits unless there is work, then does some turns; with a timeout of 0 one. */
+void switch_step(int timeout_ms)
+{
+    hear(timeout_ms);
+    turn();
+    for (unsigned turns = 1; timeout_ms && busy && turns < TURNS; turns++) {
+        busy = look();
+        if (busy)
+            turn();
+    }
 }
 
 static int write_pid(const char *path)
@@ -177,6 +212,8 @@ int main(int argc, char **argv)
             return 2;
         }
     }
+    if (setpriority(PRIO_PROCESS, 0, NICE))
+        perror("shoal-switch: priority"); /* it works without */
     int ready = foreground ? -1 : to_background();
     if (ready == -2 || switch_open(state_path) || signals() || control_open(socket_path) || (pid_path && write_pid(pid_path)))
         return 1;

@@ -1,6 +1,7 @@
 /*
- * A turn of the data path. Frames are taken from the guests that are ready, a share of each in turn, and from the uplinks; copied in by
- * one call; sent on their way one by one; delivered by one call; then everything is answered, and the guests are told. A request is answered
+ * A turn of the data path, in two halves. What came by the uplinks is delivered by one call, and the guests are told by one. Then frames are
+ * taken from the guests that are ready, a share of each in turn, and copied in by one call; those for outside leave by one call an uplink,
+ * those for guests are delivered by one; then all is answered, and the guests are told. A request is answered
  * only when its frame is where it belongs, so a switch that is killed loses none: the next one finds it in the ring again.
  */
 #include <stdint.h>
@@ -11,26 +12,29 @@
 
 #define SHARE 32u           /* frames of one vif before the next has its turn */
 #define GUEST_FRAMES 256u   /* of all vifs in a turn */
-#define UPLINK_FRAMES 64u   /* of one uplink in a turn … */
-#define UPLINKS_FRAMES 128u /* … and of all */
+#define UPLINK_FRAMES 128u  /* of one uplink in a turn … */
+#define UPLINKS_FRAMES 256u /* … and of all */
 #define DELIVERIES 512u     /* copied at once; a flood may take several calls */
 #define SLOT_BYTES 2048u    /* two a page: no frame crosses one */
 
 struct taken {
     struct vif *from;       /* NULL: an uplink */
     struct network *network;
+    uint8_t *bytes;
     uint32_t index;
     uint16_t id, length;
     int16_t status;
     uint8_t checksum;
-    bool whole;             /* there is a frame in its slot */
+    bool whole;             /* there is a frame */
 };
 struct delivery { struct vif *to; uint32_t index; uint16_t id, length, flags; };
 
 _Static_assert(GUEST_FRAMES + DELIVERIES <= ANSWERS_MAX, "all answers of a turn fit the state file");
+_Static_assert(GUEST_FRAMES + UPLINKS_FRAMES <= DEPARTURES_MAX, "each frame leaves once at most");
+_Static_assert(UPLINK_FRAMES <= PACKET_SLOTS / 2, "there is room for what comes during a turn");
 
 struct totals totals;
-static struct taken taken[GUEST_FRAMES + UPLINKS_FRAMES];
+static struct taken taken[GUEST_FRAMES > UPLINKS_FRAMES ? GUEST_FRAMES : UPLINKS_FRAMES];
 static struct delivery deliveries[DELIVERIES];
 static xengnttab_grant_copy_segment_t incoming[GUEST_FRAMES], outgoing[DELIVERIES];
 static struct answer answers[GUEST_FRAMES + DELIVERIES];
@@ -43,7 +47,7 @@ int move_init(void)
 {
     if (slots)
         return 0;
-    slots = aligned_alloc(PAGE, (GUEST_FRAMES + UPLINKS_FRAMES) * SLOT_BYTES);
+    slots = aligned_alloc(PAGE, GUEST_FRAMES * SLOT_BYTES);
     return slots ? 0 : -1;
 }
 
@@ -66,7 +70,7 @@ static bool take_request(struct vif *v)
     v->skipping = (r.flags & NETTXF_more_data) != 0;
     bool well = !part && r.size >= FRAME_MIN && r.size <= FRAME_MAX && (uint32_t)r.offset + r.size <= PAGE;
     taken[taken_count] = (struct taken){
-        .from = v, .network = v->network, .index = v->tx_taken++, .id = r.id, .length = r.size, .status = NETIF_RSP_ERROR,
+        .from = v, .network = v->network, .bytes = slots[taken_count], .index = v->tx_taken++, .id = r.id, .length = r.size, .status = NETIF_RSP_ERROR,
         .checksum = (uint8_t)(r.flags & NETTXF_csum_blank ? CHECKSUM_BLANK | CHECKSUM_VALID : r.flags & NETTXF_data_validated ? CHECKSUM_VALID : 0),
     };
     pace_pay(v, well ? r.size : FRAME_MIN);
@@ -83,12 +87,17 @@ static bool take_request(struct vif *v)
     return true;
 }
 
-static void take_share(struct vif *v, int64_t now)
+static void take_share(struct vif *v, int64_t *now)
 {
     for (unsigned n = 0; n < SHARE && taken_count < GUEST_FRAMES; n++) {
         if (!pace_allows(v, now))
             return;
-        if ((!vif_look(v) && (v->failing || !vif_look_again(v))) || !take_request(v))
+        if (!vif_look(v)) {
+            if (!v->failing)
+                vif_watch(v);
+            return;
+        }
+        if (!take_request(v))
             return;
     }
     vif_ready(v);
@@ -96,10 +105,11 @@ static void take_share(struct vif *v, int64_t now)
 
 static void take_from_guests(void)
 {
-    int64_t now = now_us();
+    int64_t now = 0;
     struct vif *v;
+    vifs_poll();
     while (taken_count < GUEST_FRAMES && (v = vifs_next()))
-        take_share(v, now);
+        take_share(v, &now);
     if (!incoming_count)
         return;
     hypervisor_copy(incoming, incoming_count);
@@ -115,19 +125,18 @@ static void take_from_guests(void)
 
 static void take_from_uplinks(void)
 {
-    unsigned until = taken_count + UPLINKS_FRAMES;
     /* Another network is the first to be served each time. */
-    first_network = (first_network + 1) % NETWORKS_MAX;
-    for (unsigned i = 0; i < NETWORKS_MAX; i++) {
-        struct network *n = &networks[(first_network + i) % NETWORKS_MAX];
-        for (unsigned count = 0; n->readable && count < UPLINK_FRAMES && taken_count < until; count++) {
-            unsigned checksum = 0;
-            size_t length = uplink_read(n, slots[taken_count], &checksum);
-            if (!length)
+    first_network++;
+    for (unsigned i = 0; i < networks_count; i++) {
+        struct network *n = &networks[(first_network + i) % networks_count];
+        for (unsigned count = 0; count < UPLINK_FRAMES && taken_count < UPLINKS_FRAMES; count++) {
+            unsigned checksum;
+            size_t length;
+            uint8_t *bytes;
+            if (!uplink_take(n, &bytes, &length, &checksum))
                 break;
-            taken[taken_count++] = (struct taken){ .network = n, .length = (uint16_t)length, .checksum = (uint8_t)checksum, .whole = true };
+            taken[taken_count++] = (struct taken){ .network = n, .bytes = bytes, .length = (uint16_t)length, .checksum = (uint8_t)checksum, .whole = true };
         }
-        n->readable = false; /* epoll says so again when there is more */
     }
 }
 
@@ -169,6 +178,8 @@ static void deliver_all(void)
 /* From the commit on, all of these answers are given, by whomever. */
 static void answer_all(void)
 {
+    if (!answer_count)
+        return;
     state_commit(answers, answer_count);
     for (unsigned i = 0; i < answer_count; i++) {
         crash_point();
@@ -183,6 +194,7 @@ static void answer_all(void)
         if (!v->failing)
             vif_push(v);
     }
+    events_notify();
     crash_point();
     state_clear();
 }
@@ -254,7 +266,7 @@ static int16_t forward_from_guest(struct taken *t, struct frame *f)
             deliver(to, f->bytes, f->length, t->checksum);
         return NETIF_RSP_OKAY;
     }
-    if (!uplink_write(t->network, f->bytes, f->length, t->checksum)) {
+    if (!uplink_queue(t->network, from, f->bytes, f->length, t->checksum)) {
         c->tx_dropped++;
         totals.dropped++;
     }
@@ -267,7 +279,7 @@ static void forward_from_uplink(struct taken *t, struct frame *f)
 {
     struct vif *to = asked_for(t->network, f);
     if (to) {
-        uplink_write(t->network, f->bytes, frame_answer_arp(f->bytes, vif_identity(to)->mac), 0);
+        uplink_queue(t->network, NULL, f->bytes, frame_answer_arp(f->bytes, vif_identity(to)->mac), 0);
     } else if (f->group) {
         flood(t->network, NULL, f->bytes, f->length, t->checksum);
     } else if ((to = vif_by_mac(t->network, f->destination))) {
@@ -285,7 +297,7 @@ static void forward(unsigned i)
         return;
     totals.frames++;
     totals.bytes += t->length;
-    if (!frame_parse(&f, slots[i], t->length))
+    if (!frame_parse(&f, t->bytes, t->length))
         t->status = NETIF_RSP_ERROR;
     else if (t->from)
         t->status = forward_from_guest(t, &f);
@@ -297,29 +309,60 @@ static void forward(unsigned i)
     }
 }
 
-bool move_turn(void)
+static void forward_all(void)
+{
+    for (unsigned i = 0; i < taken_count; i++) {
+        forward(i);
+        crash_point();
+    }
+}
+
+/* Guests begin on what came from outside while what they sent is on its way. */
+static bool move_from_uplinks(void)
+{
+    taken_count = 0;
+    take_from_uplinks();
+    forward_all();
+    deliver_all();
+    answer_all();
+    return taken_count > 0;
+}
+
+static bool move_from_guests(void)
 {
     taken_count = incoming_count = 0;
     take_from_guests();
-    take_from_uplinks();
-    if (taken_count) {
-        for (unsigned i = 0; i < taken_count; i++) {
-            forward(i);
-            crash_point();
-        }
-        deliver_all();
-        for (unsigned i = 0; i < taken_count; i++) {
-            const struct taken *t = &taken[i];
-            if (!t->from)
-                continue;
-            answers[answer_count++] = (struct answer){ .slot = t->from->slot, .index = t->index, .ring = RING_TX,
-                                                       .tx = { .id = t->id, .status = t->status } };
-            touch(t->from);
-        }
-        answer_all();
+    forward_all();
+    uplinks_send(); /* and what the uplinks were answered */
+    crash_point();
+    deliver_all();
+    for (unsigned i = 0; i < taken_count; i++) {
+        const struct taken *t = &taken[i];
+        answers[answer_count++] = (struct answer){ .slot = t->from->slot, .index = t->index, .ring = RING_TX,
+                                                   .tx = { .id = t->id, .status = t->status } };
+        touch(t->from);
+    }
+    answer_all();
+    return taken_count > 0;
+}
+
+bool move_turn(void)
+{
+    bool outside = move_from_uplinks(), inside = move_from_guests();
+    uplinks_give_back(); /* useless frames, too */
+    if (outside || inside) {
         totals.turns++;
         mirrors_flush();
     }
     vifs_bury();
-    return taken_count > 0;
+    return outside || inside;
+}
+
+bool move_waiting(void)
+{
+    vifs_poll();
+    for (unsigned i = 0; i < networks_count; i++)
+        if (uplink_waiting(&networks[i]))
+            return true;
+    return vifs_waiting();
 }

@@ -41,11 +41,14 @@ void pace_start(struct vif *v, int64_t now)
     v->refilled_us = now;
 }
 
-bool pace_allows(struct vif *v, int64_t now)
+bool pace_allows(struct vif *v, int64_t *clock)
 {
     int64_t rate_kbit = vif_identity(v)->rate_kbit;
     if (!rate_kbit || v->tokens > 0)
         return true;
+    if (!*clock)
+        *clock = now_us();
+    int64_t now = *clock;
     /* A kilobit a second is a thousandth of a bit a microsecond. */
     int64_t elapsed = now - v->refilled_us;
     if (elapsed > 60000000)
@@ -59,6 +62,8 @@ bool pace_allows(struct vif *v, int64_t now)
     int64_t wait_ms = -v->tokens / (rate_kbit * 1000) + 1;
     if (wait_ms >= SLOTS)
         wait_ms = SLOTS - 1;
+    if (!waiting)
+        turned_ms = now / 1000; /* the wheel stood still while it was empty */
     link_append(&wheel[(now / 1000 + wait_ms) % SLOTS], &v->queue);
     waiting++;
     return false;
@@ -70,9 +75,11 @@ void pace_pay(struct vif *v, size_t bytes)
         v->tokens -= (int64_t)bytes * 8000;
 }
 
-void pace_wake(int64_t now)
+void pace_wake(void)
 {
-    int64_t now_ms = now / 1000;
+    if (!waiting)
+        return;
+    int64_t now_ms = now_us() / 1000;
     if (now_ms - turned_ms > SLOTS)
         turned_ms = now_ms - SLOTS;
     while (turned_ms < now_ms) {

@@ -1,8 +1,7 @@
 /*
- * The rings of a vif, and the queue of vifs that have something in theirs. A guest can write its rings at any time: indices are read once,
+ * The rings of a vif, and the queues of vifs that have something in theirs, or had a moment ago. A guest can write its rings at any time: indices are read once,
  * kept here and only written there, and a producer that is more than a ring ahead of what was answered breaks the vif, and nobody else.
  */
-#include "hypervisor.h"
 #include "switch.h"
 
 /* Between processors: what was read before, written before; and both. */
@@ -11,6 +10,12 @@
 #define FULL_BARRIER() __atomic_thread_fence(__ATOMIC_SEQ_CST)
 
 static struct link ready = { &ready, &ready };
+static struct link watched = { &watched, &watched };
+
+static struct vif *vif_of(struct link *queue)
+{
+    return (struct vif *)((char *)queue - offsetof(struct vif, queue));
+}
 
 void vif_ready(struct vif *v)
 {
@@ -23,7 +28,7 @@ struct vif *vifs_next(void)
 {
     if (ready.next == &ready)
         return NULL;
-    struct vif *v = (struct vif *)((char *)ready.next - offsetof(struct vif, queue));
+    struct vif *v = vif_of(ready.next);
     link_remove(&v->queue);
     return v;
 }
@@ -58,6 +63,41 @@ bool vif_look_again(struct vif *v)
     v->tx->req_event = v->tx_taken + 1;
     FULL_BARRIER(); /* the guest sees this before we look */
     return vif_look(v);
+}
+
+void vif_watch(struct vif *v)
+{
+    v->idle = 0;
+    link_append(&watched, &v->queue);
+}
+
+void vifs_poll(void)
+{
+    for (struct link *l = watched.next, *next; l != &watched; l = next) {
+        next = l->next;
+        if (vif_look(vif_of(l))) {
+            link_remove(l);
+            vif_ready(vif_of(l));
+        }
+    }
+}
+
+void vifs_rest(unsigned turns)
+{
+    for (struct link *l = watched.next, *next; l != &watched; l = next) {
+        struct vif *v = vif_of(l);
+        next = l->next;
+        if (v->idle++ < turns)
+            continue;
+        bool more = vif_look_again(v);
+        if (v->failing)
+            continue;
+        link_remove(l);
+        if (more)
+            vif_ready(v);
+        else
+            event_unmask(v);
+    }
 }
 
 bool vif_buffer(struct vif *v)
@@ -96,7 +136,7 @@ void vif_push(struct vif *v)
     FULL_BARRIER();
     if ((RING_IDX)(v->tx_answered - v->tx->rsp_event) < (RING_IDX)(v->tx_answered - tx_old) ||
         (RING_IDX)(v->rx_answered - v->rx->rsp_event) < (RING_IDX)(v->rx_answered - rx_old))
-        hypervisor_notify(v->port);
+        event_notify(v);
 }
 
 /* Where the shared rings say that a switch stopped: at the start for a new guest. */

@@ -3,9 +3,9 @@
  * each guest. It maps the two ring pages of every vif, and moves frames in batches: one grant copy takes what guests sent, one
  * delivers what they get. Who is where is told by the host agent (request.c) and never learned, so no guest can take another's place.
  *
- * One thread, one epoll loop (main.c). Files: vif (attach, detach, resume), ring, identity, move (a turn of the data path), frame (bytes, pure), table
- * (hashes), pace (rate limits), uplink (the TAP), control and request (the socket), state (what survives a crash), mirror (pcap), xen
- * (the only one that speaks to Xen, behind hypervisor.h).
+ * One thread, one epoll loop (main.c). Files: vif (attach, detach, resume), event, ring, identity, move (a turn of the data path), frame (bytes,
+ * pure), table (hashes), pace (rate limits), networks, uplink (frames from and to outside), packet (the interface and its socket), control and
+ * request (the socket of the agent), state (what survives a crash), mirror (pcap), xen (the only one that speaks to Xen, behind hypervisor.h).
  *
  * Errors: functions give 0 or an errno value, which the protocol sends by name. Sizes are bytes. Addresses are in network order.
  */
@@ -17,6 +17,7 @@
 #include <stdint.h>
 #include <xen/xen.h>
 #include <xen/io/netif.h>
+#include "packet.h"
 
 #define DOMIDS 0x7ff0u            /* one more than the largest usable domid */
 #define VIFS_MAX 32768u
@@ -101,29 +102,48 @@ bool frame_checksum_place(const uint8_t *bytes, size_t length, uint16_t *start, 
 void frame_checksum_begin(uint8_t *bytes, size_t length, uint16_t start, uint16_t offset); /* writes the sum of the pseudo header */
 bool frame_checksum_finish(uint8_t *bytes, size_t length, uint16_t start, uint16_t offset);
 
-/* ---- uplink ---- */
+struct vif;
+
+/* ---- networks ---- */
 struct network {
     struct network_record *record;
-    unsigned index;
-    int fd;                       /* -1: no uplink at present */
-    bool readable;
+    unsigned index, departing;    /* departing: frames queued for it */
+    struct packet packet;
+    uint32_t next, held;          /* slot of the ring to look at; how many before it are not given back */
+    uint64_t lost;                /* frames that found the ring full */
     struct link flood;            /* vifs that get broadcasts */
 };
+/* How uplinks are made; tests have their own. As in packet.h. */
+struct way {
+    int (*open)(struct packet *p, const char *interface, const char *bridge);
+    int (*join)(const char *interface, const char *bridge);
+    void (*close)(struct packet *p, const char *interface);
+};
 extern struct network networks[NETWORKS_MAX];
-extern int (*uplink_opener)(struct network_record *n, int *error); /* a descriptor, or -1; tests have their own */
+extern unsigned networks_count; /* those from here on have no uplink */
+extern const struct way *uplink_way;
 void networks_init(void);
 struct network *network_find(const char *name);
 int network_add(const char *name, const char *bridge, struct network **n);
 void network_resume(unsigned index);
+void network_event(struct network *n, uint32_t events);
+uint64_t networks_lost(void);
 void networks_close(void);
+
+/* ---- uplink ---- */
+#define DEPARTURES_MAX 512u       /* of a turn */
 enum { CHECKSUM_VALID = 1, CHECKSUM_BLANK = 2 };
-bool uplink_write(struct network *n, uint8_t *frame, size_t length, unsigned checksum);
-/* Length of the frame read, 0 when none is there. Frames of no use are passed over. */
-size_t uplink_read(struct network *n, uint8_t *frame, unsigned *checksum);
+bool uplink_waiting(const struct network *n); /* is a frame there? */
+/* The next frame, where it lies until uplinks_give_back. Frames of no use are passed over. */
+bool uplink_take(struct network *n, uint8_t **frame, size_t *length, unsigned *checksum);
+void uplinks_give_back(void);
+/* The frame stays where it is until uplinks_send, which counts it as dropped by `from` (NULL: nobody) when it could not leave. */
+bool uplink_queue(struct network *n, struct vif *from, uint8_t *frame, size_t length, unsigned checksum);
+void uplinks_send(void);
 
 /* ---- vifs ---- */
 struct vif {
-    struct link queue;            /* ready, waiting for its rate, or failing */
+    struct link queue;            /* ready, watched, waiting for its rate, or failing */
     struct link flood;
     struct vif *domain_next, *touched_next; /* of the same domain; with answers in this turn */
     struct record *record;
@@ -135,7 +155,8 @@ struct vif {
     uint32_t rx_seen, rx_taken, rx_answered;
     int64_t tokens, refilled_us;  /* thousandths of a bit */
     struct mirror *mirror;
-    bool skipping, touched, failing;
+    unsigned idle;                /* turns in which it had nothing, while it is watched */
+    bool skipping, touched, failing, masked; /* masked: its event channel is */
 };
 void vifs_init(void);
 struct vif *vif_find(unsigned domid, uint32_t handle);
@@ -147,11 +168,14 @@ int vif_attach(unsigned domid, uint32_t handle, struct network *n, uint64_t tx_f
 int vif_identify(struct vif *v, const struct identity *who);
 unsigned vif_detach(unsigned domid); /* how many */
 void vifs_resume(void);
-void vifs_event(void);
-void vifs_unmask(void);           /* what vifs_event gave */
+struct vif *vif_by_port(uint32_t port);
 void vif_ready(struct vif *v);
 struct vif *vifs_next(void);      /* takes one from the ready */
 bool vifs_waiting(void);          /* is one ready? */
+void vif_watch(struct vif *v);    /* its ring is empty, for now: it is looked at each turn, and need not tell */
+void vifs_poll(void);             /* makes those ready that are watched and have something */
+#define IDLE_TURNS 8u
+void vifs_rest(unsigned turns);   /* those watched in vain for as many turns tell us by event again */
 void vif_start_rings(struct vif *v);
 bool vif_look(struct vif *v);     /* tx: is a request there? A guest that breaks the rules is broken here */
 bool vif_look_again(struct vif *v); /* the same, and the guest will tell when there is one later */
@@ -163,6 +187,13 @@ void vif_push(struct vif *v);
 unsigned vifs_count(void);
 void vifs_close(void);
 
+/* ---- event ---- */
+void events_take(void);           /* makes those ready whose channel fired; it is silent until event_unmask */
+void event_unmask(struct vif *v);
+void events_unmask(void);         /* all that were asked for */
+void event_notify(struct vif *v);
+void events_notify(void);         /* all that were asked for, together */
+
 /* ---- identity: also vif_by_mac, vif_by_address, vif_identity, vif_identify ---- */
 void identity_learn(struct vif *v);  /* into the tables */
 void identity_forget(struct vif *v); /* out of them */
@@ -172,19 +203,22 @@ void identities_close(void);
 /* ---- pace ---- */
 void pace_init(void);
 void pace_start(struct vif *v, int64_t now_us);
-bool pace_allows(struct vif *v, int64_t now_us); /* false: the vif waits from now on */
+/* False: the vif waits from now on. *now_us is read from the clock when it is 0 and wanted: where no vif has a rate, none is read. */
+bool pace_allows(struct vif *v, int64_t *now_us);
 void pace_pay(struct vif *v, size_t bytes);
-void pace_wake(int64_t now_us);
+void pace_wake(void);
 int pace_timeout_ms(void);        /* -1: nobody waits */
 int64_t now_us(void);
 
 /* ---- move ---- */
-struct totals { uint64_t frames, bytes, turns, copies, dropped; };
+struct totals { uint64_t frames, bytes, turns, copies, dropped, waits, sends, notifies; };
 extern struct totals totals;
 int move_init(void);
 bool move_turn(void);             /* false when there was nothing to do */
+bool move_waiting(void);          /* is there something? Looks into memory only */
 
 /* ---- mirror ---- */
+/* Into a file, or into a FIFO with a reader (mirror.c says how): ENXIO when it has none. */
 int mirror_start(struct vif *v, const char *path);
 void mirror_stop(struct vif *v);
 void mirror_frame(struct vif *v, const uint8_t *frame, size_t length);

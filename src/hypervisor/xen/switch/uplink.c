@@ -1,228 +1,166 @@
 /*
- * Networks and their way out: a TAP on the network's bridge, with checksums left to whoever can do them (IFF_VNET_HDR). It lives as long
- * as the process; the next switch makes it anew under the same name. A network whose bridge is missing keeps its guests together and
- * waits to be asked for again.
+ * Frames from and to the uplinks (packet.h). Those that come are looked at where the kernel put them, and their slots are given back at the end
+ * of the turn; those that leave are queued, and leave together. Both sides leave checksums to whoever can do them, as virtio_net_hdr says it.
  */
-#include <fcntl.h>
-#include <linux/if_tun.h>
-#include <linux/sockios.h>
+#include <linux/if_packet.h>
 #include <linux/virtio_net.h>
-#include <net/if.h>
-#include <net/if_arp.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/epoll.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
-#include <sys/uio.h>
-#include <unistd.h>
 #include "switch.h"
 
-#define USELESS_MAX 64 /* frames passed over in one call */
+#define USELESS_MAX 64u /* frames passed over in one call */
+#define TAG_BYTES 4u
+#define ADDRESSES_BYTES 12u
 
-struct network networks[NETWORKS_MAX];
+struct departure { struct network *network; struct vif *from; struct virtio_net_hdr header; uint8_t *frame; size_t length; };
 
-static bool set_up(int tap, int control, const struct network_record *n)
+static struct departure departures[DEPARTURES_MAX];
+static struct mmsghdr messages[DEPARTURES_MAX];
+static struct iovec parts[DEPARTURES_MAX][2];
+static struct vif *senders[DEPARTURES_MAX];
+static unsigned departing;
+
+/* ---- in ---- */
+
+static struct tpacket2_hdr *slot_of(const struct network *n, uint32_t slot)
 {
-    /* Higher than any other: a bridge takes the lowest address of its ports, and loses its neighbours when that changes. */
-    static const unsigned char highest[6] = { 0xfe, 0xff, 0xff, 0xff, 0xff, 0xff };
-    struct ifreq r = { 0 };
-    memcpy(r.ifr_name, n->interface, sizeof r.ifr_name);
-    r.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR;
-    if (ioctl(tap, TUNSETIFF, &r) || ioctl(tap, TUNSETOFFLOAD, TUN_F_CSUM))
+    return (struct tpacket2_hdr *)(n->packet.ring + (size_t)(slot % PACKET_SLOTS) * PACKET_SLOT_BYTES);
+}
+
+bool uplink_waiting(const struct network *n)
+{
+    return n->packet.ring && n->held < PACKET_SLOTS && __atomic_load_n(&slot_of(n, n->next)->tp_status, __ATOMIC_ACQUIRE) & TP_STATUS_USER;
+}
+
+/* The kernel keeps a VLAN's tag beside the frame: back to where it was, over the header, which was read. */
+static uint8_t *put_tag(uint8_t *frame, const struct tpacket2_hdr *h)
+{
+    const uint16_t type = h->tp_status & TP_STATUS_VLAN_TPID_VALID ? h->tp_vlan_tpid : 0x8100;
+    const uint8_t tag[TAG_BYTES] = { (uint8_t)(type >> 8), (uint8_t)type, (uint8_t)(h->tp_vlan_tci >> 8), (uint8_t)h->tp_vlan_tci };
+    memmove(frame - TAG_BYTES, frame, ADDRESSES_BYTES);
+    memcpy(frame - TAG_BYTES + ADDRESSES_BYTES, tag, TAG_BYTES);
+    return frame - TAG_BYTES;
+}
+
+/* False when the frame is of no use. */
+static bool understand(struct tpacket2_hdr *h, uint8_t **frame, size_t *length, unsigned *checksum)
+{
+    struct virtio_net_hdr v;
+    const size_t tag = h->tp_status & TP_STATUS_VLAN_VALID ? TAG_BYTES : 0;
+    if (h->tp_mac < TPACKET2_HDRLEN + sizeof v || (size_t)h->tp_mac + h->tp_snaplen > PACKET_SLOT_BYTES)
         return false;
-    r.ifr_hwaddr.sa_family = ARPHRD_ETHER;
-    memcpy(r.ifr_hwaddr.sa_data, highest, sizeof highest);
-    if (ioctl(control, SIOCSIFHWADDR, &r) || ioctl(control, SIOCGIFFLAGS, &r))
+    if (h->tp_len != h->tp_snaplen || h->tp_len < FRAME_MIN || h->tp_len + tag > FRAME_MAX)
         return false;
-    r.ifr_flags |= IFF_UP;
-    return ioctl(control, SIOCSIFFLAGS, &r) == 0;
-}
-
-static bool join(int control, const struct network_record *n)
-{
-    struct ifreq r = { .ifr_ifindex = (int)if_nametoindex(n->interface) };
-    memcpy(r.ifr_name, n->bridge, sizeof r.ifr_name);
-    return ioctl(control, SIOCBRADDIF, &r) == 0 || errno == EBUSY; /* EBUSY: it is a port already */
-}
-
-static int open_tap(struct network_record *n, int *error)
-{
-    int control = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    int tap = open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC);
-    bool well = control >= 0 && tap >= 0 && set_up(tap, control, n) && join(control, n);
-    *error = well ? 0 : errno;
-    if (control >= 0)
-        close(control);
-    if (well)
-        return tap;
-    if (tap >= 0)
-        close(tap);
-    return -1;
-}
-
-int (*uplink_opener)(struct network_record *n, int *error) = open_tap;
-
-void networks_init(void)
-{
-    for (unsigned i = 0; i < NETWORKS_MAX; i++) {
-        networks[i] = (struct network){ .index = i, .fd = -1, .record = state_network(i) };
-        networks[i].flood = (struct link){ &networks[i].flood, &networks[i].flood };
+    uint8_t *bytes = (uint8_t *)h + h->tp_mac;
+    memcpy(&v, bytes - sizeof v, sizeof v);
+    if (v.gso_type != VIRTIO_NET_HDR_GSO_NONE)
+        return false;
+    if (tag) {
+        bytes = put_tag(bytes, h);
+        v.csum_start = (uint16_t)(v.csum_start + tag);
     }
+    *frame = bytes;
+    *length = h->tp_len + tag;
+    *checksum = v.flags & VIRTIO_NET_HDR_F_DATA_VALID ? CHECKSUM_VALID : 0;
+    if (v.flags & VIRTIO_NET_HDR_F_NEEDS_CSUM) {
+        uint16_t start, offset;
+        *checksum = CHECKSUM_VALID;
+        /* A guest knows blank sums of TCP and UDP right behind the first header; others are finished for it. */
+        if (frame_checksum_place(bytes, *length, &start, &offset) && start == v.csum_start && offset == v.csum_offset)
+            *checksum |= CHECKSUM_BLANK;
+        else
+            return frame_checksum_finish(bytes, *length, v.csum_start, v.csum_offset);
+    }
+    return true;
 }
 
-struct network *network_find(const char *name)
+bool uplink_take(struct network *n, uint8_t **frame, size_t *length, unsigned *checksum)
 {
-    for (unsigned i = 0; i < NETWORKS_MAX; i++)
-        if (networks[i].record->used && !strcmp(networks[i].record->name, name))
-            return &networks[i];
-    return NULL;
-}
-
-static bool interface_taken(const char *interface)
-{
-    for (unsigned i = 0; i < NETWORKS_MAX; i++)
-        if (networks[i].record->used && !strcmp(networks[i].record->interface, interface))
+    for (unsigned tries = 0; tries < USELESS_MAX && uplink_waiting(n); tries++) {
+        struct tpacket2_hdr *h = slot_of(n, n->next);
+        n->next = (n->next + 1) % PACKET_SLOTS;
+        n->held++;
+        if (understand(h, frame, length, checksum))
             return true;
+        totals.dropped++;
+    }
     return false;
 }
 
-/* shoal-NAME, cut; where two networks begin alike, the end is of the hash of the whole. */
-static void name_interface(struct network_record *r, const char *name)
+void uplinks_give_back(void)
 {
-    uint32_t hash = 2166136261u;
-    snprintf(r->interface, sizeof r->interface, "shoal-%.9s", name);
-    for (const char *c = name; *c; c++)
-        hash = (hash ^ (uint8_t)*c) * 16777619u;
-    if (interface_taken(r->interface))
-        snprintf(r->interface, sizeof r->interface, "shoal-%.4s%05x", name, hash & 0xfffff);
-}
-
-static void lose_uplink(struct network *n)
-{
-    if (n->fd >= 0)
-        close(n->fd);
-    n->fd = -1;
-    n->readable = false;
-}
-
-static int open_uplink(struct network *n)
-{
-    int error = 0;
-    n->fd = uplink_opener(n->record, &error);
-    if (n->fd < 0)
-        return error ? error : EIO;
-    if (wait_for(n->fd, EPOLLIN, WAIT_UPLINK, n->index)) {
-        error = errno;
-        lose_uplink(n);
+    for (unsigned i = 0; i < networks_count; i++) {
+        struct network *n = &networks[i];
+        for (; n->held; n->held--)
+            __atomic_store_n(&slot_of(n, n->next + PACKET_SLOTS - n->held)->tp_status, TP_STATUS_KERNEL, __ATOMIC_RELEASE);
     }
-    return error;
 }
 
-/* One that is there is put on its bridge again: somebody may have made the bridge anew. */
-static int rejoin(struct network *n)
-{
-    if (uplink_opener != open_tap)
-        return 0;
-    int control = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    int error = control >= 0 && join(control, n->record) ? 0 : errno;
-    if (control >= 0)
-        close(control);
-    return error;
-}
+/* ---- out ---- */
 
-int network_add(const char *name, const char *bridge, struct network **found)
+bool uplink_queue(struct network *n, struct vif *from, uint8_t *frame, size_t length, unsigned checksum)
 {
-    struct network *n = network_find(name);
-    if (n) {
-        *found = n;
-        if (strcmp(n->record->bridge, bridge))
-            return EEXIST;
-        return n->fd < 0 ? open_uplink(n) : rejoin(n);
-    }
-    for (unsigned i = 0; i < NETWORKS_MAX && !n; i++)
-        if (!networks[i].record->used)
-            n = &networks[i];
-    if (!n)
-        return ENOSPC;
-    struct network_record fresh = { 0 };
-    snprintf(fresh.name, sizeof fresh.name, "%s", name);
-    snprintf(fresh.bridge, sizeof fresh.bridge, "%s", bridge);
-    name_interface(&fresh, name);
-    *n->record = fresh;
-    int error = open_uplink(n);
-    if (error)
-        return error;
-    __atomic_signal_fence(__ATOMIC_SEQ_CST);
-    n->record->used = 1;
-    *found = n;
-    return 0;
-}
-
-void network_resume(unsigned index)
-{
-    struct network *n = &networks[index];
-    struct network_record *r = n->record;
-    if (!r->used)
-        return;
-    r->name[sizeof r->name - 1] = r->bridge[sizeof r->bridge - 1] = r->interface[sizeof r->interface - 1] = 0;
-    int error = open_uplink(n);
-    if (error)
-        fprintf(stderr, "shoal-switch: network %s has no uplink: %s on %s: %s\n", r->name, r->interface, r->bridge, strerror(error));
-}
-
-void networks_close(void)
-{
-    for (unsigned i = 0; i < NETWORKS_MAX; i++)
-        lose_uplink(&networks[i]);
-}
-
-bool uplink_write(struct network *n, uint8_t *frame, size_t length, unsigned checksum)
-{
-    struct virtio_net_hdr h = { 0 };
-    if (n->fd < 0)
+    if (n->packet.fd < 0 || departing == DEPARTURES_MAX)
         return false;
+    struct departure *d = &departures[departing];
+    *d = (struct departure){ .network = n, .from = from, .frame = frame, .length = length };
     if (checksum & CHECKSUM_BLANK) {
         uint16_t start, offset;
         if (!frame_checksum_place(frame, length, &start, &offset))
             return false;
         frame_checksum_begin(frame, length, start, offset);
-        h.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM;
-        h.csum_start = start;
-        h.csum_offset = offset;
+        d->header.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM;
+        d->header.csum_start = start;
+        d->header.csum_offset = offset;
     }
-    struct iovec v[2] = { { &h, sizeof h }, { frame, length } };
-    return writev(n->fd, v, 2) == (ssize_t)(sizeof h + length);
+    departing++;
+    n->departing++;
+    return true;
 }
 
-size_t uplink_read(struct network *n, uint8_t *frame, unsigned *checksum)
+static void lose(unsigned from, unsigned until)
 {
-    for (int tries = 0; tries < USELESS_MAX; tries++) {
-        struct virtio_net_hdr h;
-        struct iovec v[2] = { { &h, sizeof h }, { frame, FRAME_MAX + 1 } };
-        ssize_t got = n->fd < 0 ? -1 : readv(n->fd, v, 2);
-        if (got < 0) {
-            /* EBADFD: somebody took the interface away. */
-            if (n->fd >= 0 && errno != EAGAIN && errno != EINTR) {
-                fprintf(stderr, "shoal-switch: network %s lost its uplink: %s\n", n->record->name, strerror(errno));
-                lose_uplink(n);
-            }
-            return 0;
-        }
-        size_t length = (size_t)got - sizeof h;
-        if ((size_t)got < sizeof h + FRAME_MIN || length > FRAME_MAX || h.gso_type != VIRTIO_NET_HDR_GSO_NONE)
-            continue;
-        *checksum = h.flags & VIRTIO_NET_HDR_F_DATA_VALID ? CHECKSUM_VALID : 0;
-        if (h.flags & VIRTIO_NET_HDR_F_NEEDS_CSUM) {
-            uint16_t start, offset;
-            *checksum = CHECKSUM_VALID;
-            /* A guest knows blank sums of TCP and UDP right behind the first header; others are finished for it. */
-            if (frame_checksum_place(frame, length, &start, &offset) && start == h.csum_start && offset == h.csum_offset)
-                *checksum |= CHECKSUM_BLANK;
-            else if (!frame_checksum_finish(frame, length, h.csum_start, h.csum_offset))
-                continue;
-        }
-        return length;
+    for (unsigned i = from; i < until; i++) {
+        totals.dropped++;
+        if (senders[i])
+            senders[i]->record->counters.tx_dropped++;
     }
-    return 0;
+}
+
+static void send_all(struct network *n)
+{
+    unsigned count = 0, at = 0;
+    for (unsigned i = 0; i < departing && count < n->departing; i++) {
+        struct departure *d = &departures[i];
+        if (d->network != n)
+            continue;
+        parts[count][0] = (struct iovec){ &d->header, sizeof d->header };
+        parts[count][1] = (struct iovec){ d->frame, d->length };
+        messages[count] = (struct mmsghdr){ .msg_hdr = { .msg_iov = parts[count], .msg_iovlen = 2 } };
+        senders[count++] = d->from;
+    }
+    n->departing = 0;
+    /* Each call sends one or loses one. */
+    while (at < count) {
+        int sent = sendmmsg(n->packet.fd, messages + at, count - at, MSG_DONTWAIT | MSG_NOSIGNAL);
+        totals.sends++;
+        if (sent > 0) {
+            at += (unsigned)sent;
+            continue;
+        }
+        /* A frame that Linux refuses is lost alone; where there is no room, or no interface, all that are left are. */
+        bool alone = sent < 0 && (errno == EINVAL || errno == EMSGSIZE || errno == ENOBUFS || errno == EINTR);
+        unsigned until = alone ? at + 1 : count;
+        lose(at, until);
+        at = until;
+    }
+}
+
+void uplinks_send(void)
+{
+    for (unsigned i = 0; i < networks_count; i++)
+        if (networks[i].departing)
+            send_all(&networks[i]);
+    departing = 0;
 }

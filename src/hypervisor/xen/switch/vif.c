@@ -8,15 +8,11 @@
 #include "hypervisor.h"
 #include "switch.h"
 
-#define PORTS_AT_ONCE 1024u
-
 static struct vif *by_domain[DOMIDS];
 static struct vif **by_port;
 static uint32_t by_port_size;
 static struct vif **by_slot;
 static struct link failing = { &failing, &failing };
-static uint32_t fired[PORTS_AT_ONCE];
-static size_t fired_count;
 static unsigned count;
 
 void vifs_init(void)
@@ -44,6 +40,11 @@ struct vif *vif_by_slot(uint32_t slot)
     return slot < VIFS_MAX ? by_slot[slot] : NULL;
 }
 
+struct vif *vif_by_port(uint32_t port)
+{
+    return port < by_port_size ? by_port[port] : NULL;
+}
+
 /* ---- failure ---- */
 
 static void disconnect(struct vif *v)
@@ -51,6 +52,7 @@ static void disconnect(struct vif *v)
     if (!v->tx)
         return;
     link_remove(&v->queue);
+    v->masked = false;
     by_port[v->port] = NULL;
     hypervisor_unbind(v->port);
     hypervisor_unmap(v->tx);
@@ -254,25 +256,10 @@ void vifs_resume(void)
         vif_push(v);
         v->tx_seen = v->tx_taken = v->tx_answered;
         v->rx_seen = v->rx_taken = v->rx_answered;
-        hypervisor_notify(v->port); /* the last one may not have come to it */
+        event_notify(v); /* the last one may not have come to it */
     }
+    events_notify();
     state_clear();
-}
-
-/* ---- events ---- */
-
-void vifs_event(void)
-{
-    fired_count = hypervisor_events(fired, PORTS_AT_ONCE);
-    for (size_t i = 0; i < fired_count; i++)
-        if (fired[i] < by_port_size && by_port[fired[i]])
-            vif_ready(by_port[fired[i]]);
-}
-
-void vifs_unmask(void)
-{
-    hypervisor_unmask(fired, fired_count);
-    fired_count = 0;
 }
 
 void vifs_close(void)

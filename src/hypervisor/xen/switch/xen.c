@@ -2,19 +2,29 @@
  * The real Xen, by its stable libraries alone: a switch built once runs on later releases too. The event device is read and written
  * directly, for the library knows one port a call.
  */
+#include <stdint.h>
 #include <stdio.h>
 #include <sys/mman.h>
 #include <unistd.h>
+#include <xen/xen.h>
+#include <xen/event_channel.h>
+#include <xencall.h>
 #include <xenevtchn.h>
 #include <xenforeignmemory.h>
 #include "hypervisor.h"
 
 /* Linux's event device takes and gives a page of ports in one call. */
 #define PORTS_MAX 1024u
+#define NOTIFIES_MAX 32u /* in one call */
+
+/* Memory that Xen may read while it is in a call of ours. */
+struct notifies { multicall_entry_t calls[NOTIFIES_MAX]; struct evtchn_send sends[NOTIFIES_MAX]; };
 
 static xenevtchn_handle *events;
 static xengnttab_handle *grants;
 static xenforeignmemory_handle *foreign;
+static xencall_handle *calls;
+static struct notifies *notifies; /* NULL: one by one */
 
 int hypervisor_open(void)
 {
@@ -33,6 +43,8 @@ int hypervisor_open(void)
         perror("shoal-switch: /dev/xen/privcmd");
         return -1;
     }
+    calls = xencall_open(NULL, 0);
+    notifies = calls ? xencall_alloc_buffer(calls, sizeof *notifies) : NULL;
     return 0;
 }
 
@@ -80,10 +92,40 @@ void hypervisor_unmask(const uint32_t *ports, size_t count)
         perror("shoal-switch: unmasking event channels");
 }
 
-/* Fails when the guest has just gone: then nobody waits for it. */
-void hypervisor_notify(uint32_t port)
+/* By the event device. Fails when the guest has just gone: then nobody waits for it. */
+static void notify_each(const uint32_t *ports, size_t count)
 {
-    xenevtchn_notify(events, port);
+    for (size_t i = 0; i < count; i++)
+        xenevtchn_notify(events, ports[i]);
+}
+
+/* What a multicall does not do is done by the device, which knows the port as well. */
+static void notify_some(const uint32_t *ports, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        notifies->sends[i].port = ports[i];
+        notifies->calls[i] = (multicall_entry_t){ .op = __HYPERVISOR_event_channel_op, .args = { EVTCHNOP_send, (uintptr_t)&notifies->sends[i] } };
+    }
+    if (xencall2(calls, __HYPERVISOR_multicall, (uintptr_t)notifies->calls, count)) {
+        perror("shoal-switch: notifying many at once");
+        notifies = NULL;
+        notify_each(ports, count);
+        return;
+    }
+    for (size_t i = 0; i < count; i++)
+        if (notifies->calls[i].result)
+            notify_each(&ports[i], 1);
+}
+
+void hypervisor_notify(const uint32_t *ports, size_t count)
+{
+    for (size_t at = 0, some; at < count; at += some) {
+        some = count - at < NOTIFIES_MAX ? count - at : NOTIFIES_MAX;
+        if (some > 1 && notifies)
+            notify_some(ports + at, some);
+        else
+            notify_each(ports + at, some);
+    }
 }
 
 int hypervisor_copy(xengnttab_grant_copy_segment_t *segments, size_t count)
