@@ -9,7 +9,6 @@ import { table } from '../src/cli/format.ts';
 import { Terminal } from '../src/cli/terminal.ts';
 import { labDown, labStatus, labUp, type Lab } from '../src/lab/lab.ts';
 import { repositoryRoot } from '../src/lab/paths.ts';
-import { ShoalError } from '../src/model/errors.ts';
 
 export interface Promised {
   /** Id of the row in docs/specification.md. */
