@@ -162,7 +162,25 @@ static void test_store(void) {
     object_release(object);
   }
   loop_turn();
-  CHECK(store->arena.free_bytes == free_at_first); /* nothing is lost */
+  CHECK(store->arena.free_bytes == free_at_first && store->committed == 0); /* nothing is lost */
+  /* And all of it has come together again. */
+  static void *whole[1024];
+  size_t count = 0;
+  while (count < 1024 && (whole[count] = arena_alloc(&store->arena, ARENA_ORDERS - 1)) != NULL) count++;
+  CHECK(count == store->arena.units >> (ARENA_ORDERS - 1));
+  while (count > 0) arena_free(&store->arena, whole[--count], ARENA_ORDERS - 1);
+  /* What somebody holds stays while everything else goes. */
+  uint8_t held_key[STORE_KEY_BYTES];
+  int error;
+  make_key(held_key, 1000);
+  struct object *held = store_create(store, held_key, "m", 1, 0, &error);
+  CHECK(held != NULL && object_complete(held, held_key) == 0);
+  for (uint32_t i = 0; i < 2000; i++) put(store, roll(KEYS));
+  struct object *again = store_find(store, held_key);
+  CHECK(again == held);
+  if (again != NULL) object_release(again);
+  object_release(held);
+  loop_turn();
   store_close(store);
 }
 
