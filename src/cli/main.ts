@@ -21,6 +21,7 @@ import { imageList, imagePut, imageRemove } from './verbs/image.ts';
 import { labVerb } from './verbs/lab.ts';
 import { networkList } from './verbs/network-list.ts';
 import { benchVerb, testVerb } from './verbs/scripts.ts';
+import { storeCat, storeFill, storeList, storeMake, storeVerify } from './verbs/store.ts';
 import { top } from './verbs/top.ts';
 import { vmCapture } from './verbs/vm-capture.ts';
 import { vmConsole } from './verbs/vm-console.ts';
@@ -80,6 +81,11 @@ export const verbs: readonly Verb[] = [
   imageList,
   imageRemove,
   networkList,
+  storeMake,
+  storeList,
+  storeVerify,
+  storeFill,
+  storeCat,
   hostSetup,
   hostShow,
   hostShells,

@@ -43,6 +43,7 @@ export class Starter {
   readonly #places: Places;
   readonly #gate: MemoryGate;
   readonly #condemn: (domid: Domid) => void;
+  #starting = 0;
 
   /** `remove` ends a domain, and tries again until it is gone; `condemn` leaves it to those further tries. */
   constructor(options: StarterOptions, remove: (domid: Domid) => Promise<void>, condemn: (domid: Domid) => void) {
@@ -60,6 +61,11 @@ export class Starter {
     });
   }
 
+  /** VMs that are on their way, or wait for their turn. */
+  get starting(): number {
+    return this.#starting;
+  }
+
   /** Inside the VM's lane. The VM's domain, and what is wanted of it, are set on success and as before on failure. */
   async start(vm: Vm, paused: boolean, signal: AbortSignal, from?: Snapshot): Promise<Launched> {
     const config = await this.#configOf(vm);
@@ -67,7 +73,11 @@ export class Starter {
     const startedBefore = vm.startedMs;
     vm.startedMs = this.#o.now();
     sealOf(vm, paused);
-    const leave = await this.#places.take(signal);
+    this.#starting++;
+    const leave = await this.#places.take(signal).catch((error: unknown) => {
+      this.#starting--;
+      throw error;
+    });
     this.shells.startBegins();
     try {
       return await this.#launch(config, {
@@ -92,6 +102,7 @@ export class Starter {
       }
       throw error instanceof RollbackFailed ? error.reason : error;
     } finally {
+      this.#starting--;
       this.shells.startEnds();
       leave();
     }

@@ -43,7 +43,7 @@ const plugin = `## The plugin "shoal"
 | \`capture\` | \`vm\`, \`handle\` (0 by default) | \`{"capture"}\`: a name; see below |
 | \`capture-read\` | \`capture\`; \`waitMs\`: how long to wait for frames, at most 5,000, 0 by default | \`{"data", "frames", "dropped", "ended"}\` |
 | \`capture-end\` | \`capture\` | \`{}\` |
-| \`events\` | \`token\` ("" for all there is), \`timeoutS\`: how long to wait for a change; \`holdMs\`: in a burst of changes, one answer in so long | \`{"token", "events": [{id, timestamp, class, operation, ref, snapshot?}]}\`, as event.from gives them of VMs, VIFs, networks and the host; snapshots of VMs and VIFs have only what says what and where they are |
+| \`events\` | \`token\` ("" for all there is), \`timeoutS\`: how long to wait for a change; \`holdMs\`: while several VMs start, one answer in so long | \`{"token", "events": [{id, timestamp, class, operation, ref, snapshot?}]}\`, as event.from gives them of VMs, VIFs, networks and the host; snapshots of VMs and VIFs have only what says what and where they are |
 | \`images\` | | \`[{"digest", "fileBytes", "addedMs", "vms"}]\`; \`vms\` is how many use it |
 | \`shells\` | one of: nothing; \`prepare\`: JSON \`{"image", "memoryKib", "network", "count"}\`; \`drain\`: \`true\`; \`most\`: a number | see below |
 | \`facts\` | | \`{"xen", "freeKib", "totalKib", "cpuCount", "domains", "vms", "store": {"requests", "changes"} or null, "switch": {"vifs", "frames", "bytes", "turns", "copies", "dropped", "memoryKib"} or null, "agent": {"version", "rssKib", "heapUsedKib", "uptimeS"}}\` |

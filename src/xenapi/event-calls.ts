@@ -28,7 +28,7 @@ export async function eventFrom(api: Api, caller: Caller, [words, token, timeout
 }
 
 /** What changed after the token; waited for, at most `timeoutS`, when nothing did. */
-async function nextBatch(api: Api, caller: Caller, filter: Filter, token: string, timeoutS: number, holdMs = api.eventBatchMs): Promise<Batch> {
+async function nextBatch(api: Api, caller: Caller, filter: Filter, token: string, timeoutS: number, holdMs: () => number | undefined = () => undefined): Promise<Batch> {
   const { events, sessions } = api;
   const session = caller.session!;
   const since = events.parseToken(token);
@@ -43,7 +43,7 @@ async function nextBatch(api: Api, caller: Caller, filter: Filter, token: string
       await events.wait(filter, deadline - performance.now(), caller.gone);
       if (!sessions.has(session)) throw new ShoalError('SESSION_INVALID', 'The session has ended.');
     }
-    if (!caller.gone.aborted) await hold(session, holdMs);
+    if (!caller.gone.aborted) await hold(session, holdMs() ?? api.eventBatchMs);
     held = false;
     // A burst beyond the gravestones may have passed while this client waited.
     events.parseToken(token);
@@ -57,11 +57,11 @@ const leanClasses = ['VM', 'VIF', 'network', 'host', 'host_metrics'];
 
 /**
  * The plugin's `events`: event.from for a client that follows thousands of VMs, and needs of each only what it is and where. Of VMs and
- * VIFs the snapshots have the fields of leanVm and leanVif; the JSON of all is a text in pieces. `holdMs`: in a burst an answer goes out so often
- * at most, for each costs the host a call.
+ * VIFs the snapshots have the fields of leanVm and leanVif; the JSON of all is a text in pieces. `holdMs`: while many VMs start
+ * an answer goes out so often at most, for each costs the host a call.
  */
 export async function leanEvents(api: Api, caller: Caller, token: string, timeoutS: number, holdMs?: number): Promise<SlicedText> {
-  const batch = await nextBatch(api, caller, new Filter(leanClasses), token, timeoutS, holdMs);
+  const batch = await nextBatch(api, caller, new Filter(leanClasses), token, timeoutS, () => (api.agent.runner.starter.starting > 1 ? holdMs : undefined));
   const events = new SlicedList(eventsOf(batch.happenings, (name, ref) => leanRecordFor(api, name, ref)));
   return new SlicedText(jsonPieces({ token: batch.token, events }));
 }

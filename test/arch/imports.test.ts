@@ -25,9 +25,10 @@ const rules: Record<string, { may: string[]; node: boolean; packages?: string[] 
   control: { may: ['plan', 'place', 'journal', 'xenapi'], node: true, packages: ['@fastify/static', 'ajv', 'fastify', 'undici', 'xen-api'] },
   // It runs in a browser.
   web: { may: [], node: false },
+  'cache/store': { may: [], node: true },
   setup: { may: [], node: true },
   lab: { may: ['setup'], node: true },
-  cli: { may: ['lab', 'setup', 'xenapi'], node: true, packages: ['xen-api'] },
+  cli: { may: ['cache/store', 'lab', 'setup', 'xenapi'], node: true, packages: ['xen-api'] },
   main: { may: ['*'], node: true },
 };
 

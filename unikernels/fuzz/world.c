@@ -22,6 +22,10 @@ static struct {
   bool open;
 } ports[EVENT_PORTS];
 static bool granted[512];
+static struct {
+  const void *page;
+  bool readonly;
+} granted_pages[512];
 static void *page_list[1024];
 
 void world_reset(void) {
@@ -133,14 +137,22 @@ void world_fire(uint32_t port) {
 }
 
 grant_ref_t grant_access(domid_t to, const void *page, bool readonly) {
-  (void)to, (void)page, (void)readonly;
+  (void)to;
   for (grant_ref_t reference = GNTTAB_NR_RESERVED_ENTRIES; reference < sizeof granted; reference++) {
     if (granted[reference]) continue;
     granted[reference] = true;
+    granted_pages[reference].page = page;
+    granted_pages[reference].readonly = readonly;
     world_grants++;
     return reference;
   }
   return 0;
+}
+
+const void *world_granted_page(uint32_t reference, bool *readonly) {
+  if (reference >= sizeof granted || !granted[reference]) return NULL;
+  *readonly = granted_pages[reference].readonly;
+  return granted_pages[reference].page;
 }
 
 bool grant_end(grant_ref_t reference) {

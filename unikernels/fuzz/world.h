@@ -30,6 +30,9 @@ extern unsigned world_notifications;
 /* When set, every grant_end fails, as if the other end kept its mappings. */
 extern bool world_grants_stuck;
 
+/* The page behind a grant; NULL: none is in force. For backends of tests that look into it. */
+const void *world_granted_page(uint32_t reference, bool *readonly);
+
 /* Grants in force, listening ports open, pages taken. */
 extern unsigned world_grants, world_ports, world_pages;
 

@@ -98,6 +98,9 @@ const char *shoal_config(const char *key);
 /* Good enough for sequence numbers and ports; not for keys. */
 void shoal_random(void *bytes, size_t size_bytes);
 
+/* SipHash-2-4 under a key of 128 bits: a check that only who knows the key can make. */
+uint64_t shoal_siphash(const uint64_t key[2], const void *bytes, size_t size_bytes);
+
 /* ---- the end ---- */
 
 enum shoal_shutdown { SHOAL_POWEROFF, SHOAL_REBOOT };
@@ -140,6 +143,58 @@ uint8_t *shoal_net_reserve(struct shoal_net *net);
 
 /* Sends what was reserved. The notification of the other end is batched until the main loop comes to rest. */
 void shoal_net_commit(struct shoal_net *net, size_t length_bytes, uint32_t flags);
+
+/* ---- block devices ---- */
+
+#define SHOAL_BLOCK_SECTOR_BYTES 512u
+/* The most of one request. */
+#define SHOAL_BLOCK_REQUEST_BYTES 262144u
+
+struct block_device;
+
+struct shoal_block_info {
+  uint64_t size_bytes; /* 0: the device is not up, or there is none */
+  bool readonly;
+  bool flushes; /* SHOAL_BLOCK_FLUSH does something; without it every completed write is as durable as it gets */
+};
+
+enum shoal_block_operation { SHOAL_BLOCK_READ, SHOAL_BLOCK_WRITE, SHOAL_BLOCK_FLUSH };
+
+/* How a request ended. GONE: the device went away and did not come back in time. */
+enum shoal_block_status { SHOAL_BLOCK_OK = 0, SHOAL_BLOCK_FAILED = -1, SHOAL_BLOCK_GONE = -2, SHOAL_BLOCK_REFUSED = -3 };
+
+/* The caller's, with its buffer, until `done` was called. Offset, length and the buffer's address are multiples of 512; a flush has
+ * neither buffer nor length, and covers the writes that were done before it was submitted. Requests end in any order. */
+struct shoal_block_request {
+  enum shoal_block_operation operation;
+  uint32_t length_bytes;
+  uint64_t offset_bytes;
+  void *bytes;
+  void (*done)(struct shoal_block_request *request, int status);
+  void *context;
+  /* The kernel's own. */
+  struct shoal_block_request *next;
+  uint32_t parts_left;
+  int status;
+};
+
+struct shoal_block_events {
+  /* The device can be used: shoal_block_info tells. Called again when it was down. */
+  void (*up)(void *context);
+  /* It is gone for now; requests wait until it is back. */
+  void (*down)(void *context);
+};
+
+/* Opens the index-th device; NULL when the platform cannot have it. Comes up later, or never, as a network device does. Where all
+ * buffers of requests will lie in `lasting`, that is told: the other end then may keep them mapped (NULL: any buffer). */
+struct block_device *shoal_block_open(unsigned index, const struct shoal_block_events *events, void *context, void *lasting,
+                                      size_t lasting_bytes);
+
+struct shoal_block_info shoal_block_info(const struct block_device *device);
+
+/* `done` comes later, from the main loop, always. REFUSED: past the device's end, not a multiple of 512, a write to a read-only
+ * device, or outside of `lasting`. What is submitted in one turn of the loop goes out together. */
+void shoal_block_submit(struct block_device *device, struct shoal_block_request *request);
 
 /* ---- network: TCP/IP ---- */
 

@@ -26,7 +26,8 @@ uint64_t siphash24(const uint64_t key[2], const void *bytes, size_t size) {
                    key[1] ^ 0x7465646279746573};
   for (size_t left = size;; left -= 8, at += 8) {
     uint64_t word = left < 8 ? (uint64_t)size << 56 : 0;
-    for (size_t i = 0; i < left && i < 8; i++) word |= (uint64_t)at[i] << (8 * i);
+    if (left >= 8) memcpy(&word, at, 8); /* little-endian, as x86 is */
+    for (size_t i = 0; left < 8 && i < left; i++) word |= (uint64_t)at[i] << (8 * i);
     v[3] ^= word;
     round_of(v), round_of(v);
     v[0] ^= word;
@@ -36,6 +37,8 @@ uint64_t siphash24(const uint64_t key[2], const void *bytes, size_t size) {
   for (int i = 0; i < 4; i++) round_of(v);
   return v[0] ^ v[1] ^ v[2] ^ v[3];
 }
+
+uint64_t shoal_siphash(const uint64_t key[2], const void *bytes, size_t size_bytes) { return siphash24(key, bytes, size_bytes); }
 
 void random_stir(const void *bytes, size_t size) {
   uint64_t low = siphash24(pool, bytes, size);
