@@ -49,9 +49,10 @@ export interface Benchmark {
   hosts?: number;
   /** Memory of each of the lab's hosts for so many VMs, in MiB; the lab's default when left out. */
   memoryMib?(vms: number): number;
-  run(context: BenchContext): Promise<BenchOutcome>;
+  /** In the lab; left out by one that needs none. */
+  run?(this: void, context: BenchContext): Promise<BenchOutcome>;
   /** What is measured when the lab is down again, so that it has the machine to itself; its outcome joins the other. */
-  withoutLab?(context: Omit<BenchContext, 'lab'>): Promise<BenchOutcome>;
+  withoutLab?(this: void, context: Omit<BenchContext, 'lab'>): Promise<BenchOutcome>;
 }
 
 /** Both parts of a benchmark as one. */

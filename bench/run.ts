@@ -9,10 +9,11 @@ import { Terminal } from '../src/cli/terminal.ts';
 import { boot } from './boot.ts';
 import { density } from './density.ts';
 import { fleet } from './fleet.ts';
-import { inLab, joined, keep, promiseTable, type Benchmark } from './harness.ts';
+import { inLab, joined, keep, promiseTable, type Benchmark, type BenchOutcome } from './harness.ts';
+import { minicache } from './minicache.ts';
 import { packets } from './packets.ts';
 
-const benchmarks: readonly Benchmark[] = [boot, density, fleet, packets];
+const benchmarks: readonly Benchmark[] = [boot, density, fleet, minicache, packets];
 
 const form: Verb = {
   name: 'bench',
@@ -57,8 +58,13 @@ async function main(argv: readonly string[], terminal: Terminal): Promise<number
   process.on('SIGTERM', onSignal);
   const context = { terminal, quick, vms, signal: stopped.signal };
   const size = { memoryMib: vms && bench.memoryMib?.(vms), hosts: bench.hosts };
-  let outcome = await inLab(terminal, words.text('lab') ?? 'bench', size, (lab) => bench.run({ ...context, lab }));
-  if (bench.withoutLab !== undefined && !stopped.signal.aborted) outcome = joined(outcome, await bench.withoutLab(context));
+  const { run, withoutLab } = bench;
+  let outcome: BenchOutcome = { promises: [], lines: [], files: {}, machine: {} };
+  if (run !== undefined) outcome = await inLab(terminal, words.text('lab') ?? 'bench', size, (lab) => run({ ...context, lab }));
+  if (withoutLab !== undefined && !stopped.signal.aborted) {
+    const more = await withoutLab(context);
+    outcome = run === undefined ? more : joined(outcome, more);
+  }
   terminal.print(`\n${promiseTable(outcome.promises, terminal)}\n`);
   for (const line of outcome.lines) terminal.print(line);
   if (words.flag('keep')) for (const file of keep(outcome.files)) terminal.note(`wrote ${file}`);

@@ -15,6 +15,11 @@
 #include "lwip/priv/tcp_priv.h"
 #include "lwip/prot/dhcp.h"
 #include "netif/ethernet.h"
+#if LWIP_IPV6
+#include "lwip/ethip6.h"
+#include "lwip/mld6.h"
+#include "lwip/nd6.h"
+#endif
 
 #define CHECKED_BY_DEVICE (NETIF_CHECKSUM_CHECK_TCP | NETIF_CHECKSUM_CHECK_UDP)
 /* A wire pads frames to this; a virtual one need not, and lwIP reads an IP header before it looks whether it is all there. */
@@ -57,6 +62,28 @@ uint32_t ip_tcp_sequence(const ip_addr_t *local, uint16_t local_port, const ip_a
 
 static uint16_t big_endian16(const uint8_t *at) { return (uint16_t)(at[0] << 8 | at[1]); }
 
+#ifdef NET_FILLS_CHECKSUMS
+/* lwIP leaves the checksum of TCP at 0 here: puts the pseudo header's sum there and says so. 0: nothing to fill in. */
+static uint32_t ip_blank_checksum(uint8_t *frame, size_t length) {
+  size_t start, addresses, span;
+  uint32_t sum = 6;
+  if (length >= 54 && big_endian16(frame + 12) == ETHTYPE_IP && frame[23] == 6 && (big_endian16(frame + 20) & 0x3fff) == 0) {
+    start = 14 + (frame[14] & 15u) * 4u, addresses = 26, span = 8;
+    sum += big_endian16(frame + 16) - (start - 14);
+  } else if (length >= 74 && big_endian16(frame + 12) == ETHTYPE_IPV6 && frame[20] == 6) {
+    start = 54, addresses = 22, span = 32;
+    sum += big_endian16(frame + 18);
+  } else {
+    return 0;
+  }
+  for (size_t i = 0; i < span; i += 2) sum += big_endian16(frame + addresses + i);
+  while (sum >> 16 != 0) sum = (sum & 0xffff) + (sum >> 16);
+  frame[start + 16] = (uint8_t)(sum >> 8);
+  frame[start + 17] = (uint8_t)sum;
+  return SHOAL_NET_CSUM_BLANK;
+}
+#endif
+
 static err_t send_frame(struct netif *from, struct pbuf *packet) {
   (void)from;
   if (packet->tot_len > SHOAL_NET_FRAME_BYTES) return ERR_IF;
@@ -69,7 +96,11 @@ static err_t send_frame(struct netif *from, struct pbuf *packet) {
       memcmp(room + 28, room + 38, 4) != 0) {
     ip_timers_need_seconds(ARP_MAXPENDING_SECONDS);
   }
+#ifdef NET_FILLS_CHECKSUMS
+  shoal_net_commit(device, packet->tot_len, ip_blank_checksum(room, packet->tot_len));
+#else
   shoal_net_commit(device, packet->tot_len, 0);
+#endif
   return ERR_OK;
 }
 
@@ -87,6 +118,9 @@ static void on_frame(void *context, const uint8_t *frame, size_t length_bytes, u
     ip_timers_need_seconds(IP_REASS_MAXAGE + 1);
   }
   uint16_t checks = flags & SHOAL_NET_CSUM_VALID ? NETIF_CHECKSUM_ENABLE_ALL & ~CHECKED_BY_DEVICE : NETIF_CHECKSUM_ENABLE_ALL;
+#ifdef NET_FILLS_CHECKSUMS
+  checks &= (uint16_t)~NETIF_CHECKSUM_GEN_TCP;
+#endif
   NETIF_SET_CHECKSUM_CTRL(&netif, checks);
   if (netif.input(packet, &netif) != ERR_OK) pbuf_free(packet);
   if (by_dhcp) ip_timers_check_dhcp();
@@ -114,9 +148,33 @@ static void tell_ready(void) {
   if (when_ready != NULL) when_ready();
 }
 
+#if LWIP_IPV6
+/* A link-local address from the MAC address; a global one from the word ip6=ADDRESS[/64], else from a router's advertisement. */
+static void start_ip6(void) {
+  const char *word = shoal_config("ip6");
+  ip6_addr_t given;
+  char text[48];
+  size_t length = 0;
+  netif_create_ip6_linklocal_address(&netif, 1);
+  netif.ip6_autoconfig_enabled = 1;
+  if (word == NULL) return;
+  while (word[length] != '\0' && word[length] != '/' && length < sizeof text - 1) text[length] = word[length], length++;
+  text[length] = '\0';
+  if (ip6addr_aton(text, &given) == 0) {
+    shoal_print("net 0: ip6=%s is no IPv6 address\n", word);
+    return;
+  }
+  netif_ip6_addr_set(&netif, 1, &given);
+  netif_ip6_addr_set_state(&netif, 1, IP6_ADDR_PREFERRED);
+}
+#endif
+
 static void on_up(void *context, const uint8_t *mac) {
   (void)context;
   memcpy(netif.hwaddr, mac, 6);
+#if LWIP_IPV6
+  start_ip6();
+#endif
   netif_set_link_up(&netif); /* lwIP announces the address with a gratuitous ARP request */
   if (!netif_is_up(&netif)) return; /* a clone without a usable address */
   if (by_dhcp) {
@@ -141,6 +199,10 @@ static err_t init_netif(struct netif *to) {
   to->mtu = SHOAL_NET_MTU_BYTES;
   to->hwaddr_len = 6;
   to->flags = NETIF_FLAG_BROADCAST | NETIF_FLAG_ETHARP | NETIF_FLAG_ETHERNET;
+#if LWIP_IPV6
+  to->output_ip6 = ethip6_output;
+  to->flags |= NETIF_FLAG_MLD6;
+#endif
   return ERR_OK;
 }
 
@@ -197,6 +259,9 @@ bool shoal_ip_start(void (*ready)(void)) {
   ip4_addr_t ip = {lwip_htonl(address)}, netmask = {lwip_htonl(mask)}, gw = {lwip_htonl(gateway)};
   netif_add(&netif, &ip, &netmask, &gw, NULL, init_netif, ethernet_input);
   netif_set_default(&netif);
+#ifdef NET_FILLS_CHECKSUMS
+  NETIF_SET_CHECKSUM_CTRL(&netif, NETIF_CHECKSUM_ENABLE_ALL & ~NETIF_CHECKSUM_GEN_TCP);
+#endif
   netif_set_status_callback(&netif, on_address);
   netif_set_hostname(&netif, shoal_config("name"));
   netif_set_up(&netif);

@@ -10,6 +10,11 @@
 #include "lwip/ip4_frag.h"
 #include "lwip/priv/tcp_priv.h"
 #include "lwip/sys.h"
+#if LWIP_IPV6
+#include "lwip/ip6_frag.h"
+#include "lwip/mld6.h"
+#include "lwip/nd6.h"
+#endif
 
 #define SECOND_NS 1000000000ull
 #define MS_NS 1000000ull
@@ -38,6 +43,10 @@ void ip_timers_catch_up(void) {
   for (uint64_t i = 0; i < seconds && i < MOST_TICKS; i++) {
     etharp_tmr();
     ip_reass_tmr();
+#if LWIP_IPV6
+    nd6_tmr(); /* ND6_TMR_INTERVAL is a second */
+    for (uint64_t tenth = 0; tenth < 10 && i == 0; tenth++) mld6_tmr();
+#endif
   }
 }
 

@@ -7,6 +7,11 @@
 
 #include "shoal.h"
 
+/* An application with a lwIP of its own (Makefile: own_lwip) says there what differs. */
+#ifdef LWIP_OWN_OPTIONS
+#include "lwipopts_own.h"
+#endif
+
 /* One thread; time comes from kernel/ip_timers.c, which wakes the guest only when something is due. */
 #define NO_SYS 1
 #define SYS_LIGHTWEIGHT_PROT 0
@@ -32,7 +37,9 @@ void *ip_calloc(size_t count, size_t size_bytes);
 #define LWIP_IPV6 0
 #endif
 #define LWIP_ARP 1
+#ifndef ARP_TABLE_SIZE
 #define ARP_TABLE_SIZE 16
+#endif
 #define ARP_QUEUEING 0
 #define LWIP_ICMP 1
 #define LWIP_IGMP 0
@@ -51,11 +58,19 @@ void *ip_calloc(size_t count, size_t size_bytes);
 
 /* TCP: windows of eight segments; held-back segments bounded, so that a peer cannot make a guest keep much. */
 #define TCP_MSS 1460
+#ifndef TCP_WND
 #define TCP_WND (8 * TCP_MSS)
+#endif
+#ifndef TCP_SND_BUF
 #define TCP_SND_BUF (8 * TCP_MSS)
+#endif
+#ifndef TCP_SND_QUEUELEN
 #define TCP_SND_QUEUELEN 32
+#endif
 #define TCP_QUEUE_OOSEQ 1
+#ifndef TCP_OOSEQ_MAX_PBUFS
 #define TCP_OOSEQ_MAX_PBUFS 8
+#endif
 #define TCP_LISTEN_BACKLOG 1
 #define TCP_MSL 2000UL /* milliseconds; TIME_WAIT is twice that */
 #define LWIP_TCP_KEEPALIVE 1

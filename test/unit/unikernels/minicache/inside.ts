@@ -1,0 +1,11 @@
+/** Runs inside of the namespace that minicache.test.ts made. Each file tests one side of the cache. */
+import test from 'tape';
+import './serving.ts';
+import './caching.ts';
+import './origins.ts';
+import './pressure.ts';
+
+/* Connections that a test left open would keep the process; the pause is for tape's last lines. */
+let failed = false;
+test.onFailure(() => (failed = true));
+test.onFinish(() => setTimeout(() => process.exit(failed ? 1 : 0), 300));
