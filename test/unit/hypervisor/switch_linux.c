@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <linux/if_packet.h>
+#include <linux/virtio_net.h>
 #include <net/if.h>
 #include <netinet/udp.h>
 #include <stdio.h>
@@ -168,6 +169,51 @@ static void offloads(void)
     check(well && wrong == 0, "what the kernel would send in segments is cut before it comes (%u)", wrong);
 }
 
+static void put16(uint8_t *at, size_t value)
+{
+    at[0] = (uint8_t)(value >> 8);
+    at[1] = (uint8_t)value;
+}
+
+/* A frame as a NIC hands it up that has put TCP's segments together: what comes is to be them again. */
+static void merged(void)
+{
+    enum { HEADERS = 14 + 20 + 20, SEGMENT = 1000, BYTES = 5500 };
+    const struct virtio_net_hdr v = { .flags = VIRTIO_NET_HDR_F_NEEDS_CSUM, .gso_type = VIRTIO_NET_HDR_GSO_TCPV4, .hdr_len = HEADERS,
+                                      .gso_size = SEGMENT, .csum_start = 34, .csum_offset = 16 };
+    uint8_t frame[sizeof v + HEADERS + BYTES] = { 0 }, *f = frame + sizeof v;
+    const struct sockaddr_ll a = { .sll_family = AF_PACKET, .sll_ifindex = bridge_index, .sll_halen = 6 };
+    const int on = 1;
+    unsigned wrong = 0;
+    uint32_t sum = 0;
+    int fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
+    memcpy(frame, &v, sizeof v);
+    make_udp(f, 0, 1, 0, HEADERS);
+    memcpy(f + 6, bridge_mac, 6);
+    put16(f + 16, HEADERS - 14 + BYTES);
+    f[23] = IPPROTO_TCP;
+    put16(f + 24, 0);
+    for (unsigned i = 14; i < 34; i += 2)
+        sum += (uint32_t)f[i] << 8 | f[i + 1];
+    while (sum >> 16)
+        sum = (sum & 0xffff) + (sum >> 16);
+    put16(f + 24, ~sum & 0xffff);
+    memset(f + 34, 0, 20);
+    put16(f + 36, 7);
+    f[46] = 5 << 4;
+    f[47] = 0x10;
+    for (unsigned i = 0; i < BYTES; i++)
+        f[HEADERS + i] = (uint8_t)(i / SEGMENT + 1);
+    bool well = setsockopt(fd, SOL_PACKET, PACKET_VNET_HDR, &on, sizeof on) == 0 &&
+                sendto(fd, frame, sizeof frame, 0, (const struct sockaddr *)&a, sizeof a) == (ssize_t)sizeof frame;
+    close(fd);
+    for (unsigned i = 0; well && i < 6; i++) {
+        size_t length = come(1, NULL), want = i < 5 ? SEGMENT : BYTES % SEGMENT;
+        wrong += length != HEADERS + want || got[HEADERS] != i + 1 || got[length - 1] != i + 1 || got[40] != (i * SEGMENT) >> 8;
+    }
+    check(well && wrong == 0, "TCP's segments that a NIC has put together come one by one (%u)", wrong);
+}
+
 static void silence(void)
 {
     unsigned answers = 0;
@@ -272,6 +318,7 @@ int uplink_tests(const char *bridge)
     both_ways();
     tagged();
     offloads();
+    merged();
     silence();
     behind();
     lending();

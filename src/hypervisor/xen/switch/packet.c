@@ -154,6 +154,18 @@ static int make_pair_anew(int control, const char *interface, int space)
     return error == EEXIST ? EBUSY : error;
 }
 
+/*
+ * What a NIC has put together comes without a count of its segments, so that the limit above does not see it: the interface must not be
+ * one that could send segments to be at all.
+ */
+static bool cut_segments(int control, const char *interface)
+{
+    struct ethtool_value off = { .cmd = ETHTOOL_STSO };
+    struct ifreq r = { .ifr_data = (char *)&off };
+    snprintf(r.ifr_name, sizeof r.ifr_name, "%s", interface);
+    return ioctl(control, SIOCETHTOOL, &r) == 0;
+}
+
 static bool set(int fd, int option, int value)
 {
     return setsockopt(fd, SOL_PACKET, option, &value, sizeof value) == 0;
@@ -214,7 +226,7 @@ int packet_open(struct packet *p, const char *interface, const char *bridge)
         error = open_away(&p->fd, &space);
     if (!error)
         error = make_pair_anew(control, interface, space);
-    if (!error && (!raise_link(p->fd, inside, IFF_NOARP) || !raise_link(control, interface, 0)))
+    if (!error && (!cut_segments(control, interface) || !raise_link(p->fd, inside, IFF_NOARP) || !raise_link(control, interface, 0)))
         error = errno;
     if (!error)
         error = begin(p);
