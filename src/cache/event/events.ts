@@ -43,8 +43,12 @@ export class Events {
       const [address, bits] = cidr.split('/');
       this.#denied.addSubnet(address!, Number(bits));
     }
-    for (const [key, record] of records.all()) if (record.state !== 'ended') this.#running.set(key, new Running(record, options));
+    for (const [key, record] of records.all()) if (record.state !== 'ended') this.#running.set(key, new Running(record, this.#forRunning()));
     this.#timer = setInterval(() => void this.round(), roundMs);
+  }
+
+  #forRunning(): EventsOptions & { isDenied: (address: string) => boolean } {
+    return { ...this.#options, isDenied: (address) => this.#denied.check(address) };
   }
 
   static async open(options: EventsOptions): Promise<Events> {
@@ -111,7 +115,7 @@ export class Events {
     if (caches + spec.max > quota.caches)
       throw refused('QUOTA_EXCEEDED', [{ path: 'max', message: `would make ${caches + spec.max} caches; ${spec.tenant} may have ${quota.caches}.`, hint: `Give a max of ${Math.max(0, quota.caches - caches)} at most.` }]);
     const record = newRecord(spec, now());
-    const running = new Running(record, this.#options);
+    const running = new Running(record, this.#forRunning());
     // Taken before the first wait: two calls at once make one event.
     this.#running.set(key, running);
     await this.#records.keep(key, record);

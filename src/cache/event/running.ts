@@ -21,6 +21,8 @@ export interface RunningOptions {
   capacity: Capacity;
   scale: ScaleOptions;
   ports: { viewers: number; admin: number };
+  /** Addresses that may be no origin, whatever name leads there. */
+  isDenied?: (address: string) => boolean;
   endpoint: (vm: FleetVm & { address: string }) => Endpoint;
   now: () => number;
   log: (line: string) => void;
@@ -149,7 +151,10 @@ export class Running {
     const { spec, secret } = this.record;
     const { hostname, port } = new URL(spec.origin);
     this.#originAddress ??= await lookup(hostname.replace(/^\[|\]$/g, ''), { family: 4 }).then(
-      ({ address }) => address,
+      ({ address }) => {
+        if (this.#options.isDenied?.(address) !== true) return address;
+        throw new ShoalError('FORBIDDEN', `${hostname} is ${address}, which may not be an origin.`, { hint: 'Give an address that the public reaches.' });
+      },
       () => {
         throw new ShoalError('CONNECTION_FAILED', `The origin's name ${hostname} is not known.`, { hint: 'Check the name, or give the address.' });
       },

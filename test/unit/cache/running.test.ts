@@ -2,7 +2,7 @@
 import test from 'tape';
 import type { CacheFleet, FleetService, FleetVm } from '../../../src/cache/event/fleet-port.ts';
 import { newRecord } from '../../../src/cache/event/records.ts';
-import { Running } from '../../../src/cache/event/running.ts';
+import { Running, type RunningOptions } from '../../../src/cache/event/running.ts';
 import { readEvent } from '../../../src/cache/event/spec.ts';
 import { readMetrics } from '../../../src/cache/route/openmetrics.ts';
 import { usualScale } from '../../../src/cache/route/scale.ts';
@@ -114,6 +114,15 @@ test('the tiers are made, edges know their shield, and follow it when it is repl
   await pass(1500);
   t.ok(fleet.specs.get('ev-e-e0')!.args.includes(`origin=${next.address}:80`), 'the new shield');
   await pass(500);
+});
+
+test('a name that leads to an address that may be no origin boots nothing', async (t) => {
+  const { running, fleet, pass, options } = makeRunning({ origin: 'http://localhost:8080' });
+  (options as RunningOptions).isDenied = (address) => address.startsWith('127.');
+  const refused = await running.begin().then(() => undefined, (error: unknown) => error as ShoalError);
+  t.equal(refused?.code, 'FORBIDDEN', refused?.message);
+  await pass(1000);
+  t.equal(fleet.applied.length, 0);
 });
 
 test('a controller that hangs: dead caches are still seen, viewers still sent elsewhere, and the end comes when it is back', async (t) => {
