@@ -1,6 +1,6 @@
 /**
  * `minicache`: the HTTP cache's Linux build beside what people use: requests and bits a second of one core beside nginx, http-cache-tests
- * beside nginx and Varnish, hit ratio beside an LRU. Needs root (namespaces), nginx, Varnish and wrk; no lab.
+ * beside nginx and Varnish, hit ratio beside an LRU, packetizing. Needs root (namespaces), nginx, Varnish and wrk; no lab.
  */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -10,6 +10,7 @@ import { repositoryRoot } from '../src/lab/paths.ts';
 import { atLeast, compared, machineFacts, type BenchContext, type Benchmark, type BenchOutcome, type Promised } from './harness.ts';
 import { measureConformance } from './minicache/conformance.ts';
 import { Network } from './minicache/network.ts';
+import { leastFrom16Kib, medianGbps, packetize, packetizeCsv, packetizePlot } from './minicache/packetize.ts';
 import { preparePrograms, run } from './minicache/programs.ts';
 import { measureSpeed, sizes } from './minicache/speed.ts';
 
@@ -61,8 +62,12 @@ async function measure({ terminal, quick }: Omit<BenchContext, 'lab'>): Promise<
     promises.push(atLeast('MINI-5', 'hit ratio, SIEVE over LRU, the least of all', Math.min(...hits.map(({ sieve, lru }) => sieve / lru)), 'times', 1));
     lines.push('', table([{ title: 'ZIPF' }, { title: 'SHARE', align: 'right' }, { title: 'SIEVE', align: 'right' }, { title: 'LRU', align: 'right' }],
       hits.map((row) => [String(row.alpha), `${row.share} %`, row.sieve.toFixed(3), row.lru.toFixed(3)]), terminal.style));
+    onStep('packetizing');
+    const packets = packetize(quick);
+    promises.push(atLeast('PACK-1', 'packetizing from RAM into buffers that are dropped, blocks of 16 KiB and more, the least', leastFrom16Kib(packets), 'Gb/s', 10));
+    promises.push(compared('PACK-2', 'the same out through a veth pair', medianGbps(packets, { sink: 'veth' }), 'Gb/s'));
     const csv = ['server,bytes,requestsPerS,gbps', ...speeds.map((one) => `${one.server},${one.bytes},${one.requestsPerS},${one.gbps.toFixed(3)}`)];
-    return { promises, lines, files: { 'minicache.csv': `${csv.join('\n')}\n` }, machine: machineFacts() };
+    return { promises, lines, files: { 'minicache.csv': `${csv.join('\n')}\n`, 'packetize.csv': packetizeCsv(packets), 'packetize.svg': packetizePlot(packets) }, machine: machineFacts() };
   } finally {
     terminal.status('');
     await network.close();
