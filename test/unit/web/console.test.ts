@@ -121,11 +121,12 @@ test('services: scale, a refusal with its reasons, restart, delete with a questi
   t.equal(await until(text(page, 'tr:has-text("acme/web") td:nth-child(3)'), 'as wanted'), 'as wanted', 'as it was before');
 
   await page.getByRole('link', { name: 'umbra/edge', exact: true }).click();
-  await page.getByRole('button', { name: 'Restart' }).click();
+  await page.getByRole('heading', { name: 'umbra/edge' }).waitFor();
+  await page.getByRole('button', { name: 'Restart umbra/edge' }).click();
   await page.getByRole('dialog').getByRole('button', { name: 'Keep it as it is' }).click();
   t.equal(await page.getByRole('dialog').count(), 0, 'a question answered with no does nothing');
   const before = (await rig.call('GET', '/v1/vms?tenant=umbra')).body.items[0].id;
-  await page.getByRole('button', { name: 'Restart' }).click();
+  await page.getByRole('button', { name: 'Restart umbra/edge' }).click();
   await page.getByRole('dialog').getByRole('button', { name: 'Restart' }).click();
   t.equal(await until(async () => (await rig.call('GET', `/v1/vms/${before}`)).status, 404), 404, 'restarted: the copy is another one');
   await page.getByRole('button', { name: 'Delete' }).click();
