@@ -4,7 +4,7 @@
  * `node controller.cjs CONFIG` ends with 1 and one line on stderr when it cannot start. SIGTERM and SIGINT end the controller, never
  * a VM. One controller a state folder: the folder is locked by the port it listens on and by a file with its process id.
  */
-import { closeSync, existsSync, mkdirSync, openSync, readFileSync, rmSync, writeSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { openController } from '../control/controller.ts';
@@ -16,6 +16,7 @@ import { ImageStore } from '../image/store.ts';
 import { asShoalError, ShoalError } from '../model/errors.ts';
 import type { Digest } from '../model/ids.ts';
 import { parseControllerConfig, type ControllerConfig } from './controller-config.ts';
+import { lockFolder } from './lock.ts';
 
 /** Replaced by the bundler. */
 declare const SHOAL_VERSION: string | undefined;
@@ -33,38 +34,6 @@ function readNeeded(path: string, what: string): string {
   } catch (error) {
     throw new ShoalError('CONFIG_INVALID', `The ${what} cannot be read: ${(error as Error).message}`, { cause: error });
   }
-}
-
-const isAlive = (pid: number): boolean => {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM';
-  }
-};
-
-/** Two controllers over one state would each undo what the other does. A file of a process that is gone is taken over. */
-function lock(folder: string): string {
-  mkdirSync(folder, { recursive: true, mode: 0o700 });
-  const path = join(folder, 'controller.pid');
-  for (let tries = 0; tries < 3; tries++) {
-    try {
-      const file = openSync(path, 'wx', 0o600);
-      writeSync(file, String(process.pid));
-      closeSync(file);
-      return path;
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
-      const pid = Number(readNeeded(path, 'lock'));
-      if (pid > 0 && pid !== process.pid && isAlive(pid))
-        throw new ShoalError('HOST_LIMIT', `The controller ${pid} uses ${folder}.`, {
-          hint: 'End it first, or give this one a folder of its own.',
-        });
-      rmSync(path, { force: true });
-    }
-  }
-  throw new ShoalError('HOST_LIMIT', `Another controller takes ${folder} at the same time.`);
 }
 
 function linkOptions(
@@ -93,8 +62,8 @@ async function main(): Promise<void> {
     config.tls === undefined
       ? undefined
       : { cert: readNeeded(config.tls.certFile, 'certificate'), key: readNeeded(config.tls.keyFile, 'key') };
-  const held = lock(config.stateDir);
-  process.on('exit', () => rmSync(held, { force: true }));
+  // Two controllers over one state would each undo what the other does.
+  lockFolder(config.stateDir, 'controller.pid');
   const store = await JournalStore.open(config.stateDir, log);
   const images = await ImageStore.open(join(config.stateDir, 'images'), { parse: parseKernel });
   const controller = await openController({

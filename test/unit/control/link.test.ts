@@ -181,7 +181,7 @@ test('of a VM the link asks for no more than it keeps, and sees the same as in t
   const before = rig.api.events.token();
   const waiting = rig.plugin('events', { token: before, timeoutS: '5' });
   await rig.agent.runner.pause(rig.agent.fleet.need(uuid));
-  t.deepEqual((await waiting).events.map((event: { class: string; snapshot: { uuid: string } }) => [event.class, event.snapshot.uuid]), [['vm', uuid]], 'a change is waited for');
+  t.ok((await waiting).events.some((event: { class: string; snapshot: { uuid: string } }) => event.class === 'vm' && event.snapshot.uuid === uuid), 'a change is waited for');
   await until(() => seen.vms.get(uuid)?.state === 'paused', 'and told');
   for (const args of [{ token: 'x' }, { token: before, timeoutS: '-1' }, { token: before, more: '1' }])
     t.ok(await codeOf(rig.plugin('events', args as unknown as Record<string, string>)), JSON.stringify(args));
