@@ -33,7 +33,7 @@ interface Happening {
 }
 
 const watched = ['VM', 'VIF', 'network', 'host', 'host_metrics'];
-/** While a host starts many VMs it answers so often: each answer costs it as much as half a launch. */
+/** While a host starts many VMs it answers so often: a call alone is some ten milliseconds of the lab's dom0. */
 const holdMs = 150;
 /** Launching takes a second a VM at the very most. */
 const launchTimeoutMs = (count: number): number => callTimeoutMs + 1000 * count;
