@@ -1,10 +1,14 @@
 /** The controller put together: state, loop, health, API. What it is made of comes from its composition root. */
 import { writeFile } from 'node:fs/promises';
+import { isDeepStrictEqual } from 'node:util';
 import { AuditLog } from './audit.ts';
 import { Fleet } from './fleet.ts';
 import { Health, type Probe } from './health.ts';
 import type { Context, Images } from './http/route.ts';
 import { serveFleet, type FleetServer } from './http/server.ts';
+import { DirectRollouts } from './deployment/direct.ts';
+import type { RolloutControl } from './deployment/port.ts';
+import { DeploymentService, type DeploymentSettings } from './deployment/service.ts';
 import type { HostLink, StateStore } from './port.ts';
 import { Services } from './services.ts';
 import { State, type HostRecord } from './state.ts';
@@ -24,6 +28,9 @@ export interface ControllerOptions {
   /** Throws CONFIG_INVALID when a host cannot be connected to with what was given. */
   checkHost: (record: HostRecord) => void;
   images?: Images;
+  /** The deployment repository; without it there is none. `rollouts` does what it asks for. */
+  deployment?: DeploymentSettings | undefined;
+  rollouts?: (parts: { fleet: Fleet; services: Services; tasks: Tasks; audit: AuditLog }) => RolloutControl;
   probe?: Probe;
   /** Between two signs of life on a stream of events; 15,000 when left out. */
   heartbeatMs?: number | undefined;
@@ -36,6 +43,7 @@ export interface ControllerOptions {
 export interface Controller {
   fleet: Fleet;
   server: FleetServer;
+  deployment: DeploymentService | undefined;
   /** Ends the controller, not the VMs. */
   close(): Promise<void>;
 }
@@ -56,6 +64,8 @@ export async function openController(options: ControllerOptions): Promise<Contro
   const tasks = new Tasks(fleet.changes, Date.now);
   const services = new Services(fleet, tasks);
   if (images !== undefined) bringImages(fleet, images, log);
+  const rollouts = options.rollouts?.({ fleet, services, tasks, audit }) ?? new DirectRollouts(fleet, services);
+  const deployment = options.deployment === undefined ? undefined : await DeploymentService.open({ ...options.deployment, store, rollouts, onHosts: (hosts) => labelHosts(services, fleet, hosts) });
   const context: Context = {
     fleet,
     services,
@@ -65,6 +75,7 @@ export async function openController(options: ControllerOptions): Promise<Contro
     version: options.version,
     checkHost: options.checkHost,
     images,
+    deployment,
     requests: { count: 0, failed: 0 },
   };
   // It serves before it looks: a second controller on this address ends before it touches a host.
@@ -74,14 +85,24 @@ export async function openController(options: ControllerOptions): Promise<Contro
   return {
     fleet,
     server,
+    deployment,
     close: async () => {
       health.close();
       await server.close();
+      await deployment?.close();
       await fleet.close();
       await audit.close();
       await store.close();
     },
   };
+}
+
+/** Labels of hosts are the repository's, where it names a host that is known. */
+async function labelHosts(services: Services, fleet: Fleet, hosts: readonly { name: string; labels: Record<string, string> }[]): Promise<void> {
+  for (const { name, labels } of hosts) {
+    const now = fleet.state.get('host', name)?.labels;
+    if (now !== undefined && !isDeepStrictEqual(now, labels)) await services.changeHost(name, { labels });
+  }
 }
 
 /** A host that misses an image gets it, once at a time. */

@@ -5,9 +5,10 @@
  * a VM. One controller a state folder: the folder is locked by the port it listens on and by a file with its process id.
  */
 import { existsSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { openController } from '../control/controller.ts';
+import type { DeploymentSettings } from '../control/deployment/service.ts';
 import { checkLink, XenApiLink, type XenApiLinkOptions } from '../control/links/xenapi.ts';
 import type { HostRecord } from '../control/state.ts';
 import { JournalStore } from '../control/store.ts';
@@ -53,6 +54,38 @@ function linkOptions(
   };
 }
 
+/** Bundled, the program stands beside this one; from source, it needs the loader. */
+function receiveProgram(): string[] {
+  const bundled = fileURLToPath(new URL('receive.mjs', import.meta.url));
+  if (existsSync(bundled)) return [process.execPath, bundled];
+  return [process.execPath, '--import', import.meta.resolve('tsx'), fileURLToPath(new URL('receive.ts', import.meta.url))];
+}
+
+async function deploymentOf(config: ControllerConfig, images: DeploymentSettings['images']): Promise<DeploymentSettings | undefined> {
+  if (config.deployment === undefined) return undefined;
+  const { signersFile, branch, pushMib, remote } = config.deployment;
+  const secret = (path: string | undefined, what: string): string | undefined => (path === undefined ? undefined : readNeeded(path, what).trim());
+  const folder = join(resolve(config.stateDir), 'deploy.git');
+  // Its thread pool is a package of its own files: only where it is asked for.
+  const { DesiredReader } = await import('../desired/desired.ts');
+  return {
+    folder,
+    branch,
+    anchor: readNeeded(signersFile, 'signersFile'),
+    receive: receiveProgram(),
+    pushBytes: pushMib * 1024 * 1024,
+    reader: new DesiredReader(folder),
+    images,
+    remote: remote && {
+      url: remote.url,
+      pollMs: remote.pollMs,
+      token: secret(remote.tokenFile, 'tokenFile'),
+      webhookSecret: secret(remote.webhookSecretFile, 'webhookSecretFile'),
+    },
+    log,
+  };
+}
+
 async function main(): Promise<void> {
   const path = process.argv[2];
   if (path === undefined)
@@ -66,6 +99,12 @@ async function main(): Promise<void> {
   lockFolder(config.stateDir, 'controller.pid');
   const store = await JournalStore.open(config.stateDir, log);
   const images = await ImageStore.open(join(config.stateDir, 'images'), { parse: parseKernel });
+  const kept = {
+    list: () => images.list(),
+    put: async (digest: string, chunks: AsyncIterable<Uint8Array>) => void (await images.put(digest as Digest, chunks)),
+    bytes: async (digest: string) => (images.has(digest as Digest) ? images.bytes(digest as Digest) : undefined),
+  };
+  const deployment = await deploymentOf(config, kept);
   const controller = await openController({
     store,
     auditFile: join(config.stateDir, 'audit.log'),
@@ -75,11 +114,8 @@ async function main(): Promise<void> {
     graceMs: config.graceMs,
     link: (record) => new XenApiLink(linkOptions(config, record)),
     checkHost: (record) => checkLink(linkOptions(config, record)),
-    images: {
-      list: () => images.list(),
-      put: async (digest, chunks) => void (await images.put(digest as Digest, chunks)),
-      bytes: async (digest) => (images.has(digest as Digest) ? images.bytes(digest as Digest) : undefined),
-    },
+    images: kept,
+    deployment,
     console: existsSync(join(consoleFolder, 'index.html')) ? consoleFolder : undefined,
     version,
     log,

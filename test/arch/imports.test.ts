@@ -22,11 +22,14 @@ const rules: Record<string, { may: string[]; node: boolean; packages?: string[] 
   place: { may: [], node: false },
   host: { may: ['image', 'journal', 'hypervisor/port.ts'], node: true },
   xenapi: { may: ['host'], node: true },
-  control: { may: ['plan', 'place', 'journal', 'xenapi'], node: true, packages: ['@fastify/static', 'ajv', 'fastify', 'undici', 'xen-api'] },
+  schema: { may: [], node: false, packages: ['ajv'] },
+  // The one reader of the deployment repository; an image is looked at before it is accepted.
+  desired: { may: ['image', 'schema'], node: true, packages: ['isomorphic-git', 'piscina'] },
+  control: { may: ['desired', 'plan', 'place', 'journal', 'schema', 'xenapi'], node: true, packages: ['@fastify/static', 'ajv', 'fastify', 'undici', 'xen-api'] },
   // It runs in a browser.
   web: { may: [], node: false },
   'cache/store': { may: [], node: true },
-  cache: { may: ['control', 'cache/route'], node: true, packages: ['@fastify/static', 'dns-packet', 'fastify', 'piscina'] },
+  cache: { may: ['control', 'cache/route', 'schema'], node: true, packages: ['@fastify/static', 'dns-packet', 'fastify', 'piscina'] },
   'cache/route': { may: [], node: true, packages: ['dns-packet'] },
   setup: { may: [], node: true },
   lab: { may: ['setup'], node: true },
