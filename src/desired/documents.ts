@@ -20,13 +20,17 @@ export interface ServiceFile {
   summon: SummonPolicy | undefined;
 }
 
-export type Document =
-  | { kind: 'signers'; value: Key[] }
-  | { kind: 'policy'; value: Policy }
-  | { kind: 'service'; value: ServiceFile }
-  | { kind: 'release'; value: ReleaseManifest }
-  | { kind: 'rollout'; value: RolloutPolicy }
-  | { kind: 'host'; value: { labels: Record<string, string> } };
+/** What each kind of file is, read. */
+export interface Values {
+  signers: Key[];
+  policy: Policy;
+  service: ServiceFile;
+  release: ReleaseManifest;
+  rollout: RolloutPolicy;
+  host: { labels: Record<string, string> };
+}
+
+export type Document = { [K in keyof Values]: { kind: K; value: Values[K] } }[keyof Values];
 
 export interface Read {
   document: Document | undefined;

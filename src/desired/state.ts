@@ -6,7 +6,7 @@ import type { Desired, DesiredService } from '../model/desired.ts';
 import type { ReleaseManifest } from '../model/manifest.ts';
 import type { RolloutPolicy } from '../model/rollout.ts';
 import { serviceKey, type Reason } from '../model/service.ts';
-import { inFile, misplaced, readDocument, type Document, type Read } from './documents.ts';
+import { inFile, misplaced, readDocument, type Read, type Values } from './documents.ts';
 import { limits, paths, placeOf } from './layout.ts';
 import { filesBelow, fileAt, folderAt, isFolder, readCommit, readTree, type Entry, type Objects } from './objects.ts';
 import type { Key, Policy } from './policy.ts';
@@ -53,10 +53,10 @@ export class Documents {
   }
 
   /** Undefined when it is not there or not right. */
-  async value<K extends Document['kind']>(kind: K, path: string, entry: Entry | undefined): Promise<Extract<Document, { kind: K }>['value'] | undefined> {
+  async value<K extends keyof Values>(kind: K, path: string, entry: Entry | undefined): Promise<Values[K] | undefined> {
     if (entry === undefined || isFolder(entry)) return undefined;
     const { document } = await this.at(path, entry);
-    return document?.kind === kind ? (document.value as Extract<Document, { kind: K }>['value']) : undefined;
+    return document?.kind === kind ? (document.value as Values[K]) : undefined;
   }
 
   async policy(tree: string): Promise<Policy | undefined> {

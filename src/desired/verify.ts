@@ -24,8 +24,11 @@ export interface Verification {
   nowMs: number;
 }
 
-/** Of the first commit: there is no policy before it, so those whom the controller's operator named may do everything. */
-const anchorPolicy = (anchor: string): Policy => ({ signers: Object.fromEntries(readSigners(anchor).keys.map(({ principal }) => [principal, { roles: ['admin'] }])) });
+/** Of the first commit: there is no policy before it, so those whom the controller's operator named may do everything, and set its limits. */
+const anchorPolicy = (anchor: string, own: Policy | undefined): Policy => ({
+  signers: Object.fromEntries(readSigners(anchor).keys.map(({ principal }) => [principal, { roles: ['admin'] }])),
+  ...(own?.limits === undefined ? {} : { limits: own.limits }),
+});
 
 /** All that is wrong; nothing: it may be accepted. Throws REPOSITORY_FAILED when it cannot be read. */
 export async function verify(asked: Verification): Promise<Reason[]> {
@@ -44,7 +47,7 @@ export async function verify(asked: Verification): Promise<Reason[]> {
       parent = id;
     }
     const reasons = (await readState(documents, after)).reasons;
-    return reasons.length > 0 ? reasons : timesOfTip(documents, asked);
+    return reasons.length > 0 ? reasons : await timesOfTip(documents, asked);
   } finally {
     objects.close();
   }
@@ -78,7 +81,7 @@ async function judge(asked: Verification, documents: Documents, id: string, pare
   const { objects } = documents;
   const commit = await readCommit(objects, id);
   const base = parent === undefined ? undefined : (await readCommit(objects, parent)).tree;
-  const policy = base === undefined ? anchorPolicy(asked.anchor) : await documents.policy(base);
+  const policy = base === undefined ? anchorPolicy(asked.anchor, await documents.policy(commit.tree)) : await documents.policy(base);
   const keys = base === undefined ? asked.anchor : await signersText(documents, base);
   if (policy === undefined || keys === undefined) return [reason(short(id), 'follows a commit without signers or policy.', 'The branch was changed past this check; the operator has to put it right.')];
   const signer = await signerOf(commit, keys, asked.nowMs);

@@ -27,6 +27,8 @@ export interface Answer {
 
 const mostHeaderBytes = 16 * 1024;
 const longestMs = 600_000;
+/** For git to end by itself when the client has gone. */
+const patienceMs = 10_000;
 
 /** So many at once; the next wait, and when too many wait they are turned away. */
 export class Turns {
@@ -102,14 +104,15 @@ export class Backend {
       }
     };
     this.#running.add(end);
-    const timer = setTimeout(end, longestMs);
+    let timer = setTimeout(end, longestMs);
     child.stdin.on('error', () => {});
     raw.pipe(child.stdin);
     raw.once('close', () => {
-      if (!raw.complete) {
-        child.stdin.destroy();
-        end();
-      }
+      if (raw.complete) return;
+      // At the end of its input git gives up by itself and takes its quarantine away.
+      child.stdin.destroy();
+      clearTimeout(timer);
+      timer = setTimeout(end, patienceMs);
     });
     return new Promise((done, fail) => {
       let over = false;

@@ -14,7 +14,7 @@ import { Guard } from './guard.ts';
 import { counts, isDue, repack } from './pack.ts';
 import type { RolloutControl } from './port.ts';
 import { RolloutRecord } from './record.ts';
-import { commitOf, isAncestor, openRepository, type RepositoryOptions } from './repository.ts';
+import { commitOf, isAncestor, openRepository, sweep, type RepositoryOptions } from './repository.ts';
 
 /** src/desired's reader, as far as it is needed here. */
 export interface Reader {
@@ -182,14 +182,16 @@ export class Deployment {
     for (const { digest, oid } of state.images) if (!has.has(digest)) await images.put(digest, reader.image(oid));
     if (head !== before) await store.write([{ key: acceptedKey, value: head }]);
     this.#accepted = head;
+    // Services are placed by labels.
+    await this.#options.onHosts?.(state.hosts);
     await rollouts.begin({ commit: state.commit, services: state.services });
     this.#state = state;
-    await this.#options.onHosts?.(state.hosts);
     log(`deployment: ${head} accepted, ${state.services.length} services, ${Math.round(performance.now() - began)} ms`);
   }
 
   async #pack(): Promise<void> {
     try {
+      await sweep(this.repository);
       if (!isDue(await counts(this.repository))) return;
       const began = performance.now();
       if (await this.guard.alone(() => repack(this.repository))) this.#options.log(`deployment: repository packed in ${Math.round(performance.now() - began)} ms`);
