@@ -7,6 +7,7 @@ import { findVerb, readWords, type Verb } from './arguments.ts';
 import { Terminal, type Sink } from './terminal.ts';
 import { apply, deleteVerb, drain, restart, scale } from './verbs/apply.ts';
 import { buildVerb } from './verbs/build.ts';
+import { ciPublish } from './verbs/ci.ts';
 import { makeCompletion } from './verbs/completion.ts';
 import { demo } from './verbs/demo.ts';
 import { eventCreate, eventDescribe, eventEnd, eventList, eventRun } from './verbs/event.ts';
@@ -64,6 +65,7 @@ export const verbs: readonly Verb[] = [
   restart,
   deleteVerb,
   drain,
+  ciPublish,
   hostAdd,
   hostRemove,
   tokenMake,

@@ -10,6 +10,8 @@ export interface GitOptions {
   /** Exit codes that are an answer. */
   codes?: readonly number[];
   signal?: AbortSignal;
+  /** With the user's own environment and configuration: his credentials, his proxies. */
+  asUser?: boolean;
 }
 
 const mostOutputBytes = 64 * 1024 * 1024;
@@ -30,9 +32,10 @@ export interface GitAnswer {
 
 /** Throws REPOSITORY_FAILED with what git said, when its exit code is not among `codes` ([0]). */
 export function git(repository: string, args: readonly string[], options: GitOptions = {}): Promise<GitAnswer> {
-  const { input, env = {}, timeoutMs = 60_000, codes = [0], signal } = options;
+  const { input, env = {}, timeoutMs = 60_000, codes = [0], signal, asUser = false } = options;
+  const usual = asUser ? { ...process.env, GIT_TERMINAL_PROMPT: '0', LC_ALL: 'C' } : gitEnv();
   return new Promise((resolve, reject) => {
-    const child = spawn('git', ['-C', repository, ...args], { env: { ...gitEnv(), ...env }, stdio: 'pipe' });
+    const child = spawn('git', ['-C', repository, ...args], { env: { ...usual, ...env }, stdio: 'pipe' });
     const parts: Buffer[] = [];
     let bytes = 0;
     let stderr = '';

@@ -89,8 +89,7 @@ export class Backend {
       GIT_COMMITTER_EMAIL: `${pusher.id}@shoal`,
     };
     const pass: [string, string][] = [['CONTENT_TYPE', 'content-type'], ['HTTP_CONTENT_ENCODING', 'content-encoding'], ['GIT_PROTOCOL', 'git-protocol']];
-    // Without a length the body is chunked, and the program reads up to its end.
-    if (one('transfer-encoding') === undefined) pass.push(['CONTENT_LENGTH', 'content-length']);
+    // No CONTENT_LENGTH: git 2.39 waits for the whole length without noticing that its input has ended, and turns round and round.
     for (const [name, header] of pass) if (one(header) !== undefined) env[name] = one(header)!;
     const child = spawn('git', ['http-backend'], { env, stdio: ['pipe', 'pipe', 'pipe'], detached: true });
     let stderr = '';
