@@ -25,8 +25,6 @@ export interface ImageWords {
   recipe: string | undefined;
 }
 
-const usage = (message: string, hint: string): ShoalError => new ShoalError('USAGE', message, { hint });
-
 function json(file: string): unknown {
   try {
     return JSON.parse(readFileSync(file, 'utf8'));
