@@ -106,13 +106,16 @@ export class Backend {
     let timer = setTimeout(end, longestMs);
     child.stdin.on('error', () => {});
     raw.pipe(child.stdin);
-    raw.once('close', () => {
+    const onClose = (): void => {
       if (raw.complete) return;
       // At the end of its input git gives up by itself and takes its quarantine away.
       child.stdin.destroy();
       clearTimeout(timer);
       timer = setTimeout(end, patienceMs);
-    });
+    };
+    // Who waited for his turn may have gone already.
+    if (raw.destroyed) onClose();
+    else raw.once('close', onClose);
     return new Promise((done, fail) => {
       let over = false;
       const ended = (error?: Error): void => {

@@ -67,8 +67,8 @@ export class RolloutRecord {
     let stream = 'feature done\n';
     for (const { ref, text, subject } of batch) {
       stream += `commit ${ref}\ncommitter shoal <controller@shoal> ${at} +0000\n${data(subject.replaceAll('\n', ' '))}`;
-      if (there.has(ref)) stream += `from ${ref}^0\n`;
-      there.add(ref);
+      // Once in a stream: git goes on from what it has just made.
+      if (there.delete(ref)) stream += `from ${ref}^0\n`;
       stream += `deleteall\nM 100644 inline step.json\n${data(text)}\n`;
     }
     await git(this.#repository, ['fast-import', '--quiet', '--done'], { input: `${stream}done\n` });
