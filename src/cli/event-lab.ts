@@ -49,7 +49,8 @@ export interface EventLab {
 
 export interface EventLabOptions {
   name: string;
-  memoryMib: number;
+  /** Of each host; left out for a lab that is up. */
+  memoryMib?: number;
   /** Of one cache; emulated hosts serve less than real ones. */
   capacity?: { mbps?: number; requestsPerS?: number; connections?: number };
   scale?: { holdMs?: number; drainMs?: number };
@@ -59,7 +60,7 @@ const source = (main: string): string[] => [process.execPath, '--import', 'tsx',
 
 /** Throws LAB_FAILED. */
 export async function openEventLab({ name, memoryMib, capacity, scale }: EventLabOptions): Promise<EventLab> {
-  const lab = await labUp({ name, hosts: 2, memoryMib });
+  const lab = await labUp({ name, hosts: 2, ...(memoryMib === undefined ? {} : { memoryMib }) });
   const { controller, control: fleet } = await openLabFleet(name, lab.hosts);
   for (const [i, host] of lab.hosts.entries()) await fleet.call('PATCH', `/v1/hosts/${host.name}`, { labels: { place: ['east', 'west'][i] } });
   const image = readFileSync(join(repositoryRoot, 'build/unikernels/minicache.elf'));

@@ -168,6 +168,7 @@ export class Running {
       port: this.#options.ports.viewers,
       adminPort: this.#options.ports.admin,
       secret,
+      connections: this.#options.capacity.connections,
     };
   }
 
