@@ -5,7 +5,7 @@
 import { spawn } from 'node:child_process';
 import { resolve } from 'node:path';
 import type { IncomingMessage } from 'node:http';
-import type { Readable } from 'node:stream';
+import { PassThrough, type Readable } from 'node:stream';
 import { gitEnv } from '../../desired/git.ts';
 import { ShoalError } from '../../model/errors.ts';
 
@@ -138,15 +138,18 @@ export class Backend {
           return;
         }
         child.stdout.off('data', onData);
-        child.stdout.pause();
-        const answer: Answer = { status: 200, headers: {}, body: child.stdout };
+        // A stream of its own: what a child's output still has when it exits is thrown away where nobody reads yet.
+        const body = new PassThrough();
+        const answer: Answer = { status: 200, headers: {}, body };
         for (const line of head.toString('latin1', 0, at).split('\r\n')) {
           const colon = line.indexOf(':');
           const [name, value] = [line.slice(0, colon).toLowerCase(), line.slice(colon + 1).trim()];
           if (name === 'status') answer.status = Number(value.slice(0, 3));
           else answer.headers[name] = value;
         }
-        if (head.length > at + 4) child.stdout.unshift(head.subarray(at + 4));
+        if (head.length > at + 4) body.write(head.subarray(at + 4));
+        child.stdout.pipe(body);
+        body.once('close', () => child.stdout.destroy());
         done(answer);
       };
       child.stdout.on('data', onData);
