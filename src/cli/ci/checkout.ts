@@ -6,6 +6,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { git, gitText, type GitOptions } from '../../desired/git.ts';
+import { noObject } from '../../desired/objects.ts';
 import { asShoalError, ShoalError } from '../../model/errors.ts';
 
 export interface CheckoutOptions {
@@ -86,14 +87,12 @@ export class Checkout {
     const { key, author } = this.#options;
     const index = { GIT_INDEX_FILE: join(this.#folder, 'publish-index') };
     await this.#git(['read-tree', parent], { env: index });
+    let lines = '';
     for (const [path, content] of changes) {
-      if (content === undefined) {
-        await this.#git(['update-index', '--force-remove', '--', path], { env: index });
-        continue;
-      }
-      const oid = await this.#git(['hash-object', '-w', '--stdin'], { input: content });
-      await this.#git(['update-index', '--add', '--cacheinfo', `100644,${oid},${path}`], { env: index });
+      const oid = content === undefined ? undefined : await this.#git(['hash-object', '-w', '--stdin'], { input: content });
+      lines += oid === undefined ? `0 ${noObject}\t${path}\n` : `100644 ${oid}\t${path}\n`;
     }
+    await this.#git(['update-index', '--index-info'], { env: index, input: lines });
     const tree = await this.#git(['write-tree', '--missing-ok'], { env: index });
     const config = ['-c', 'gpg.format=ssh', '-c', `user.signingkey=${resolve(key)}`, '-c', `user.name=${author.name}`, '-c', `user.email=${author.email}`];
     return this.#git([...config, 'commit-tree', '-S', '-p', parent, '-m', message, tree]).catch((error: unknown) => {
