@@ -94,7 +94,7 @@ export class Backend {
     const child = spawn('git', ['http-backend'], { env, stdio: ['pipe', 'pipe', 'pipe'], detached: true });
     let stderr = '';
     child.stderr.on('data', (part: Buffer) => (stderr = (stderr + part.toString()).slice(-1000)));
-    // Its own group: what it started goes with it. Not by SIGKILL, for then it leaves its quarantine.
+    // Its own group: what it started goes with it. The last resort: it leaves its quarantine, which is swept later.
     const end = (): void => {
       try {
         if (child.pid !== undefined) process.kill(-child.pid, 'SIGTERM');
@@ -149,7 +149,8 @@ export class Backend {
         }
         if (head.length > at + 4) body.write(head.subarray(at + 4));
         child.stdout.pipe(body);
-        body.once('close', () => child.stdout.destroy());
+        // Read to its end for nobody: git that cannot write is ended by a signal, and then leaves its quarantine.
+        body.once('close', () => child.stdout.resume());
         done(answer);
       };
       child.stdout.on('data', onData);
