@@ -31,7 +31,7 @@ async function withCi(work: (rig: DeployRig, publish: (word: string, ...more: st
     const image = file(`${word}.elf`);
     writeFileSync(image, kernel(word).bytes);
     let [out, err] = ['', ''];
-    const code = await command(['ci', 'publish', '--service', 'acme/ping', '--image', image, '--source', rig.repo.work, '--json', ...more], { stdout: { write: (text: string) => void (out += text) }, stderr: { write: (text: string) => void (err += text) }, env } as never);
+    const code = await command(['ci', 'publish', ...(more.includes('--service') ? [] : ['--service', 'acme/ping']), '--image', image, '--source', rig.repo.work, '--json', ...more], { stdout: { write: (text: string) => void (out += text) }, stderr: { write: (text: string) => void (err += text) }, env } as never);
     return { code, err, json: out === '' ? undefined : JSON.parse(out.trimEnd().split('\n').at(-1)!) };
   };
   try {
