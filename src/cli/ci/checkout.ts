@@ -75,8 +75,10 @@ export class Checkout {
       const m = /^100644 blob ([0-9a-f]{40})\t(.+)$/.exec(line);
       return m === null || paths.has(m[2]!) ? [] : [m[1]!];
     });
+    const here = new Set((await this.#git(['cat-file', '--batch-all-objects', '--batch-check=%(objectname)', '--unordered'])).split('\n'));
+    const missing = oids.filter((oid) => !here.has(oid));
     // Asked for one by one they would be fetched one by one.
-    if (oids.length > 0) await this.#git(['fetch', '-q', '--no-tags', '--no-write-fetch-head', '--filter=blob:none', '--stdin', 'origin'], { input: `${oids.join('\n')}\n`, timeoutMs: networkMs }).catch(() => '');
+    if (missing.length > 0) await this.#git(['fetch', '-q', '--no-tags', '--no-write-fetch-head', '--filter=blob:none', '--stdin', 'origin'], { input: `${missing.join('\n')}\n`, timeoutMs: networkMs }).catch(() => '');
     const { stdout } = await git(this.#folder, ['cat-file', '--batch'], this.#with({ input: `${oids.join('\n')}\n`, timeoutMs: networkMs }));
     for (const m of stdout.toString().matchAll(/"digest": *"(sha256:[0-9a-f]{64})"/g)) found.add(m[1]!);
     return found;

@@ -36,9 +36,7 @@ export async function publish(checkout: Checkout, options: PublishOptions): Prom
   const { waitMs = (attempt: number) => 100 * 2 ** Math.min(attempt, 5) * (0.5 + Math.random()) } = options;
   for (let attempt = 1; attempt <= attempts; attempt++) {
     const tip = await checkout.tip();
-    const { changes, release } = await prepare(checkout, tip, options);
-    const { tenant, service, counter, image } = release;
-    const commit = await checkout.commit(tip, changes, `Release ${counter} of ${tenant}/${service}\n\n${image.name} ${image.version}, source ${image.source.commit}\n${image.digest}`);
+    const { commit, release } = await releaseOn(checkout, tip, options);
     const outcome = await checkout.push(commit);
     if (outcome.kind === 'pushed' || (outcome.kind === 'behind' && (await checkout.has(commit).catch(() => false)))) return { release, commit };
     if (outcome.kind === 'refused') throw new ShoalError('DEPLOYMENT_REFUSED', outcome.why, { hint: 'Correct what it says, and publish again; nothing was changed.' });
@@ -46,6 +44,14 @@ export async function publish(checkout: Checkout, options: PublishOptions): Prom
     await new Promise((resolve) => setTimeout(resolve, waitMs(attempt)));
   }
   throw new ShoalError('CONFLICT', `Others pushed first ${attempts} times.`, { hint: 'Publish again.' });
+}
+
+/** The next release as a signed commit on top of another; not pushed. */
+export async function releaseOn(checkout: Checkout, tip: string, options: PublishOptions): Promise<Published> {
+  const { changes, release } = await prepare(checkout, tip, options);
+  const { tenant, service, counter, image } = release;
+  const commit = await checkout.commit(tip, changes, `Release ${counter} of ${tenant}/${service}\n\n${image.name} ${image.version}, source ${image.source.commit}\n${image.digest}`);
+  return { commit, release };
 }
 
 async function prepare(checkout: Checkout, tip: string, { tenant, service, image, expiryDays, keep, rollout, spec, nowMs }: PublishOptions): Promise<{ changes: Changes; release: ReleaseManifest }> {
