@@ -201,7 +201,7 @@ static void answer_all(void)
 
 /* ---- forwarding ---- */
 
-static void deliver(struct vif *v, uint8_t *frame, size_t length, unsigned checksum)
+void move_deliver(struct vif *v, uint8_t *frame, size_t length, unsigned checksum)
 {
     if (delivery_count == DELIVERIES) {
         deliver_all();
@@ -229,7 +229,7 @@ static void flood(struct network *n, const struct vif *but, uint8_t *frame, size
     for (struct link *l = n->flood.next; l != &n->flood; l = l->next) {
         struct vif *v = (struct vif *)((char *)l - offsetof(struct vif, flood));
         if (v != but)
-            deliver(v, frame, length, checksum);
+            move_deliver(v, frame, length, checksum);
     }
 }
 
@@ -240,30 +240,81 @@ static bool usurps(const struct vif *v, const struct frame *f)
     return owner && owner != v;
 }
 
-/* The vif that an ARP request asks for. One that asks for its sender's own address is an announcement, or a search for a double. */
-static struct vif *asked_for(struct network *n, const struct frame *f)
+/* A guest may use an address that it gave away for the connections that it has left there. Its ARP requests then come from nobody: they are
+ * answered, and teach nobody that the address is there. */
+static bool may_send(const struct vif *from, struct frame *f)
 {
-    return f->arp_request && f->arp_target != f->sender ? vif_by_address(n, f->arp_target) : NULL;
+    const struct place *p = from->drains && f->has_sender && f->sender ? place_find(from->network, f->sender) : NULL;
+    if (!p || !place_drains(p, from) || vif_by_address(from->network, f->sender) == from)
+        return frame_allowed(f, vif_identity(from), 0) && !usurps(from, f);
+    if (!frame_allowed(f, vif_identity(from), f->sender))
+        return false;
+    if (f->target)
+        return true;
+    if (!f->arp_request || f->arp_target == f->sender)
+        return false;
+    f->sender = 0;
+    frame_hide_sender(f->bytes);
+    return true;
+}
+
+static void note_sent(struct vif *from, const struct frame *f)
+{
+    struct place *p;
+    if (from->record->counters.tx_frames == 1)
+        places_spoke(from);
+    if (!f->protocol)
+        return;
+    traffic_count(from, f->sender, f->length);
+    if ((p = place_find(from->network, f->sender)))
+        flow_sent(p, f, from);
+}
+
+/* Who has the MAC that a frame is for, or the address of a place; NULL: nobody here. */
+static struct vif *receiver(struct network *n, struct frame *f, unsigned checksum, bool *kept)
+{
+    struct vif *to = vif_by_mac(n, f->destination);
+    struct place *p = f->target ? place_find(n, f->target) : NULL;
+    *kept = false;
+    if (p)
+        to = place_choose(p, to, f, checksum, kept);
+    if (to && f->protocol)
+        traffic_count(to, f->target, f->length);
+    return to;
+}
+
+/* The MAC that an ARP request asks for. One that asks for its sender's own address is an announcement, or a search for a double. */
+static const uint8_t *asked_for(struct network *n, const struct vif *from, const struct frame *f)
+{
+    if (!f->arp_request || f->arp_target == f->sender)
+        return NULL;
+    const struct vif *to = vif_by_address(n, f->arp_target);
+    if (to)
+        return to == from ? NULL : vif_identity(to)->mac;
+    const struct place *p = place_find(n, f->arp_target);
+    return p && place_held(p) ? place_mac(p) : NULL;
 }
 
 static int16_t forward_from_guest(struct taken *t, struct frame *f)
 {
     struct vif *from = t->from;
     struct counters *c = &from->record->counters;
-    if (!frame_allowed(f, vif_identity(from)) || usurps(from, f))
+    if (!may_send(from, f))
         return NETIF_RSP_DROPPED;
     c->tx_frames++;
     c->tx_bytes += f->length;
     mirror_frame(from, f->bytes, f->length);
-    struct vif *to = asked_for(t->network, f);
-    if (to && to != from) {
-        deliver(from, f->bytes, frame_answer_arp(f->bytes, vif_identity(to)->mac), 0);
+    note_sent(from, f);
+    const uint8_t *asked = asked_for(t->network, from, f);
+    if (asked) {
+        move_deliver(from, f->bytes, frame_answer_arp(f->bytes, asked), 0);
         return NETIF_RSP_OKAY;
     }
-    to = f->group ? NULL : vif_by_mac(t->network, f->destination);
-    if (to) {
-        if (to != from)
-            deliver(to, f->bytes, f->length, t->checksum);
+    bool kept = false;
+    struct vif *to = f->group ? NULL : receiver(t->network, f, t->checksum, &kept);
+    if (to || kept) {
+        if (to && to != from)
+            move_deliver(to, f->bytes, f->length, t->checksum);
         return NETIF_RSP_OKAY;
     }
     if (!uplink_queue(t->network, from, f->bytes, f->length, t->checksum)) {
@@ -277,14 +328,16 @@ static int16_t forward_from_guest(struct taken *t, struct frame *f)
 
 static void forward_from_uplink(struct taken *t, struct frame *f)
 {
-    struct vif *to = asked_for(t->network, f);
-    if (to) {
-        uplink_queue(t->network, NULL, f->bytes, frame_answer_arp(f->bytes, vif_identity(to)->mac), 0);
+    const uint8_t *asked = asked_for(t->network, NULL, f);
+    struct vif *to;
+    bool kept = false;
+    if (asked) {
+        uplink_queue(t->network, NULL, f->bytes, frame_answer_arp(f->bytes, asked), 0);
     } else if (f->group) {
         flood(t->network, NULL, f->bytes, f->length, t->checksum);
-    } else if ((to = vif_by_mac(t->network, f->destination))) {
-        deliver(to, f->bytes, f->length, t->checksum);
-    } else {
+    } else if ((to = receiver(t->network, f, t->checksum, &kept))) {
+        move_deliver(to, f->bytes, f->length, t->checksum);
+    } else if (!kept) {
         totals.dropped++;
     }
 }
@@ -333,6 +386,7 @@ static bool move_from_guests(void)
     taken_count = incoming_count = 0;
     take_from_guests();
     forward_all();
+    bool waited = hold_deliver();
     uplinks_send(); /* and what the uplinks were answered */
     crash_point();
     deliver_all();
@@ -343,13 +397,16 @@ static bool move_from_guests(void)
         touch(t->from);
     }
     answer_all();
-    return taken_count > 0;
+    return taken_count > 0 || waited;
 }
 
 bool move_turn(void)
 {
+    turn_begins();
+    places_turn();
     bool outside = move_from_uplinks(), inside = move_from_guests();
     uplinks_give_back(); /* useless frames, too */
+    hold_clear();
     if (outside || inside) {
         totals.turns++;
         mirrors_flush();
@@ -364,5 +421,5 @@ bool move_waiting(void)
     for (unsigned i = 0; i < networks_count; i++)
         if (uplink_waiting(&networks[i]))
             return true;
-    return vifs_waiting();
+    return vifs_waiting() || places_waiting();
 }

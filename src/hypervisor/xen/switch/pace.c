@@ -21,6 +21,20 @@ int64_t now_us(void)
     return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
 }
 
+static int64_t turn;
+
+void turn_begins(void)
+{
+    turn = 0;
+}
+
+int64_t turn_us(void)
+{
+    if (!turn)
+        turn = now_us();
+    return turn;
+}
+
 void pace_init(void)
 {
     for (unsigned i = 0; i < SLOTS; i++)
