@@ -3,13 +3,13 @@
  * a test drops one agent and gives the same simulator to the next. Deterministic: nothing is random, delays are settable and 0 by
  * default.
  */
-import type { DomainConfig, DomainFacts, DomainShape, DomainState, HostFacts, Hypervisor, Snapshot, VifConfig, VifCounters } from '../port.ts';
+import type { AddressMove, AddressTraffic, DomainConfig, DomainFacts, DomainShape, DomainState, HostFacts, Hypervisor, Snapshot, VifConfig, VifCounters } from '../port.ts';
 import { ShoalError } from '../../model/errors.ts';
 import { asDomid, type Domid, type Uuid } from '../../model/ids.ts';
 import { isVmUuid, newVmUuid } from '../../model/uuid.ts';
 import { SimMirror } from './mirror.ts';
 
-export type SimStep = 'create' | 'build' | 'register' | 'attachVif' | 'seal' | 'unpause' | 'pause' | 'snapshot' | 'resume' | 'destroy' | 'facts';
+export type SimStep = 'create' | 'build' | 'register' | 'attachVif' | 'seal' | 'unpause' | 'pause' | 'snapshot' | 'resume' | 'destroy' | 'facts' | 'readdress' | 'move';
 
 /** What a guest does by itself. */
 export type SimGuest =
@@ -43,6 +43,7 @@ interface SimDomain {
   registered: boolean;
   vifs: VifConfig[];
   mirrors: Map<number, SimMirror>;
+  addresses?: string[];
   sealed: boolean;
   record: string;
   guest: SimGuest;
@@ -282,6 +283,47 @@ export class SimHypervisor implements Hypervisor {
     this.#endMirror(domain.mirrors, handle);
     if (made !== undefined) domain.mirrors.set(handle, made);
     return true;
+  }
+
+  async setGuestAddresses(domid: Domid, ipv4: readonly string[]): Promise<void> {
+    await this.#step('readdress', domid);
+    const domain = this.#need(domid);
+    if (domain.vifs.some(({ backend }) => backend === 'netback')) throw new ShoalError('VALUE_NOT_SUPPORTED', 'The guest has its devices from the store.');
+    domain.addresses = [...ipv4];
+  }
+
+  /** Who gets new connections, by network and address, where something was moved. */
+  readonly holders = new Map<string, Domid>();
+  readonly #held = new Map<string, number>();
+  /** What addressTraffic says of an address that somebody has. */
+  trafficOf: (ip: string) => Partial<AddressTraffic> = () => ({});
+
+  async moveAddress({ network, ip, from, to }: AddressMove): Promise<void> {
+    await this.#step('move', to?.domid ?? from!.domid);
+    for (const each of [from, to]) if (each !== undefined) this.#need(each.domid);
+    const vif = (domid: Domid): VifConfig | undefined => this.#need(domid).vifs.find((each) => each.network === network);
+    for (const domain of this.#domains.values())
+      for (const each of domain.vifs) if (each.network === network && domain.domid !== to?.domid) each.ipv4 = each.ipv4.filter((own) => own !== ip);
+    if (to === undefined) this.holders.delete(`${network}/${ip}`);
+    else this.holders.set(`${network}/${ip}`, to.domid);
+    const own = to === undefined ? undefined : vif(to.domid);
+    if (own !== undefined && !own.ipv4.includes(ip)) own.ipv4 = [ip, ...own.ipv4];
+  }
+
+  async holdAddress(network: string, ip: string, ms: number): Promise<void> {
+    if (ms === 0) this.#held.delete(`${network}/${ip}`);
+    else this.#held.set(`${network}/${ip}`, ms);
+  }
+
+  async addressTraffic(network: string, ip: string): Promise<AddressTraffic | undefined> {
+    const held = this.#held.has(`${network}/${ip}`);
+    const has = [...this.#domains.values()].some(({ vifs }) => vifs.some((vif) => vif.network === network && vif.ipv4.includes(ip)));
+    return has || held ? { frames: 0, bytes: 0, idleMs: 0, drains: 0, waiting: 0, held, ...this.trafficOf(ip) } : undefined;
+  }
+
+  /** What a running guest was given. */
+  guestAddresses(domid: Domid): string[] | undefined {
+    return this.#need(domid).addresses;
   }
 
   networks(): string[] {

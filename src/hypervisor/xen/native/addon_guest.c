@@ -185,7 +185,7 @@ static napi_value js_order(napi_env env, napi_callback_info info)
   return console_order(addon->consoles, domid, (uint32_t)word, &failure) ? throw_failure(env, &failure) : NULL;
 }
 
-/* readdress(domid, addresses of 4 bytes each): the number of the list. */
+/* readdress(domid, addresses of 4 bytes each, whether to order it): the number of the list. */
 static napi_value js_readdress(napi_env env, napi_callback_info info)
 {
   uint32_t list[WIRING_ADDRESSES], number;
@@ -195,12 +195,13 @@ static napi_value js_readdress(napi_env env, napi_callback_info info)
   struct call call;
   uint16_t domid;
   size_t length;
+  int ring;
 
-  if (!take_call(&call, env, info, 2) || !take_domid(&call, 0, &domid) || !take_bytes(&call, 1, "addresses", 0, sizeof list, &bytes, &length) ||
-      !(addon = opened_addon(env)))
+  if (!take_call(&call, env, info, 3) || !take_domid(&call, 0, &domid) || !take_bytes(&call, 1, "addresses", 0, sizeof list, &bytes, &length) ||
+      !take_flag(&call, 2, "ring", &ring) || !(addon = opened_addon(env)))
     return NULL;
   memcpy(list, bytes, length);
-  if (console_readdress(addon->consoles, domid, list, (uint32_t)(length / 4), &number, &failure)) return throw_failure(env, &failure);
+  if (console_readdress(addon->consoles, domid, list, (uint32_t)(length / 4), ring, &number, &failure)) return throw_failure(env, &failure);
   return number_value(env, number);
 }
 

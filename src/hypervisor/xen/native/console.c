@@ -180,7 +180,7 @@ static uint8_t *map_wiring(struct consoles *consoles, uint16_t domid, struct wir
   return NULL;
 }
 
-int console_readdress(struct consoles *consoles, uint16_t domid, const uint32_t *addresses, uint32_t count, uint32_t *number,
+int console_readdress(struct consoles *consoles, uint16_t domid, const uint32_t *addresses, uint32_t count, int ring, uint32_t *number,
                       struct failure *failure)
 {
   struct wiring_addresses *list;
@@ -196,6 +196,10 @@ int console_readdress(struct consoles *consoles, uint16_t domid, const uint32_t 
     __atomic_store_n(&list->wanted, list->wanted == UINT32_MAX ? 1 : list->wanted + 1, __ATOMIC_RELEASE);
   }
   *number = list->wanted;
+  if (!ring) {
+    xengnttab_unmap(consoles->grants, page, 1);
+    return 0;
+  }
   mine = __atomic_compare_exchange_n(&wiring->order, &order, WIRING_READDRESS, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST) || order == WIRING_READDRESS;
   xengnttab_unmap(consoles->grants, page, 1);
   return mine ? ring_bell(consoles, domid, CONSOLE_PORT, failure) : failed_with(failure, "wiring", EBUSY);

@@ -387,6 +387,7 @@ static bool move_from_guests(void)
     take_from_guests();
     forward_all();
     bool waited = hold_deliver();
+    places_announce();
     uplinks_send(); /* and what the uplinks were answered */
     crash_point();
     deliver_all();

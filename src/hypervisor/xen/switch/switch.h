@@ -271,9 +271,19 @@ const uint8_t *place_mac(const struct place *p);                    /* of one th
 struct vif *place_choose(struct place *p, struct vif *v, struct frame *f, unsigned checksum, bool *kept);
 void places_left(struct vif *v);   /* it is detached */
 void places_spoke(struct vif *v);  /* it sent its first frame */
-void places_turn(void);            /* what is due; announcements */
+void places_turn(void);            /* what is due */
+void places_announce(void);        /* those outside are told who has what; before uplinks_send */
 bool places_waiting(void);
 int places_timeout_ms(void);       /* -1: nothing is due */
+
+/* For place_move.c. */
+void place_list(struct place *p);
+void place_due(int64_t at_us);
+struct drain *place_drain(struct place *p, const struct vif *v);    /* that of the vif, while it is on */
+bool place_draining(const struct place *p);
+struct drain *place_room(struct place *p, const uint8_t mac[6]);    /* one to be written; NULL: all are on */
+int place_for(struct network *n, uint32_t address, uint32_t *index, struct place *p); /* a copy of the address's place, or of a new one */
+void place_give(struct place *p, struct vif *owner);                /* what was held goes to it */
 
 /* ---- flow ---- */
 struct vif *flow_choose(const struct place *p, const struct frame *f, struct vif *owner); /* of a place that drains: who has this connection? */
@@ -336,7 +346,9 @@ void switch_close(void);
 
 #ifdef SWITCH_TEST
 void crash_point(void);           /* where a test may end the process */
+extern int64_t clock_ahead_us;
 #else
 #define crash_point() ((void)0)
+#define clock_ahead_us 0
 #endif
 #endif
