@@ -113,7 +113,7 @@ test('move: twenty times under load, nothing fails', { timeout: 10 * minutes }, 
   const began = Date.now();
   for (let i = 1; i <= 20; i++) {
     await moveAddress(vms[(i - 1) % 4]!, vms[i % 4]!, 40_000);
-    if (i === 7) await lab.hosts[0]!.exec('kill -9 $(pidof shoal-switch); sleep 0.2; /usr/lib/shoal/shoal-switch || true');
+    if (i === 7) await lab.hosts[0]!.exec('kill -9 $(cat /run/shoal-switch.pid)');
     await pause(400);
   }
   t.comment(`20 moves in ${Date.now() - began} ms`);
@@ -131,20 +131,22 @@ test('move: twenty times under load, nothing fails', { timeout: 10 * minutes }, 
 });
 
 test('move: an address is held until its guest is there', { timeout: 5 * minutes }, async (t) => {
-  for (let i = 1; i <= 3; i++) {
-    const ip = `10.64.8.${i}`;
+  // Each address twice: the second time others still know the MAC of its first guest.
+  for (let i = 0; i < 4; i++) {
+    const ip = `10.64.8.${(i % 2) + 1}`;
     await client.plugin('shells', { prepare: JSON.stringify({ image: images.get('ping'), memoryKib: 4096, count: 1 }) }, { timeoutMs: minutes });
     await client.plugin('hold-address', { network: 'default', ip, ms: '30000' });
     const before = await retransmitted();
     const asked = curl('-o', '/dev/null', '-w', '%{http_code} %{time_connect} %{time_total}', `http://${ip}/`);
     await pause(100);
     const began = Date.now();
-    await launch('ping', `late-${i}`, ip, 4096);
+    const vm = await launch('ping', `late-${i}`, ip, 4096);
     const tookMs = Date.now() - began;
     const [code, connectS, totalS] = (await asked).split(' ');
     t.equal(code, '200', `a client that came first is answered: connected after ${connectS} s, answered after ${totalS} s, the launch took ${tookMs} ms`);
     const again = (await retransmitted()) - before;
-    t.ok(again === 0 || Number(totalS) > 1, `and asked once (${again})`);
+    t.equal(again, 0, 'and asked once');
+    if (i < 2) await client.plugin('destroy', { vms: JSON.stringify([vm]) });
   }
   const [state] = (await client.plugin<{ traffic: ({ held: boolean; frames: number } | null)[] }>('address-traffic', { network: 'default', ips: '["10.64.8.1","10.64.8.77"]' })).traffic;
   t.ok(state!.frames >= 6 && !state!.held, 'its frames are counted');

@@ -7,16 +7,13 @@ import type { AddressMove, AddressTraffic, DomainConfig, DomainFacts, DomainShap
 import { ShoalError } from '../../model/errors.ts';
 import { asDomid, type Domid, type Uuid } from '../../model/ids.ts';
 import { isVmUuid, newVmUuid } from '../../model/uuid.ts';
+import { SimAddresses } from './addresses.ts';
+import { SimSnapshot, type SimDomain, type SimGuest } from './domain.ts';
 import { SimMirror } from './mirror.ts';
 
-export type SimStep = 'create' | 'build' | 'register' | 'attachVif' | 'seal' | 'unpause' | 'pause' | 'snapshot' | 'resume' | 'destroy' | 'facts' | 'readdress' | 'move';
+export type { SimGuest };
 
-/** What a guest does by itself. */
-export type SimGuest =
-  | 'obeys' // powers off and reboots when asked
-  | 'ignores' // never reacts to a request
-  | 'crashes-at-boot'
-  | 'powers-off-at-boot';
+export type SimStep = 'create' | 'build' | 'register' | 'attachVif' | 'seal' | 'unpause' | 'pause' | 'snapshot' | 'resume' | 'destroy' | 'facts' | 'readdress' | 'move';
 
 export interface SimOptions {
   totalKib?: number;
@@ -29,39 +26,6 @@ export interface SimOptions {
   maxDomains?: number;
 }
 
-interface SimDomain {
-  domid: Domid;
-  uuid: Uuid;
-  name: string;
-  state: DomainState;
-  shutdownReason: DomainFacts['shutdownReason'];
-  memoryKib: number;
-  /** Taken from the host's free memory. */
-  takenKib: number;
-  cmdline: string;
-  built: boolean;
-  registered: boolean;
-  vifs: VifConfig[];
-  mirrors: Map<number, SimMirror>;
-  addresses?: string[];
-  sealed: boolean;
-  record: string;
-  guest: SimGuest;
-  console: string;
-  /** What was typed into the console. */
-  typed: string;
-}
-
-class SimSnapshot implements Snapshot {
-  readonly shape: DomainShape;
-  readonly console: string;
-
-  constructor(shape: DomainShape, console: string) {
-    this.shape = shape;
-    this.console = console;
-  }
-}
-
 const overheadKib = 72;
 const ringBytes = 2048;
 const typedBytes = 1024;
@@ -72,6 +36,7 @@ export class SimHypervisor implements Hypervisor {
   guest: SimGuest;
   /** Every step done, "create 3": for tests of order. */
   readonly trail: string[] = [];
+  readonly addresses = new SimAddresses();
   readonly #domains = new Map<Domid, SimDomain>();
   readonly #totalKib: number;
   readonly #networks: string[];
@@ -292,33 +257,18 @@ export class SimHypervisor implements Hypervisor {
     domain.addresses = [...ipv4];
   }
 
-  /** Who gets new connections, by network and address, where something was moved. */
-  readonly holders = new Map<string, Domid>();
-  readonly #held = new Map<string, number>();
-  /** What addressTraffic says of an address that somebody has. */
-  trafficOf: (ip: string) => Partial<AddressTraffic> = () => ({});
-
-  async moveAddress({ network, ip, from, to }: AddressMove): Promise<void> {
-    await this.#step('move', to?.domid ?? from!.domid);
-    for (const each of [from, to]) if (each !== undefined) this.#need(each.domid);
-    const vif = (domid: Domid): VifConfig | undefined => this.#need(domid).vifs.find((each) => each.network === network);
-    for (const domain of this.#domains.values())
-      for (const each of domain.vifs) if (each.network === network && domain.domid !== to?.domid) each.ipv4 = each.ipv4.filter((own) => own !== ip);
-    if (to === undefined) this.holders.delete(`${network}/${ip}`);
-    else this.holders.set(`${network}/${ip}`, to.domid);
-    const own = to === undefined ? undefined : vif(to.domid);
-    if (own !== undefined && !own.ipv4.includes(ip)) own.ipv4 = [ip, ...own.ipv4];
+  async moveAddress(move: AddressMove): Promise<void> {
+    await this.#step('move', (move.to ?? move.from)!.domid);
+    for (const each of [move.from, move.to]) if (each !== undefined) this.#need(each.domid);
+    this.addresses.move(move, this.#domains.values());
   }
 
   async holdAddress(network: string, ip: string, ms: number): Promise<void> {
-    if (ms === 0) this.#held.delete(`${network}/${ip}`);
-    else this.#held.set(`${network}/${ip}`, ms);
+    this.addresses.hold(network, ip, ms);
   }
 
   async addressTraffic(network: string, ip: string): Promise<AddressTraffic | undefined> {
-    const held = this.#held.has(`${network}/${ip}`);
-    const has = [...this.#domains.values()].some(({ vifs }) => vifs.some((vif) => vif.network === network && vif.ipv4.includes(ip)));
-    return has || held ? { frames: 0, bytes: 0, idleMs: 0, drains: 0, waiting: 0, held, ...this.trafficOf(ip) } : undefined;
+    return this.addresses.traffic(network, ip, this.#domains.values());
   }
 
   /** What a running guest was given. */

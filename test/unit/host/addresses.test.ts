@@ -16,7 +16,7 @@ async function launch(agent: HostAgent, name: string, ip?: string, also?: string
 
 const addressesOf = (agent: HostAgent, uuid: Uuid): string[] => agent.fleet.need(uuid).vifs[0]!.ipv4;
 const holder = (rig: Rig): Uuid | undefined => {
-  const domid = rig.sim.holders.get(`default/${moved}`);
+  const domid = rig.sim.addresses.holders.get(`default/${moved}`);
   return domid === undefined ? undefined : rig.agent.fleet.inDomain(domid)?.uuid;
 };
 
@@ -156,7 +156,7 @@ test('addresses: many at once; held, counted', async (t) => {
     pairs.push([await launch(agent, `old-${i}`, ip), await launch(agent, `new-${i}`), ip]);
   }
   t.deepEqual(await agent.addresses.move(pairs.map(([from, to, ip]) => ({ from, to, ip, drainMs: 1 }))), []);
-  t.ok(pairs.every(([, to, ip]) => agent.fleet.withAddress('default', ip)?.uuid === to && sim.holders.get(`default/${ip}`) === agent.fleet.need(to).domid), 'all 150');
+  t.ok(pairs.every(([, to, ip]) => agent.fleet.withAddress('default', ip)?.uuid === to && sim.addresses.holders.get(`default/${ip}`) === agent.fleet.need(to).domid), 'all 150');
   const back = rig.crash();
   await back;
   t.ok(pairs.every(([, to, ip]) => rig.agent.fleet.withAddress('default', ip)?.uuid === to), 'for the next agent, too');

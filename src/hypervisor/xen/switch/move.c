@@ -233,85 +233,23 @@ static void flood(struct network *n, const struct vif *but, uint8_t *frame, size
     }
 }
 
-/* Somebody else's address is nobody's to use, not even that of a guest whose own is not known. */
-static bool usurps(const struct vif *v, const struct frame *f)
-{
-    const struct vif *owner = f->has_sender && f->sender ? vif_by_address(v->network, f->sender) : NULL;
-    return owner && owner != v;
-}
-
-/* A guest may use an address that it gave away for the connections that it has left there. Its ARP requests then come from nobody: they are
- * answered, and teach nobody that the address is there. */
-static bool may_send(const struct vif *from, struct frame *f)
-{
-    const struct place *p = from->drains && f->has_sender && f->sender ? place_find(from->network, f->sender) : NULL;
-    if (!p || !place_drains(p, from) || vif_by_address(from->network, f->sender) == from)
-        return frame_allowed(f, vif_identity(from), 0) && !usurps(from, f);
-    if (!frame_allowed(f, vif_identity(from), f->sender))
-        return false;
-    if (f->target)
-        return true;
-    if (!f->arp_request || f->arp_target == f->sender)
-        return false;
-    f->sender = 0;
-    frame_hide_sender(f->bytes);
-    return true;
-}
-
-static void note_sent(struct vif *from, const struct frame *f)
-{
-    struct place *p;
-    if (from->record->counters.tx_frames == 1)
-        places_spoke(from);
-    if (!f->protocol)
-        return;
-    traffic_count(from, f->sender, f->length);
-    if ((p = place_find(from->network, f->sender)))
-        flow_sent(p, f, from);
-}
-
-/* Who has the MAC that a frame is for, or the address of a place; NULL: nobody here. */
-static struct vif *receiver(struct network *n, struct frame *f, unsigned checksum, bool *kept)
-{
-    struct vif *to = vif_by_mac(n, f->destination);
-    struct place *p = f->target ? place_find(n, f->target) : NULL;
-    *kept = false;
-    if (p)
-        to = place_choose(p, to, f, checksum, kept);
-    if (to && f->protocol)
-        traffic_count(to, f->target, f->length);
-    return to;
-}
-
-/* The MAC that an ARP request asks for. One that asks for its sender's own address is an announcement, or a search for a double. */
-static const uint8_t *asked_for(struct network *n, const struct vif *from, const struct frame *f)
-{
-    if (!f->arp_request || f->arp_target == f->sender)
-        return NULL;
-    const struct vif *to = vif_by_address(n, f->arp_target);
-    if (to)
-        return to == from ? NULL : vif_identity(to)->mac;
-    const struct place *p = place_find(n, f->arp_target);
-    return p && place_held(p) ? place_mac(p) : NULL;
-}
-
 static int16_t forward_from_guest(struct taken *t, struct frame *f)
 {
     struct vif *from = t->from;
     struct counters *c = &from->record->counters;
-    if (!may_send(from, f))
+    if (!route_allows(from, f))
         return NETIF_RSP_DROPPED;
     c->tx_frames++;
     c->tx_bytes += f->length;
     mirror_frame(from, f->bytes, f->length);
-    note_sent(from, f);
-    const uint8_t *asked = asked_for(t->network, from, f);
+    route_sent(from, f);
+    const uint8_t *asked = route_asked(t->network, from, f);
     if (asked) {
         move_deliver(from, f->bytes, frame_answer_arp(f->bytes, asked), 0);
         return NETIF_RSP_OKAY;
     }
     bool kept = false;
-    struct vif *to = f->group ? NULL : receiver(t->network, f, t->checksum, &kept);
+    struct vif *to = f->group ? NULL : route_receiver(t->network, f, t->checksum, &kept);
     if (to || kept) {
         if (to && to != from)
             move_deliver(to, f->bytes, f->length, t->checksum);
@@ -328,14 +266,14 @@ static int16_t forward_from_guest(struct taken *t, struct frame *f)
 
 static void forward_from_uplink(struct taken *t, struct frame *f)
 {
-    const uint8_t *asked = asked_for(t->network, NULL, f);
+    const uint8_t *asked = route_asked(t->network, NULL, f);
     struct vif *to;
     bool kept = false;
     if (asked) {
         uplink_queue(t->network, NULL, f->bytes, frame_answer_arp(f->bytes, asked), 0);
     } else if (f->group) {
         flood(t->network, NULL, f->bytes, f->length, t->checksum);
-    } else if ((to = receiver(t->network, f, t->checksum, &kept))) {
+    } else if ((to = route_receiver(t->network, f, t->checksum, &kept))) {
         move_deliver(to, f->bytes, f->length, t->checksum);
     } else if (!kept) {
         totals.dropped++;

@@ -115,12 +115,16 @@ struct vif *place_choose(struct place *p, struct vif *v, struct frame *f, unsign
     struct vif *owner = vif_by_address(&networks[p->network], p->address);
     *kept = false;
     /* Another guest's MAC, or one that never stood for the address: that guest passes it on, perhaps. */
-    if (v ? v != owner && !place_drains(p, v) && !knows_mac(p, f->destination) : !knows_mac(p, f->destination))
+    const bool known = knows_mac(p, f->destination);
+    if (v && v != owner && !known && !place_drains(p, v))
         return v;
+    /* Of one that is held any MAC will do: it may be that of a guest that had it before. */
     if (place_held(p) && (!owner || !owner->record->counters.tx_frames)) {
         *kept = hold_keep(p, f, checksum);
         return NULL;
     }
+    if (!v && !known)
+        return NULL;
     struct vif *to = place_draining(p) ? flow_choose(p, f, owner) : owner;
     if (to)
         memcpy(f->bytes, vif_identity(to)->mac, 6);
@@ -194,6 +198,8 @@ int place_hold(struct network *n, uint32_t address, uint32_t ms)
     memcpy(d->mac, mac, 6);
     holding += !place_held(p);
     p->hold_until_us = now + ms * INT64_C(1000);
+    if (!owner)
+        place_announce(n, address, mac);
     place_due(p->hold_until_us);
     return 0;
 }

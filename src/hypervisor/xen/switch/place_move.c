@@ -16,7 +16,7 @@ static uint8_t frames[ANNOUNCED_IN_A_TURN][64];
 
 _Static_assert(DEPARTURES_MAX >= 512 + ANNOUNCED_IN_A_TURN, "announcements take no frame's place");
 
-static void announce(struct network *n, uint32_t address, const uint8_t mac[6])
+void place_announce(struct network *n, uint32_t address, const uint8_t mac[6])
 {
     if (to_announce == ANNOUNCEMENTS_MAX)
         return; /* the old MAC stands for the address, too */
@@ -132,7 +132,7 @@ int place_move(struct network *n, uint32_t address, struct vif *from, struct vif
             identity_learn(both[i]);
     place_due(now + (drain_ms ? drain_ms * INT64_C(1000) : MACS_STAY_US));
     if (to) {
-        announce(n, address, vif_identity(to)->mac);
+        place_announce(n, address, vif_identity(to)->mac);
         if (place_held(p) && to->record->counters.tx_frames)
             place_give(p, to);
     }

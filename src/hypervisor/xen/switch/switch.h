@@ -4,7 +4,7 @@
  * delivers what they get. Who is where is told by the host agent (request.c) and never learned, so no guest can take another's place.
  *
  * One thread, one epoll loop (main.c). Files: vif (attach, detach, resume), event, ring, identity, place (addresses that go from one guest to
- * another, or wait for one), flow (whose connection), hold (frames that wait), move (a turn of the data path), frame (bytes, pure), table (hashes), pace (rate limits), networks, uplink (frames from and to outside), packet (the interface and its socket), control and
+ * another, or wait for one), flow (whose connection), hold (frames that wait), move (a turn of the data path), route (who gets a frame), frame (bytes, pure), table (hashes), pace (rate limits), networks, uplink (frames from and to outside), packet (the interface and its socket), control and
  * request (the socket of the agent), state (what survives a crash), mirror (pcap), xen (the only one that speaks to Xen, behind hypervisor.h).
  *
  * Errors: functions give 0 or an errno value, which the protocol sends by name. Sizes are bytes. Addresses are in network order.
@@ -283,6 +283,7 @@ struct drain *place_drain(struct place *p, const struct vif *v);    /* that of t
 bool place_draining(const struct place *p);
 struct drain *place_room(struct place *p, const uint8_t mac[6]);    /* one to be written; NULL: all are on */
 int place_for(struct network *n, uint32_t address, uint32_t *index, struct place *p); /* a copy of the address's place, or of a new one */
+void place_announce(struct network *n, uint32_t address, const uint8_t mac[6]); /* soon */
 void place_give(struct place *p, struct vif *owner);                /* what was held goes to it */
 
 /* ---- flow ---- */
@@ -320,6 +321,12 @@ int move_init(void);
 bool move_turn(void);             /* false when there was nothing to do */
 void move_deliver(struct vif *v, uint8_t *frame, size_t length, unsigned checksum); /* inside of a turn; the frame stays until its end */
 bool move_waiting(void);          /* is there something? Looks into memory only */
+
+/* ---- route ---- */
+bool route_allows(const struct vif *from, struct frame *f);      /* may turn an ARP request into one from nobody */
+void route_sent(struct vif *from, const struct frame *f);        /* notes it */
+struct vif *route_receiver(struct network *n, struct frame *f, unsigned checksum, bool *kept); /* NULL: nobody here, or (kept) it waits */
+const uint8_t *route_asked(struct network *n, const struct vif *from, const struct frame *f); /* the MAC an ARP request asks for; NULL: none of ours */
 
 /* ---- mirror ---- */
 /* Into a file, or into a FIFO with a reader (mirror.c says how): ENXIO when it has none. */
