@@ -6,17 +6,12 @@
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
-#include "switch_fake.h"
+#include "switch_places.h"
 
-#define MOVED 50u /* 10.0.0.50 */
-#define SYN TCP_SYN
-#define ACK TCP_ACK
-#define FIN (TCP_FIN | TCP_ACK)
 
-static uint8_t sent[2048], got[2048], header[10];
+uint8_t sent[2048], got[2048], header[10];
 
-/* `to`: whose MAC it bears; 0xfe: the one that stands for a held address. */
-static size_t make_tcp(unsigned from, unsigned to, unsigned source, unsigned target, unsigned from_port, unsigned to_port, uint8_t flags)
+size_t make_tcp(unsigned from, unsigned to, unsigned source, unsigned target, unsigned from_port, unsigned to_port, uint8_t flags)
 {
     make_udp(sent, from, to, 0, 60);
     sent[23] = PROTOCOL_TCP;
@@ -35,14 +30,14 @@ static size_t make_tcp(unsigned from, unsigned to, unsigned source, unsigned tar
     return 60;
 }
 
-static size_t make_datagram(unsigned from, unsigned to, unsigned source, unsigned target, unsigned from_port, unsigned to_port)
+size_t make_datagram(unsigned from, unsigned to, unsigned source, unsigned target, unsigned from_port, unsigned to_port)
 {
     size_t length = make_tcp(from, to, source, target, from_port, to_port, 0);
     sent[23] = PROTOCOL_UDP;
     return length;
 }
 
-static unsigned clear(unsigned g)
+unsigned clear(unsigned g)
 {
     unsigned count = 0;
     while (g ? guest_receive(g, got, NULL) : outside_receive(header, got))
@@ -50,14 +45,13 @@ static unsigned clear(unsigned g)
     return count;
 }
 
-static void clear_all(void)
+void clear_all(void)
 {
     for (unsigned g = 0; g <= 4; g++)
         clear(g);
 }
 
-/* Which guest got what was just made and sent from outside, under its own MAC; 0: none, 99: several, or another MAC. */
-static unsigned reaches(size_t length)
+unsigned reaches(size_t length)
 {
     unsigned who = 0;
     clear_all();
@@ -69,7 +63,7 @@ static unsigned reaches(size_t length)
     return who;
 }
 
-static unsigned client(unsigned mac, unsigned port, uint8_t flags)
+unsigned client(unsigned mac, unsigned port, uint8_t flags)
 {
     return reaches(make_tcp(0, mac, 200, MOVED, port, 80, flags));
 }
@@ -84,13 +78,12 @@ static bool leaves(unsigned g, size_t length)
     return outside_receive(header, got) == length;
 }
 
-static bool answers(unsigned g, unsigned port, uint8_t flags)
+bool answers(unsigned g, unsigned port, uint8_t flags)
 {
     return leaves(g, make_tcp(g, 0, MOVED, 200, 80, port, flags));
 }
 
-/* Who answers ARP for it, and to whom. */
-static unsigned arp_says(unsigned address)
+unsigned arp_says(unsigned address)
 {
     clear_all();
     outside_send(NULL, sent, make_arp(sent, 0, 200, address));
@@ -98,7 +91,7 @@ static unsigned arp_says(unsigned address)
     return outside_receive(header, got) == 42 && got[21] == 2 ? (got[6] == 2 && got[7] == 0x53 ? 0xfe : got[11]) : 0;
 }
 
-static void begin(void)
+void begin_places(void)
 {
     clock_ahead_us = 0;
     fresh(3);
@@ -113,7 +106,7 @@ static void begin(void)
 
 static void moves(void)
 {
-    begin();
+    begin_places();
     check(client(1, 1000, SYN) == 1 && answers(1, 1000, SYN | ACK), "a connection begins");
     check(!strcmp(ask("move n 10.0.0.50 from=1.0 to=3.0 drain=60000"), "ok"), "its address moves");
     steps(2);
@@ -155,7 +148,7 @@ static void moves(void)
 
 static void datagrams(void)
 {
-    begin();
+    begin_places();
     ask("move n 10.0.0.50 from=1.0 to=3.0 drain=60000");
     check(reaches(make_datagram(0, 1, 200, MOVED, 5, 53)) == 3, "a datagram goes to the new one");
     check(leaves(1, make_datagram(1, 0, MOVED, 200, 53, 6)) && reaches(make_datagram(0, 1, 200, MOVED, 6, 53)) == 1, "unless the old one has spoken in that conversation");
@@ -169,7 +162,7 @@ static void datagrams(void)
 
 static void chain(void)
 {
-    begin();
+    begin_places();
     client(1, 1, SYN);
     ask("move n 10.0.0.50 from=1.0 to=2.0 drain=10000");
     client(1, 2, SYN);
@@ -188,7 +181,7 @@ static void chain(void)
     check(client(1, 6, SYN) == 0 && client(1, 4, ACK) == 4, "when the holder goes, the others still have theirs");
     check(!strcmp(ask("move n 10.0.0.50 to=1.0 drain=0"), "ok") && client(1, 7, SYN) == 1, "and somebody else may have it");
     unsigned moved = 0;
-    begin();
+    begin_places();
     for (unsigned g = 5; g <= 8; g++) {
         ask("attach %u.0 network=n tx=%u rx=%u port=7", g, 2 * g, 2 * g + 1);
         ask("identity %u.0 mac=02:00:00:00:00:%02x ip=10.0.0.%u", g, g, g);
@@ -204,7 +197,7 @@ static void chain(void)
 
 static void alone(void)
 {
-    begin();
+    begin_places();
     check(!strcmp(ask("move n 10.0.0.50 from=1.0 drain=60000"), "ok") && arp_says(MOVED) == 0 && client(1, 1, ACK) == 1 && client(1, 2, SYN) == 0, "an address that leaves keeps its connections");
     check(answers(1, 1, ACK) && !leaves(1, make_arp(sent, 1, MOVED, MOVED)), "and is answered for no more");
     check(!strcmp(ask("move n 10.0.0.50 from=1.0 drain=60000"), "ok"), "again is well");
@@ -219,7 +212,7 @@ static void full(void)
 {
     static uint8_t first[70000];
     unsigned wrong = 0, of1 = 0, of3 = 0;
-    begin();
+    begin_places();
     ask("move n 10.0.0.50 from=1.0 to=3.0 drain=600000");
     for (unsigned round = 0; round < 2; round++) {
         for (unsigned i = 0; i < sizeof first;) {
@@ -252,7 +245,7 @@ static void full(void)
 
 static void restarted(void)
 {
-    begin();
+    begin_places();
     client(1, 1, SYN);
     ask("move n 10.0.0.50 from=1.0 to=3.0 drain=60000");
     client(1, 2, SYN);
@@ -293,7 +286,7 @@ static void killed(void)
 {
     unsigned points = 0, olds = 0, news = 0, wrong = 0, others = 0;
     for (int crash = 1;; crash++) {
-        begin();
+        begin_places();
         client(1, 1, SYN);
         stop_switch();
         fake_forget();
@@ -318,112 +311,6 @@ static void killed(void)
     fresh(1);
 }
 
-static void holds(void)
-{
-    const unsigned ip = 60;
-    begin();
-    ask("detach 4");
-    guest_init(4, 0);
-    check(arp_says(ip) == 0 && !strcmp(ask("hold n 10.0.0.60 ms=5000"), "ok"), "an address that nobody has is held");
-    steps(2);
-    check(outside_receive(header, got) == 42 && got[7] == 0x53 && got[31] == ip && got[41] == ip && arp_says(ip) == 0xfe, "announced, and answered for");
-    outside_send(NULL, sent, make_tcp(0, 4, 200, ip, 1999, 80, SYN));
-    steps(2);
-    check(strstr(ask("traffic n 10.0.0.60"), "held=1 waiting=1"), "a frame for the MAC of a guest that had it before waits, too");
-    for (unsigned i = 0; i < 80; i++)
-        outside_send(NULL, sent, make_datagram(0, 0xfe, 200, ip, i, 53));
-    steps(2);
-    check(strstr(ask("traffic n 10.0.0.60"), "held=1 waiting=64"), "frames are kept, not too many: %s", ask("traffic n 10.0.0.60"));
-    for (unsigned i = 0; i < 70; i++)
-        for (unsigned twice = 0; twice < 2; twice++)
-            outside_send(NULL, sent, make_tcp(0, 0xfe, 200, ip, 2000 + i, 80, SYN));
-    steps(2);
-    check(strstr(ask("traffic n 10.0.0.60"), "held=1 waiting=64"), "beginnings before all others");
-    ask("attach 4.0 network=n tx=8 rx=9 port=7");
-    ask("identity 4.0 mac=02:00:00:00:00:04 ip=10.0.0.60");
-    steps(3);
-    outside_send(NULL, sent, make_datagram(0, 0xfe, 200, ip, 7, 53));
-    steps(2);
-    check(arp_says(ip) == 4 && guest_receive(4, got, NULL) == 0 && strstr(ask("stats 4.0"), "rx_dropped=0"), "a guest that is not up yet is given nothing");
-    guest_send(4, sent, make_arp(sent, 4, ip, ip), 0);
-    steps(2);
-    check(guest_receive(4, got, NULL) == 0 && strstr(ask("stats 4.0"), "rx_dropped=0"), "nor one without buffers");
-    world->guests[4].holds = true;
-    for (unsigned i = 0; i < 10; i++)
-        guest_post(4, (uint16_t)i);
-    steps(3);
-    unsigned begins = 0, wrong = 0;
-    while (guest_receive(4, got, NULL))
-        begins++, wrong += got[23] != PROTOCOL_TCP || got[5] != 4 || (unsigned)(got[34] << 8 | got[35]) != 1998 + begins;
-    check(begins == 10 && wrong == 0, "then it gets as many as it has room for, in their order (%u, %u)", begins, wrong);
-    for (unsigned i = 10; i < 200; i++)
-        guest_post(4, (uint16_t)i);
-    steps(3);
-    while (guest_receive(4, got, NULL))
-        begins++, wrong += got[23] != PROTOCOL_TCP || got[5] != 4;
-    check(begins == 64 && wrong == 0 && strstr(ask("traffic n 10.0.0.60"), "held=0 waiting=0"), "and the rest (%u)", begins);
-    world->guests[4].holds = false;
-    check(reaches(make_tcp(0, 0xfe, 200, ip, 9, 80, ACK)) == 4, "the MAC that stood for it still does");
-    check(!strncmp(ask("hold n 10.0.0.60 ms=5000"), "error EEXIST ", 13), "an address in use is not held");
-
-    begin();
-    ask("hold n 10.0.0.60 ms=5000");
-    outside_send(NULL, sent, make_tcp(0, 0xfe, 200, ip, 9, 80, SYN));
-    guest_send(2, sent, make_arp(sent, 2, 2, ip), 0);
-    guest_send(2, sent, make_tcp(2, 0xfe, 2, ip, 9, 80, SYN), 0);
-    steps(2);
-    check(strstr(ask("traffic n 10.0.0.60"), "waiting=2") && guest_receive(2, got, NULL) == 42 && got[7] == 0x53, "from guests, too");
-    ask("move n 10.0.0.60 to=3.0");
-    steps(3);
-    check(clear(3) == 2, "a guest that is up gets them at once");
-    ask("hold n 10.0.0.61 ms=5000");
-    outside_send(NULL, sent, make_tcp(0, 0xfe, 200, 61, 9, 80, SYN));
-    steps(2);
-    ask("identity 3.0 mac=02:00:00:00:00:03 ip=10.0.0.3,10.0.0.61");
-    steps(2);
-    check(clear(3) == 1, "by a new identity, too");
-    ask("hold n 10.0.0.62 ms=5000");
-    outside_send(NULL, sent, make_tcp(0, 0xfe, 200, 62, 9, 80, SYN));
-    steps(2);
-    clock_ahead_us += 6 * INT64_C(1000000);
-    check(arp_says(62) == 0 && strstr(ask("traffic n 10.0.0.62"), "held=0 waiting=0"), "what nobody comes for is forgotten");
-    ask("hold n 10.0.0.62 ms=5000");
-    check(arp_says(62) == 0xfe && !strcmp(ask("hold n 10.0.0.62 ms=0"), "ok") && arp_says(62) == 0, "and may be given up");
-    clear_all();
-    for (unsigned a = 100; a < 120; a++) {
-        ask("hold n 10.0.0.%u ms=5000", a);
-        for (unsigned i = 0; i < 64; i++) {
-            outside_send(NULL, sent, make_tcp(0, 0xfe, 200, a, i, 80, SYN));
-            steps(1);
-        }
-    }
-    check(strstr(ask("traffic n 10.0.0.115"), "waiting=64") && strstr(ask("traffic n 10.0.0.116"), "waiting=0"), "of all addresses together not too many");
-    ask("identity 3.0 mac=02:00:00:00:00:03 ip=10.0.0.3,10.0.0.100");
-    ask("detach 3");
-    steps(2);
-    check(strstr(ask("traffic n 10.0.0.101"), "waiting=64"), "one that goes takes what it was given");
-}
-
-static void counts(void)
-{
-    begin();
-    ask("identity 1.0 mac=02:00:00:00:00:01 ip=10.0.0.1,10.0.0.50");
-    client(1, 1, SYN);
-    answers(1, 1, ACK);
-    reaches(make_tcp(0, 1, 200, 1, 1, 80, SYN));
-    outside_send(NULL, sent, make_arp(sent, 0, 200, MOVED));
-    make_datagram(0, 1, 200, MOVED, 1, 1);
-    sent[23] = 1; /* ICMP */
-    check(reaches(60) == 1 && !strncmp(ask("traffic n 10.0.0.50"), "ok frames=2 bytes=120 ", 22), "frames of TCP and UDP are counted by address: %s", ask("traffic n 10.0.0.50"));
-    check(!strncmp(ask("traffic n 10.0.0.1"), "ok frames=2 bytes=120 ", 22), "each for itself: %s", ask("traffic n 10.0.0.1"));
-    clock_ahead_us += 5 * INT64_C(1000000);
-    long idle = 0;
-    sscanf(strstr(ask("traffic n 10.0.0.50"), "idle_ms="), "idle_ms=%ld", &idle);
-    check(idle >= 5000 && idle < 60000, "and how long there was none (%ld)", idle);
-    ask("move n 10.0.0.50 from=1.0 to=3.0 drain=60000");
-    check(!strncmp(ask("traffic n 10.0.0.50"), "ok frames=0 ", 12) && !strncmp(ask("traffic n 10.0.0.1"), "ok frames=2 ", 12) && strstr(ask("traffic n 10.0.0.50"), "drains=1 "), "from its beginning with its holder");
-}
-
 static void refusals(void)
 {
     static const struct { const char *errno_name, *line; } lines[] = {
@@ -435,7 +322,7 @@ static void refusals(void)
         { "EINVAL", "move n 10.0.0.50 from=1.0 to=8.0" }, { "EINVAL", "hold" }, { "EINVAL", "hold n 10.0.0.9" }, { "EINVAL", "hold n 10.0.0.9 ms=60001" }, { "EEXIST", "hold n 10.0.0.50 ms=1" },
         { "ENOENT", "hold m 10.0.0.9 ms=1" }, { "EINVAL", "traffic" }, { "EINVAL", "traffic n 10.0.0.50 x" }, { "ENOENT", "traffic n 10.0.0.99" }, { "ENOSPC", "move n 10.0.0.50 from=1.0 to=3.0 drain=1" },
     };
-    begin();
+    begin_places();
     ask("attach 8.0 network=n tx=16 rx=17 port=7"); /* no identity */
     ask("identity 3.0 mac=02:00:00:00:00:03 ip=1.1.1.1,1.1.1.2,1.1.1.3,1.1.1.4,1.1.1.5,1.1.1.6,1.1.1.7,1.1.1.8");
     char before[8192], wanted[64];
@@ -453,7 +340,7 @@ static void nonsense(void)
 {
     unsigned seed = 5, ended = 0;
     for (unsigned i = 0; i < 300; i++) {
-        begin();
+        begin_places();
         ask("move n 10.0.0.50 from=1.0 to=3.0 drain=60000");
         ask("hold n 10.0.0.60 ms=5000");
         client(1, 2, SYN);
@@ -501,8 +388,7 @@ void test_places(void)
     chain();
     alone();
     full();
-    holds();
-    counts();
+    test_holds();
     refusals();
     restarted();
     killed();
