@@ -211,6 +211,8 @@ export class Summoner implements Resolver {
   async #wait(key: string, entry: Entry, untilMs: number): Promise<void> {
     while (!this.#closed && entry.state === 'booting') {
       const copies = await this.#o.fleet.copies(entry.tenant, entry.name, 0, 0);
+      // Somebody else ended it meanwhile.
+      if (copies.length === 0 && ((await this.#known.service(key, true))?.spec.count ?? 0) === 0) return void this.#entries.delete(key);
       const ready = copies.filter((copy) => copy.ready && copy.address !== undefined);
       if (ready.length > 0) {
         entry.addresses = addressesOf(ready);
@@ -309,15 +311,23 @@ export class Summoner implements Resolver {
       const base = summoned ? await this.#baseOf(spec, bases) : undefined;
       const policy = summoned && base === undefined ? undefined : await this.#known.policy(spec.tenant, (base ?? spec).name);
       if (!summoned && (policy === undefined || spec.count === 0)) continue;
-      this.#entries.set(id, {
+      const copies = await this.#o.fleet.copies(spec.tenant, spec.name, 0, 0).catch((): SummonCopy[] => []);
+      const ready = copies.filter((copy) => copy.ready);
+      const entry: Entry = {
         tenant: spec.tenant, name: spec.name, of: base === undefined ? (summoned ? '' : id) : serviceKey(base.tenant, base.name), idleS: policy?.idleS ?? this.#o.idleS, plain: !summoned,
-        state: 'up', addresses: addressesOf(await this.#o.fleet.copies(spec.tenant, spec.name, 0, 0).catch((): SummonCopy[] => [])),
+        state: ready.length > 0 ? 'up' : 'booting', addresses: addressesOf(ready),
         first: undefined, failures: 0, againMs: 0, answeredMs: nowMs, frames: -1, changedMs: nowMs,
-      });
+      };
+      this.#entries.set(id, entry);
+      if (ready.length === 0) entry.first = this.#waitAgain(id, entry);
       this.#o.log(`${id}: was summoned before`);
     }
-    // One that nobody answers for yet is still booting: asked for again, it is waited for.
-    for (const [key, entry] of this.#entries) if (entry.addresses.length === 0) this.#entries.delete(key);
+  }
+
+  /** One that a summoner before this one began. */
+  async #waitAgain(key: string, entry: Entry): Promise<Resolution> {
+    await this.#wait(key, entry, this.#o.now() + this.#o.bootMs).catch((error: unknown) => this.#fail(key, entry, asShoalError(error).message));
+    return entry.state === 'up' ? { is: 'address', addresses: entry.addresses } : { is: 'failed' };
   }
 
   /** Which service a summoned version is of: the one whose release makes this name. */

@@ -81,6 +81,21 @@ test('summon: where the host holds its frames the address is told at once', asyn
   t.end();
 });
 
+test('summon: ended by somebody else while it boots', async (t) => {
+  const { fleet, summoner } = await makeRig();
+  fleet.policies.set('acme/web', { idleS: 60 });
+  await fleet.scale('acme', 'web', 0);
+  fleet.boots = (key) => [{ address: addressOf(key), ready: false, held: true, failed: false }];
+  t.equal((await summoner.resolve(web())).is, 'address');
+  await fleet.scale('acme', 'web', 0);
+  await tick(300);
+  t.deepEqual(summoner.summoned(), [], 'it is forgotten');
+  t.equal((await summoner.resolve(web())).is, 'address');
+  t.equal(fleet.log.filter((line) => line === 'scale acme/web 1').length, 2, 'and begun anew');
+  await summoner.close();
+  t.end();
+});
+
 test('summon: a version that does not start', async (t) => {
   const rig = await makeRig({ bootMs: 200, answerMs: 20_000 });
   const { fleet, clock } = rig;
@@ -97,6 +112,7 @@ test('summon: a version that does not start', async (t) => {
   clock.ms += 1000;
   t.equal((await rig.summoner.resolve(web('1abc'))).is, 'address', 'then it is');
   fleet.away = true;
+  clock.ms += 2000;
   t.equal((await rig.summoner.resolve(web('2abc'))).is, 'failed', 'without the controller: a failure');
   t.equal(await rig.summoner.exists(web('9abc')), undefined);
   await rig.summoner.close();
@@ -213,9 +229,11 @@ test('summon: killed and begun again', async (t) => {
   const hanging = rig.summoner.resolve(web('2abc'));
   await tick(20);
   const next = await rig.again();
-  t.deepEqual(next.summoned(), [], 'one that was still booting is waited for again');
-  rig.fleet.boots = (key) => [{ address: addressOf(key), ready: true, held: false, failed: false }];
-  t.equal((await next.resolve(web('2abc'))).is, 'address');
+  t.equal(next.summoned()[0]?.state, 'booting', 'one that was still booting is waited for again');
+  const late = next.resolve(web('2abc'));
+  await tick(50);
+  rig.fleet.copiesOf.set(`acme/${summonedName('web', sourceOf(2))}`, [{ address: '10.0.0.77', ready: true, held: false, failed: false }]);
+  t.deepEqual(await late, { is: 'address', addresses: ['10.0.0.77'] }, 'and answered when it is there');
   rig.fleet.specs.delete('acme/web');
   const last = await rig.again();
   rig.clock.ms += 2000;
