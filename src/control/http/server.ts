@@ -15,6 +15,7 @@ import { problem, toProblemError } from './problems.ts';
 import { mustSeeAll, readers, type Context, type Route } from './route.ts';
 import { deploymentRoutes } from './deployment-routes.ts';
 import { serviceRoutes } from './service-routes.ts';
+import { summonRoutes } from './summon-routes.ts';
 import { Streams } from './stream.ts';
 import { ShoalError } from '../../model/errors.ts';
 
@@ -57,7 +58,7 @@ export async function serveFleet(options: ServerOptions): Promise<FleetServer> {
   for (const type of ['application/octet-stream', 'application/x-git-upload-pack-request', 'application/x-git-receive-pack-request'])
     app.addContentTypeParser(type, (_request, _payload, done) => done(null));
 
-  const all: Route[] = [...serviceRoutes, ...operatorRoutes, ...deploymentRoutes, ...ownRoutes(streams)];
+  const all: Route[] = [...serviceRoutes, ...summonRoutes, ...operatorRoutes, ...deploymentRoutes, ...ownRoutes(streams)];
   const document = JSON.stringify(openApi(all, context.version));
   all.push(openApiRoute(document));
 
