@@ -41,9 +41,10 @@ export class History {
     this.#repository = repository;
   }
 
+  /** With an empty prefix all of them. */
   async find(head: string, prefix: string, tenant: string, service: string): Promise<PastRelease[]> {
     // At least four digits, as git itself: less would match by chance.
-    if (!isOid(head) || !prefixForm.test(prefix)) return [];
+    if (!isOid(head) || (prefix !== '' && !prefixForm.test(prefix))) return [];
     const key = serviceKey(tenant, service);
     const before = this.#known.get(key);
     const known = (before ?? Promise.resolve(undefined)).catch(() => undefined).then((old) => this.#upTo(head, old, tenant, service));

@@ -8,6 +8,7 @@ import { dirname } from 'node:path';
 import type { DeploymentState, PastRelease } from '../../desired/desired.ts';
 import { asShoalError, ShoalError } from '../../model/errors.ts';
 import type { Digest } from '../../model/ids.ts';
+import type { SummonPolicy } from '../../model/desired.ts';
 import type { ReleaseManifest } from '../../model/manifest.ts';
 import type { StateStore } from '../port.ts';
 import { Guard } from './guard.ts';
@@ -100,10 +101,11 @@ export class Deployment {
   }
 
   /** What the accepted commit says of a service, and how its rollout stands. */
-  service(tenant: string, name: string): { commit: string; release: ReleaseManifest; rollout: ReturnType<RolloutControl['status']> } | undefined {
+  service(tenant: string, name: string): { commit: string; release: ReleaseManifest; summon?: SummonPolicy; rollout: ReturnType<RolloutControl['status']> } | undefined {
     const found = this.#state?.services.find(({ spec }) => spec.tenant === tenant && spec.name === name);
     if (found === undefined) return undefined;
-    return { commit: this.#state!.commit, release: found.release, rollout: this.#options.rollouts.status(tenant, name) };
+    const { release, summon } = found;
+    return { commit: this.#state!.commit, release, ...(summon === undefined ? {} : { summon }), rollout: this.#options.rollouts.status(tenant, name) };
   }
 
   /** Every release there ever was whose source commit begins so, newest first. */

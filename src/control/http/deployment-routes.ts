@@ -115,7 +115,7 @@ export const deploymentRoutes: readonly Route[] = [
   {
     method: 'GET',
     path: '/v1/deployment/releases/:tenant/:service',
-    summary: 'Every release the history has of a service, built from a source commit that begins so; newest first.',
+    summary: 'Every release the history has of a service, or those built from a source commit that begins so; newest first.',
     who: readers,
     params: which,
     query: { commit: { type: 'string', pattern: '^[0-9a-f]{4,64}$' } },
@@ -125,6 +125,23 @@ export const deploymentRoutes: readonly Route[] = [
       mustSee(actor, tenant, `service ${tenant}/${service}`);
       const { deployment } = need(context);
       return { items: await deployment.releasesByCommit((query['commit'] as string | undefined) ?? '', tenant, service) };
+    },
+  },
+  {
+    method: 'POST',
+    path: '/v1/deployment/releases/:tenant/:service/:counter/image',
+    summary: 'Makes the image of a release bootable: out of the history, when no service runs it.',
+    who: changers,
+    params: { ...which, counter: { type: 'integer', minimum: 1 } },
+    answers: { status: 200, what: 'Its digest.' },
+    run: async (context, { actor, params }) => {
+      const [tenant, service, counter] = [params['tenant']!, params['service']!, Number(params['counter'])];
+      const what = `release ${counter} of ${tenant}/${service}`;
+      mustSee(actor, tenant, what);
+      const { deployment } = need(context);
+      const release = (await deployment.releasesByCommit('', tenant, service)).find((each) => each.counter === counter);
+      if (release === undefined) throw new ShoalError('NOT_FOUND', `There is no ${what}.`);
+      return { digest: await deployment.ensureImage(release) };
     },
   },
 ];

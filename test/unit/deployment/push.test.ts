@@ -204,17 +204,22 @@ test('a past version is found by its source commit when its files have left the 
   await eventually(async () => rollouts.begun.length === 1, 'begun');
   const { deployment } = rig.api.controller.deployment!;
   t.notOk(rig.images.has(`sha256:${kernel('two').hex}` as never), 'its image is not stored: no service runs it');
+  const all = (await rig.api.call('GET', '/v1/deployment/releases/acme/ping')).body.items as { counter: number }[];
+  t.deepEqual(all.map(({ counter }) => counter), [3, 2, 1], 'all there ever were');
   const [past, ...others] = await deployment.releasesByCommit(sourceOf('two').slice(0, 8), 'acme', 'ping');
   t.equal(others.length, 0);
   t.equal(past?.counter, 2);
-  await deployment.ensureImage(past!);
+  const made = await rig.api.call('POST', '/v1/deployment/releases/acme/ping/2/image');
+  t.deepEqual([made.status, made.body.digest], [200, past!.digest]);
+  t.equal((await rig.api.call('POST', '/v1/deployment/releases/acme/ping/9/image')).status, 404);
+  t.equal((await rig.api.call('POST', '/v1/deployment/releases/acme/ping/2/image', undefined, await rig.api.tokenFor('ci', 'other'))).status, 404);
   t.deepEqual(Buffer.from(await rig.images.bytes(`sha256:${kernel('two').hex}` as never)), kernel('two').bytes, 'its image is bootable');
   await repo.commit(await repo.releaseFiles(4, 'two'));
   t.ok((await repo.push(rig.url())).ok);
   await eventually(async () => rollouts.begun.length === 2, 'begun');
   const items = (await rig.api.call('GET', `/v1/deployment/releases/acme/ping?commit=${sourceOf('two').slice(0, 7)}`)).body.items;
   t.deepEqual(items.map(({ counter }: { counter: number }) => counter), [4, 2], 'the newest first');
-  for (const [prefix, tenant, service] of [['ab', 'acme', 'ping'], ['ffffffff', 'acme', 'ping'], [sourceOf('two'), 'acme', 'pong'], ['..', 'acme', 'ping']] as const)
+  for (const [prefix, tenant, service] of [['abc', 'acme', 'ping'], ['ffffffff', 'acme', 'ping'], [sourceOf('two'), 'acme', 'pong'], ['..', 'acme', 'ping']] as const)
     t.deepEqual(await deployment.releasesByCommit(prefix, tenant, service), [], `${prefix} ${tenant}/${service}: none`);
 });
 
