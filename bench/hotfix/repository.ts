@@ -75,6 +75,8 @@ export async function measureRepository(releases: number, imageFile: string, onP
   let child: ChildProcess | undefined;
   let checkout: Checkout | undefined;
   let control: Control | undefined;
+  const image = readFileSync(imageFile);
+  const samples: RepositorySample[] = [];
   try {
     execFileSync('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-C', '', '-f', file('key')]);
     const [program, ...words] = certificateCommand('localhost', ['127.0.0.1'], file('tls.key'), file('tls.pem'));
@@ -108,8 +110,6 @@ export async function measureRepository(releases: number, imageFile: string, onP
     await git(work, ['push', '-q', url, 'HEAD:main'], { env });
 
     checkout = await Checkout.open({ url, branch: 'main', key: file('key'), author: { name: 'b', email: 'b@b' }, env });
-    const image = readFileSync(imageFile);
-    const samples: RepositorySample[] = [];
     let pushedAt = 0;
     let pushMs = 0;
     const push = checkout.push.bind(checkout);
@@ -146,6 +146,10 @@ export async function measureRepository(releases: number, imageFile: string, onP
       }
       onProgress(release - 1);
     }
+    return { imageBytes: image.length, samples };
+  } catch (error) {
+    // Who stops it stops git too.
+    if (!signal.aborted || samples.length === 0) throw error;
     return { imageBytes: image.length, samples };
   } finally {
     control?.close();
