@@ -23,6 +23,7 @@ import { labVerb } from './verbs/lab.ts';
 import { networkList } from './verbs/network-list.ts';
 import { origin } from './verbs/origin.ts';
 import { benchVerb, testVerb } from './verbs/scripts.ts';
+import { diskCreate, diskDestroy, diskList } from './verbs/disk.ts';
 import { storeCat, storeFill, storeList, storeMake, storeVerify } from './verbs/store.ts';
 import { top } from './verbs/top.ts';
 import { vmCapture } from './verbs/vm-capture.ts';
@@ -89,6 +90,9 @@ export const verbs: readonly Verb[] = [
   imageList,
   imageRemove,
   networkList,
+  diskCreate,
+  diskList,
+  diskDestroy,
   storeMake,
   storeList,
   storeVerify,

@@ -7,6 +7,7 @@
 import type { VifBackend } from '../hypervisor/port.ts';
 import { ShoalError } from '../model/errors.ts';
 import { isDigest, isUuid, type Digest, type Domid, type Uuid } from '../model/ids.ts';
+import { vbdsFrom, type Vbd } from './disks.ts';
 import { formatIpv4, type Network } from './networks.ts';
 
 export interface Vif {
@@ -34,6 +35,7 @@ export interface Vm {
   /** Words for the application, after those the agent writes. */
   args: string;
   vifs: Vif[];
+  vbds: Vbd[];
   otherConfig: Record<string, string>;
   wanted: Wanted;
   power: Power;
@@ -51,6 +53,7 @@ export const limits = {
   memoryMinKib: 1024,
   memoryMaxKib: 1024 * 1024 * 1024,
   vifs: 8,
+  vbds: 4,
 } as const;
 
 const nameForm = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
@@ -145,6 +148,7 @@ export function sealOf(vm: Vm, paused: boolean): string {
     memoryKib: vm.memoryKib,
     args: vm.args,
     vifs: vm.vifs,
+    ...(vm.vbds.length === 0 ? {} : { vbds: vm.vbds }),
     startedMs: vm.startedMs,
     paused,
     ...owner(vm.otherConfig),
@@ -180,7 +184,8 @@ function vifsFrom(value: unknown): Vif[] | undefined {
 
 function commonFrom(uuid: unknown, r: Record<string, unknown>): Vm | undefined {
   const vifs = vifsFrom(r['vifs']);
-  if (typeof uuid !== 'string' || !isUuid(uuid) || vifs === undefined) return undefined;
+  const vbds = vbdsFrom(r['vbds']);
+  if (typeof uuid !== 'string' || !isUuid(uuid) || vifs === undefined || vbds === undefined) return undefined;
   if (typeof r['name'] !== 'string' || typeof r['image'] !== 'string' || !isDigest(r['image'])) return undefined;
   if (typeof r['memoryKib'] !== 'number' || typeof r['args'] !== 'string' || typeof r['startedMs'] !== 'number') return undefined;
   return {
@@ -191,6 +196,7 @@ function commonFrom(uuid: unknown, r: Record<string, unknown>): Vm | undefined {
     memoryKib: r['memoryKib'],
     args: r['args'],
     vifs,
+    vbds,
     otherConfig: {},
     wanted: 'halted',
     power: 'Halted',
@@ -221,8 +227,8 @@ export function unseal(uuid: Uuid, record: string): { vm: Vm; paused: boolean } 
 
 /** A VM as the journal keeps it (docs/formats/agent-journal.md). Domain and power state are not kept: Xen knows them. */
 export function toJournal(vm: Vm): Record<string, unknown> {
-  const { power: _power, domid: _domid, ...kept } = vm;
-  return kept;
+  const { power: _power, domid: _domid, vbds, ...kept } = vm;
+  return vbds.length === 0 ? kept : { ...kept, vbds };
 }
 
 const wantedValues: readonly string[] = ['halted', 'running', 'paused', 'rebooting'] satisfies Wanted[];

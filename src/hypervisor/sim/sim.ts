@@ -3,7 +3,7 @@
  * a test drops one agent and gives the same simulator to the next. Deterministic: nothing is random, delays are settable and 0 by
  * default.
  */
-import type { DomainConfig, DomainFacts, DomainShape, DomainState, HostFacts, Hypervisor, Snapshot, VifConfig, VifCounters } from '../port.ts';
+import type { DomainConfig, DomainFacts, DomainShape, DomainState, HostFacts, Hypervisor, Snapshot, VbdConfig, VifConfig, VifCounters } from '../port.ts';
 import { ShoalError } from '../../model/errors.ts';
 import { asDomid, type Domid, type Uuid } from '../../model/ids.ts';
 import { isVmUuid, newVmUuid } from '../../model/uuid.ts';
@@ -42,6 +42,7 @@ interface SimDomain {
   built: boolean;
   registered: boolean;
   vifs: VifConfig[];
+  vbds: VbdConfig[];
   mirrors: Map<number, SimMirror>;
   sealed: boolean;
   record: string;
@@ -140,6 +141,10 @@ export class SimHypervisor implements Hypervisor {
     return this.#need(domid).cmdline;
   }
 
+  vbds(domid: Domid): VbdConfig[] {
+    return this.#need(domid).vbds;
+  }
+
   vifs(domid: Domid): VifConfig[] {
     return this.#need(domid).vifs;
   }
@@ -179,9 +184,13 @@ export class SimHypervisor implements Hypervisor {
     domain.built = true;
   }
 
-  async register(domid: Domid, { uuid, name, cmdline }: DomainConfig): Promise<void> {
+  async register(domid: Domid, { uuid, name, cmdline, vbds = [] }: DomainConfig): Promise<void> {
     await this.#step('register', domid);
-    Object.assign(this.#need(domid), { uuid, name, cmdline, registered: true });
+    for (const { path, readonly } of vbds) {
+      const others = [...this.#domains.values()].filter((other) => other.domid !== domid).flatMap((other) => other.vbds);
+      if (others.some((other) => other.path === path && !(other.readonly && readonly))) throw new ShoalError('DISK_IN_USE', `Another guest has ${path}.`);
+    }
+    Object.assign(this.#need(domid), { uuid, name, cmdline, vbds, registered: true });
   }
 
   async attachVif(domid: Domid, vif: VifConfig): Promise<void> {
@@ -327,6 +336,7 @@ export class SimHypervisor implements Hypervisor {
       built: false,
       registered: false,
       vifs: [],
+      vbds: [],
       mirrors: new Map(),
       sealed: false,
       record: '',

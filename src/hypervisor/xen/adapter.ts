@@ -11,10 +11,11 @@ import {
   calling, callingAsync, failureErrno, loadNative, nativeError, type Built, type Native, type NativeDomain,
 } from './native.ts';
 import { Changes } from './changes.ts';
+import { Disks, mostVbds } from './disks.ts';
 import { handleOf, reasonOf, stateOf, uuidOf } from './domain.ts';
 import { Networks, vifName, type NetworkConfig } from './networks.ts';
 import {
-  backendErrorPath, backendPath, backendRoot, introduceRequests, nameRequest, recordPath, registerRequests, removeErrorRequests, removeRequests,
+  backendErrorPath, backendPath, backendRoot, diskBackendRoot, diskErrorPath, introduceRequests, nameRequest, recordPath, registerRequests, removeErrorRequests, removeRequests,
   removeWiredRequests, scriptMark, sealRequest, shutdownRequests,
 } from './nodes.ts';
 import { Snapshots, XenSnapshot } from './snapshots.ts';
@@ -82,6 +83,7 @@ class Xen implements XenHypervisor {
   private readonly templates: Templates;
   private readonly wired: Wired;
   private readonly snapshots: Snapshots;
+  private readonly disks: Disks;
 
   constructor(native: Native, store: StoreClient, nets: Networks, wired: Wired) {
     this.native = native;
@@ -90,6 +92,7 @@ class Xen implements XenHypervisor {
     this.wired = wired;
     this.changes = new Changes(native, (domid) => void wired.disconnect(domid).catch(() => {}));
     this.templates = new Templates(native);
+    this.disks = new Disks(native);
     this.snapshots = new Snapshots(native, this.templates, wired);
   }
 
@@ -122,8 +125,17 @@ class Xen implements XenHypervisor {
       if (alive.has(domid)) macs.set(vifName(domid, handle), addresses[i] ?? '');
       else leftOver.add(domid);
     }
+    for (const domid of await this.homelessDisks(alive)) leftOver.add(domid);
     for (const domid of leftOver) await this.remove([...removeRequests(domid), ...removeErrorRequests(domid)]);
     return macs;
+  }
+
+  /** Dead domains of ours that still have disks in the store. */
+  private async homelessDisks(alive: ReadonlySet<number>): Promise<number[]> {
+    const domids = (await this.store.directory(diskBackendRoot)).map(Number).filter((domid) => !alive.has(domid));
+    const numbers = await Promise.all(domids.map((domid) => this.store.directory(`${diskBackendRoot}/${domid}`)));
+    const marks = await this.readAll(domids.map((domid, i) => `${diskBackendRoot}/${domid}/${numbers[i]![0] ?? 'none'}/script`));
+    return domids.filter((_, i) => marks[i] === scriptMark);
   }
 
   async facts(): Promise<HostFacts> {
@@ -137,7 +149,7 @@ class Xen implements XenHypervisor {
     };
   }
 
-  async create({ memoryKib, image, vifs }: DomainShape): Promise<Domid> {
+  async create({ memoryKib, image, vifs, vbds = [] }: DomainShape): Promise<Domid> {
     if (!Number.isSafeInteger(memoryKib) || memoryKib < kibPerPage || memoryKib % kibPerPage !== 0) {
       throw new ShoalError('MEMORY_INVALID', `${memoryKib} KiB is no whole number of pages of ${kibPerPage} KiB`);
     }
@@ -145,7 +157,8 @@ class Xen implements XenHypervisor {
       throw new ShoalError('IMAGE_TOO_LARGE', `the image needs ${image.memoryBytes} bytes, the VM has ${memoryKib * 1024}`);
     }
     for (const vif of vifs) this.nets.known(vif.network);
-    const wired = this.wired.wants({ memoryKib, image, vifs });
+    if (vbds.length > mostVbds) throw new ShoalError('VALUE_NOT_SUPPORTED', `a VM has at most ${mostVbds} disks`);
+    const wired = this.wired.wants({ memoryKib, image, vifs, vbds });
     const domid = calling('creating a domain', () =>
       this.native.create(handleOf(newVmUuid()), memoryKib / kibPerPage, mostEventPort, mostGrantFrames, wired ? vifs.length : 0));
     this.changes.made(domid);
@@ -178,7 +191,18 @@ class Xen implements XenHypervisor {
     this.records.delete(domid);
     built.name = config.name;
     if (built.wired) await this.wired.identify(domid, config);
-    else await this.store.transaction(registerRequests(domid, config), introduceRequests(domid, built.storeMfn, storePort));
+    else await this.registerInStore(domid, config, built);
+  }
+
+  private async registerInStore(domid: Domid, config: DomainConfig, built: Built): Promise<void> {
+    const vbds = config.vbds ?? [];
+    const disks = await this.disks.open(domid, vbds);
+    try {
+      await this.store.transaction(registerRequests(domid, config, disks), introduceRequests(domid, built.storeMfn, storePort));
+      await this.disks.taken(domid, vbds, (index) => this.store.read(diskErrorPath(domid, index)));
+    } finally {
+      this.disks.release(domid);
+    }
   }
 
   async attachVif(domid: Domid, vif: VifConfig): Promise<void> {
@@ -241,6 +265,7 @@ class Xen implements XenHypervisor {
       await this.vifsMade(domid);
       await this.remove(removeRequests(domid));
       await this.nets.gone(domid);
+      await this.disks.gone(domid);
       await this.remove(removeErrorRequests(domid));
     }
     await this.changes.departed(domid);
