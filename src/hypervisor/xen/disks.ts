@@ -22,6 +22,7 @@ export interface VbdNodes {
 export const mostVbds = 4;
 /** xvda, xvdb, …: as every toolstack numbers them. */
 export const vbdNumber = (index: number): number => 51_712 + 16 * index;
+export const vbdName = (index: number): string => `xvd${String.fromCharCode(97 + index)}`;
 
 const waitMs = 10_000;
 const goneMs = 30_000;

@@ -9,7 +9,7 @@
  *     control/shutdown                      only when asked for; owned by D, which empties it to say that it has read it
  *   /local/domain/0/backend/vif/D/H         readable by D: frontend, frontend-id, handle, mac, online, script, state
  *     device/vbd/N                          owned by D: backend, backend-id, virtual-device, device-type, state
- *   /local/domain/0/backend/vbd/D/N         readable by D: frontend, frontend-id, mode, physical-device, params, online, script, state
+ *   /local/domain/0/backend/vbd/D/N         readable by D: frontend, frontend-id, mode, physical-device, dev, params, online, script, state
  *
  * A wired domain (wired.ts) has `name` and `shoal` only, both written when it is sealed.
  *
@@ -18,7 +18,7 @@
  * Order matters inside the transaction, for watches fire in the order of the writes: the backend's `state` comes last, when all else stands.
  */
 import { introduceRequest, releaseRequest, rmRequest, setPermsRequest, writeRequest, type Request } from './xenstore/wire.ts';
-import { vbdNumber, type VbdNodes } from './disks.ts';
+import { vbdName, vbdNumber, type VbdNodes } from './disks.ts';
 import type { DomainConfig, VifConfig } from '../port.ts';
 
 export const backendRoot = '/local/domain/0/backend/vif';
@@ -73,6 +73,8 @@ function vbdRequests(domid: number, { index, readonly, path, physicalDevice }: V
     writeRequest(`${backend}/frontend-id`, String(domid)),
     writeRequest(`${backend}/mode`, readonly ? 'r' : 'w'),
     writeRequest(`${backend}/physical-device`, physicalDevice),
+    // blkback names its thread after it, and has none without.
+    writeRequest(`${backend}/dev`, vbdName(index)),
     writeRequest(`${backend}/params`, path),
     writeRequest(`${backend}/online`, '1'),
     writeRequest(`${backend}/script`, scriptMark),
