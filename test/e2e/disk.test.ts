@@ -21,11 +21,12 @@ let lab: Lab;
 let host: LabHost;
 
 const run = (...words: string[]): Promise<Outcome> => shoal([...words, '--lab', name, '--json'], 2 * minutes);
+const codeOf = ({ json }: Outcome): string => (json as { error?: { code: string }; code?: string })?.error?.code ?? json?.code ?? 'none';
 const inside = async (...words: string[]): Promise<string> => (await lab.inside(words, { timeoutMs: 90_000 })).stdout;
 const curl = (...words: string[]): Promise<string> => inside('curl', '-sS', '--max-time', '60', ...words);
 /** The digest of what a viewer gets; '' when its connection was cut short. */
 const fetched = async (url: string): Promise<string> =>
-  (await inside('sh', '-c', `curl -sS -f --max-time 60 -o - ${url} > ${folder}/got 2>/dev/null && sha256sum < ${folder}/got | cut -d' ' -f1`)).trim();
+  (await inside('sh', '-c', `curl -sS -f --max-time 60 -H 'Host: site' ${url} > ${folder}/got 2>/dev/null && sha256sum < ${folder}/got | cut -d' ' -f1`)).trim();
 const asked = async (path: string): Promise<number> => (JSON.parse(await curl(`${origin}/asked`)) as Record<string, number>)[path] ?? 0;
 const ipOf = (vm: string): string => `10.64.9.${[...vm].reduce((sum, letter) => (sum * 31 + letter.charCodeAt(0)) % 250, 7) + 1}`;
 const hasStarted = (vm: string): Promise<string> => curl('--retry', '40', '--retry-connrefused', '--retry-delay', '1', `http://${ipOf(vm)}:8081/health`);
@@ -34,7 +35,7 @@ const metric = async (vm: string, word: string): Promise<number> =>
 
 async function cache(vm: string, disk: string, ...more: string[]): Promise<Outcome> {
   const words = ['--image', 'build/unikernels/minicache.elf', '--memory-kib', '5120', '--ip', ipOf(vm), '--disk', disk];
-  return run('vm', 'create', vm, ...words, '--args', `disk origin=10.64.0.1:8080 originhost=o secret=s ${more.join(' ')}`);
+  return run('vm', 'create', vm, ...words, '--args', `disk origin=10.64.0.1:8080 secret=s ${more.join(' ')}`);
 }
 
 async function settled(vm: string): Promise<boolean> {
@@ -87,8 +88,8 @@ test('disk: what was filled is there after a hard end, and the origin is not ask
     t.equal(await fetched(`http://${ipOf('edge')}${path}`), digestOf(path), `${path} from the disk`);
     t.equal(await asked(path), 1, 'the origin was asked once');
   }
-  t.match(await curl('-o', '/dev/null', '-D', '-', `http://${ipOf('edge')}/1000/note`), /^cache-status: minicache; hit/im);
-  t.equal(await curl('-r', '2000000-2000009', `http://${ipOf('edge')}${paths[0]}`).then((text) => text.length > 0), true, 'a part of it');
+  t.match(await curl('-o', '/dev/null', '-D', '-', '-H', 'Host: site', `http://${ipOf('edge')}/1000/note`), /^cache-status: minicache; hit/im);
+  t.equal(await inside('sh', '-c', `curl -sS -H 'Host: site' -r 2000000-2000009 http://${ipOf('edge')}${paths[0]} | base64`).then((text) => text.trim()), bodyOf(paths[0]!).subarray(2_000_000, 2_000_010).toString('base64'), 'a part of it');
 });
 
 test('disk: ends while it fills', { timeout: 8 * minutes }, async (t) => {
@@ -97,7 +98,7 @@ test('disk: ends while it fills', { timeout: 8 * minutes }, async (t) => {
     const path = `/slow/1500000/part${round}`;
     const viewer = fetched(`http://${ipOf('edge')}${path}`);
     await fetched(`http://${ipOf('edge')}/200000/round${round}`);
-    await sleep(300 + 400 * round);
+    await sleep(300 * round);
     const { json } = await run('vm', 'show', 'edge');
     if (round % 2 === 0) await run('vm', 'destroy', 'edge');
     else {
@@ -120,9 +121,9 @@ test('disk: ends while it fills', { timeout: 8 * minutes }, async (t) => {
 
 test('disk: one writer', { timeout: 3 * minutes }, async (t) => {
   const second = await cache('second', 'keep');
-  t.equal(second.json.error?.code ?? second.json.code, 'DISK_IN_USE', second.out);
+  t.equal(codeOf(second), 'DISK_IN_USE', second.out);
   const copy = await run('vm', 'clone', 'edge', 'copy');
-  t.equal(copy.json.error?.code ?? copy.json.code, 'DISK_IN_USE', copy.out);
+  t.equal(codeOf(copy), 'DISK_IN_USE', copy.out);
   t.notEqual((await run('disk', 'destroy', 'keep')).code, 0, 'a disk that a VM has stays');
   t.notEqual((await run('vm', 'create', 'wired', '--image', 'build/unikernels/minicache.elf', '--disk', 'small', '--backend', 'switch')).code, 0, 'not on the switch');
   t.equal(await hasStarted('edge'), 'ok\n', 'and the first goes on');
@@ -173,15 +174,23 @@ test('disk: it fails', { timeout: 5 * minutes }, async (t) => {
   await host.exec('losetup -D; umount /mnt/tight');
 });
 
+/** Again and again: the supervisor may have been about to start another agent. */
+const stop =
+  'touch /run/shoal-agent.stop; while kill -0 $(cat /run/shoal-supervise.pid) 2>/dev/null; do kill -9 $(cat /run/shoal-agent.pid) 2>/dev/null; sleep 0.1; done; rm -f /run/shoal-agent.stop';
+const start = 'setsid -f /usr/lib/shoal/supervise </dev/null >/dev/null 2>&1';
+const answers = async (): Promise<void> => {
+  for (let i = 0; i < 60 && (await run('host', 'show')).code !== 0; i++) await sleep(500);
+};
+
 test('disk: kills of the agent', { timeout: 8 * minutes }, async (t) => {
   const restart = async (environment: string): Promise<void> => {
-    await host.exec(`echo '${environment}' > /etc/shoal/agent.env; kill -9 $(cat /run/shoal-agent.pid); pid=$(cat /run/shoal-supervise.pid); kill $pid; sleep 0.5; setsid -f /usr/lib/shoal/supervise </dev/null >/dev/null 2>&1`);
-    for (let i = 0; i < 60 && (await run('host', 'show')).code !== 0; i++) await sleep(500);
+    await host.exec(`printf '%s\\n' '${environment}' > /etc/shoal/agent.env; ${stop}; ${start}`);
+    await answers();
   };
   await restart('');
   t.equal(await hasStarted('edge'), 'ok\n', 'a VM with a disk goes on');
   t.equal(await fetched(`http://${ipOf('edge')}/3000000/film`), digestOf('/3000000/film'));
-  t.equal((await cache('second', 'keep')).json.code, 'DISK_IN_USE', 'and still has it');
+  t.equal(codeOf(await cache('second', 'keep')), 'DISK_IN_USE', 'and still has it');
   for (const moment of ['register', 'after:register', 'after:seal']) {
     await restart(`SHOAL_CRASH_AT=${moment}`);
     t.notEqual((await cache('victim', 'small')).code, 0, `killed at ${moment}`);
@@ -194,15 +203,15 @@ test('disk: kills of the agent', { timeout: 8 * minutes }, async (t) => {
     t.deepEqual(left, [await diskFile('keep')], 'one loop device, that of the VM that runs');
   }
   const { json } = await run('vm', 'show', 'edge');
-  await host.exec(`touch /run/shoal-agent.stop; kill -9 $(cat /run/shoal-agent.pid); xl destroy ${String((json as { domid: number }).domid)}; rm /run/shoal-agent.stop; sleep 1; setsid -f /usr/lib/shoal/supervise </dev/null >/dev/null 2>&1`);
-  for (let i = 0; i < 60 && (await run('host', 'show')).code !== 0; i++) await sleep(500);
+  await host.exec(`${stop}; xl destroy ${String((json as { domid: number }).domid)}; ${start}`);
+  await answers();
   t.equal(await nothingLeft(), '', 'ended by xl while the agent was dead: nothing is left');
   t.equal((await verified('keep')).code, 0);
 });
 
 test('disk: a copy of a running minicache that keeps its objects in RAM', { timeout: 5 * minutes }, async (t) => {
   const words = ['--image', 'build/unikernels/minicache.elf', '--memory-kib', '5120', '--ip', ipOf('ram'), '--backend', 'switch'];
-  t.equal((await run('vm', 'create', 'ram', ...words, '--args', 'origin=10.64.0.1:8080 originhost=o secret=s')).code, 0);
+  t.equal((await run('vm', 'create', 'ram', ...words, '--args', 'origin=10.64.0.1:8080 secret=s')).code, 0);
   t.equal(await hasStarted('ram'), 'ok\n');
   const url = `http://${ipOf('ram')}`;
   t.equal(await fetched(`${url}/400000/a`), digestOf('/400000/a'));
@@ -218,7 +227,6 @@ test('disk: a copy of a running minicache that keeps its objects in RAM', { time
   t.equal(await fetched(`${twin}/slow/600000/b`), digestOf('/slow/600000/b'), 'and kept right');
   t.equal(await fetched(`${twin}/100000/c`), digestOf('/100000/c'), 'new things too');
   t.equal(await fetched(`${url}/100000/c`), digestOf('/100000/c'), 'as by the original');
-  t.ok(bodyOf('/100000/c').length === 100_000);
 });
 
 test('disk: down', { timeout: 2 * minutes }, async () => {

@@ -15,10 +15,11 @@ import { Disks, mostVbds } from './disks.ts';
 import { handleOf, reasonOf, stateOf, uuidOf } from './domain.ts';
 import { Networks, vifName, type NetworkConfig } from './networks.ts';
 import {
-  backendErrorPath, backendPath, backendRoot, diskBackendRoot, diskErrorPath, introduceRequests, nameRequest, recordPath, registerRequests, removeErrorRequests, removeRequests,
-  removeWiredRequests, scriptMark, sealRequest, shutdownRequests,
+  backendErrorPath, backendRoot, diskErrorPath, introduceRequests, nameRequest, recordPath, registerRequests, removeErrorRequests, removeRequests,
+  removeWiredRequests, sealRequest, shutdownRequests,
 } from './nodes.ts';
 import { Snapshots, XenSnapshot } from './snapshots.ts';
+import { sweep } from './sweep.ts';
 import { SwitchClient } from './switch-client.ts';
 import { Templates } from './templates.ts';
 import { Wired, wiredMacs } from './wired.ts';
@@ -99,43 +100,10 @@ class Xen implements XenHypervisor {
   async start(): Promise<void> {
     this.changes.start();
     this.templates.start(this.native.domains());
-    this.nets.start(await this.sweep());
-    await this.store.watch('@releaseDomain', () => this.changes.scanSoon());
-  }
-
-  /**
-   * MAC of every vif of ours that has a backend, by name of its link. What a domain of ours left in the store when it went away while nobody
-   * looked is removed; what others left is theirs.
-   */
-  private async sweep(): Promise<Map<string, string>> {
-    const macs = new Map<string, string>();
-    const alive = new Set(this.native.domains().map((domain) => domain.domid));
-    const dead = (names: string[]): number[] => names.map(Number).filter((domid) => domid > 0 && !alive.has(domid));
-    // Each question is asked for all at once: a thousand answers arrive in the time of a few.
-    const homeless = dead(await this.store.directory('/local/domain'));
-    const records = await this.readAll(homeless.map(recordPath));
-    const backends = (await this.store.directory(backendRoot)).map(Number);
-    const handles = await Promise.all(backends.map((domid) => this.store.directory(`${backendRoot}/${domid}`)));
-    const devices = backends.flatMap((domid, i) => handles[i]!.map((handle) => ({ domid, handle: Number(handle) })));
-    const scripts = await this.readAll(devices.map(({ domid, handle }) => `${backendPath(domid, handle)}/script`));
-    const addresses = await this.readAll(devices.map(({ domid, handle }) => `${backendPath(domid, handle)}/mac`));
-    const leftOver = new Set(homeless.filter((_, i) => records[i] !== undefined));
-    for (const [i, { domid, handle }] of devices.entries()) {
-      if (scripts[i] !== scriptMark) continue;
-      if (alive.has(domid)) macs.set(vifName(domid, handle), addresses[i] ?? '');
-      else leftOver.add(domid);
-    }
-    for (const domid of await this.homelessDisks(alive)) leftOver.add(domid);
+    const { macs, leftOver } = await sweep(this.store, new Set(this.native.domains().map((domain) => domain.domid)));
     for (const domid of leftOver) await this.remove([...removeRequests(domid), ...removeErrorRequests(domid)]);
-    return macs;
-  }
-
-  /** Dead domains of ours that still have disks in the store. */
-  private async homelessDisks(alive: ReadonlySet<number>): Promise<number[]> {
-    const domids = (await this.store.directory(diskBackendRoot)).map(Number).filter((domid) => !alive.has(domid));
-    const numbers = await Promise.all(domids.map((domid) => this.store.directory(`${diskBackendRoot}/${domid}`)));
-    const marks = await this.readAll(domids.map((domid, i) => `${diskBackendRoot}/${domid}/${numbers[i]![0] ?? 'none'}/script`));
-    return domids.filter((_, i) => marks[i] === scriptMark);
+    this.nets.start(macs);
+    await this.store.watch('@releaseDomain', () => this.changes.scanSoon());
   }
 
   async facts(): Promise<HostFacts> {
@@ -389,12 +357,6 @@ class Xen implements XenHypervisor {
     for (const handle of await this.store.directory(`${backendRoot}/${domid}`)) {
       await this.nets.made(vifName(domid, Number(handle)), () => this.store.read(backendErrorPath(domid, Number(handle))));
     }
-  }
-
-  /** Values of many nodes; undefined for those that are not there. */
-  private async readAll(paths: string[]): Promise<(string | undefined)[]> {
-    const answers = await this.store.settle(paths.map(readRequest));
-    return answers.map((answer) => (answer.status === 'fulfilled' ? answer.value.toString('utf8') : undefined));
   }
 
   private async remove(requests: Request[]): Promise<void> {

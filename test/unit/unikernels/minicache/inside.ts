@@ -4,6 +4,7 @@ import './serving.ts';
 import './caching.ts';
 import './origins.ts';
 import './pressure.ts';
+import './disk.ts';
 
 /* Connections that a test left open would keep the process; the pause is for tape's last lines. */
 let failed = false;
