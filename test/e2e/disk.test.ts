@@ -24,9 +24,9 @@ const run = (...words: string[]): Promise<Outcome> => shoal([...words, '--lab', 
 const codeOf = ({ json }: Outcome): string => (json as { error?: { code: string }; code?: string })?.error?.code ?? json?.code ?? 'none';
 const inside = async (...words: string[]): Promise<string> => (await lab.inside(words, { timeoutMs: 90_000 })).stdout;
 const curl = (...words: string[]): Promise<string> => inside('curl', '-sS', '--max-time', '60', ...words);
-/** The digest of what a viewer gets; '' when its connection was cut short. */
+/** The digest of what a viewer gets; '' when its connection was cut short, or nothing more came for five seconds. */
 const fetched = async (url: string): Promise<string> =>
-  (await inside('sh', '-c', `curl -sS -f --max-time 60 -H 'Host: site' ${url} > ${folder}/got 2>/dev/null && sha256sum < ${folder}/got | cut -d' ' -f1`)).trim();
+  (await inside('sh', '-c', `curl -sS -f --max-time 60 --speed-time 5 --speed-limit 1 -H 'Host: site' ${url} > ${folder}/got 2>/dev/null && sha256sum < ${folder}/got | cut -d' ' -f1`)).trim();
 const asked = async (path: string): Promise<number> => (JSON.parse(await curl(`${origin}/asked`)) as Record<string, number>)[path] ?? 0;
 const ipOf = (vm: string): string => `10.64.9.${[...vm].reduce((sum, letter) => (sum * 31 + letter.charCodeAt(0)) % 250, 7) + 1}`;
 const hasStarted = (vm: string): Promise<string> => curl('--retry', '40', '--retry-connrefused', '--retry-delay', '1', `http://${ipOf(vm)}:8081/health`);

@@ -98,7 +98,7 @@ test('disks come and go while a VM is halted', async (t) => {
   t.equal(vbd.index, 0);
   t.equal(await codeOf(definitions.addVbd(vm, 0, uuid, false)), 'DEVICE_ALREADY_EXISTS');
   for (const index of [4, -1, 0.5, Number.NaN]) t.equal(await codeOf(definitions.addVbd(vm, index, uuid, true)), 'VALUE_NOT_SUPPORTED', String(index));
-  await rig.agent.runner.start(vm);
+  await rig.agent.runner.start(vm, false);
   t.equal(await codeOf(definitions.removeVbd(vm, vbd)), 'VM_BAD_POWER_STATE');
   await rig.agent.runner.hardShutdown(vm);
   await definitions.removeVbd(vm, vbd);
