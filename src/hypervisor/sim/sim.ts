@@ -7,6 +7,7 @@ import type { DomainConfig, DomainFacts, DomainShape, DomainState, HostFacts, Hy
 import { ShoalError } from '../../model/errors.ts';
 import { asDomid, type Domid, type Uuid } from '../../model/ids.ts';
 import { isVmUuid, newVmUuid } from '../../model/uuid.ts';
+import { expectFree } from './disks.ts';
 import { SimMirror } from './mirror.ts';
 
 export type SimStep = 'create' | 'build' | 'register' | 'attachVif' | 'seal' | 'unpause' | 'pause' | 'snapshot' | 'resume' | 'destroy' | 'facts';
@@ -141,13 +142,8 @@ export class SimHypervisor implements Hypervisor {
     return this.#need(domid).cmdline;
   }
 
-  vbds(domid: Domid): VbdConfig[] {
-    return this.#need(domid).vbds;
-  }
-
-  vifs(domid: Domid): VifConfig[] {
-    return this.#need(domid).vifs;
-  }
+  vifs = (domid: Domid): VifConfig[] => this.#need(domid).vifs;
+  vbds = (domid: Domid): VbdConfig[] => this.#need(domid).vbds;
 
   /** A domain of another toolstack. */
   addForeign(uuid: string, memoryKib: number): Domid {
@@ -186,10 +182,7 @@ export class SimHypervisor implements Hypervisor {
 
   async register(domid: Domid, { uuid, name, cmdline, vbds = [] }: DomainConfig): Promise<void> {
     await this.#step('register', domid);
-    for (const { path, readonly } of vbds) {
-      const others = [...this.#domains.values()].filter((other) => other.domid !== domid).flatMap((other) => other.vbds);
-      if (others.some((other) => other.path === path && !(other.readonly && readonly))) throw new ShoalError('DISK_IN_USE', `Another guest has ${path}.`);
-    }
+    expectFree(vbds, [...this.#domains.values()].filter((other) => other.domid !== domid));
     Object.assign(this.#need(domid), { uuid, name, cmdline, vbds, registered: true });
   }
 
@@ -202,8 +195,7 @@ export class SimHypervisor implements Hypervisor {
   async seal(domid: Domid, record: string): Promise<void> {
     await this.#step('seal', domid);
     const domain = this.#need(domid);
-    if (record === '' || Buffer.byteLength(record) > 2048)
-      throw new ShoalError('INTERNAL_ERROR', 'A sealed record has 1 to 2,048 bytes.');
+    if (record === '' || Buffer.byteLength(record) > 2048) throw new ShoalError('INTERNAL_ERROR', 'A sealed record has 1 to 2,048 bytes.');
     domain.record = record;
     domain.sealed = true;
   }
