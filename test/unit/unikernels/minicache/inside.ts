@@ -3,6 +3,7 @@ import test from 'tape';
 import './serving.ts';
 import './caching.ts';
 import './origins.ts';
+import './live.ts';
 import './pressure.ts';
 import './disk.ts';
 
