@@ -33,7 +33,7 @@ export interface VmDefinition {
   network?: string;
   ipv4?: string;
   /** Or several, numbered in this order; each with the address it is to have, or one assigned. */
-  vifs?: readonly { network: string; ipv4?: string | undefined }[];
+  vifs?: readonly { network: string; ipv4?: string | undefined; also?: readonly string[] | undefined }[];
   backend?: VifBackend | undefined;
   rateKbit?: number | undefined;
   /** Disks, by name or uuid, numbered in this order. */
@@ -289,6 +289,7 @@ function expectNetback(vifs: readonly { backend?: VifBackend | undefined }[]): v
 interface VifDefinition {
   network: string;
   ipv4?: string | undefined;
+  also?: readonly string[] | undefined;
   backend?: VifBackend | undefined;
   rateKbit?: number | undefined;
 }

@@ -7,11 +7,9 @@
 import { asDomid, type Digest, type Domid, type Uuid } from '../../model/ids.ts';
 import { isVmUuid, newVmUuid } from '../../model/uuid.ts';
 import { ShoalError } from '../../model/errors.ts';
-import {
-  calling, callingAsync, failureErrno, loadNative, nativeError, type Built, type Native, type NativeDomain,
-} from './native.ts';
+import { calling, callingAsync, failureErrno, loadNative, nativeError, type Built, type Native, type NativeDomain } from './native.ts';
 import { Changes } from './changes.ts';
-import { Disks, mostVbds } from './disks.ts';
+import { Disks } from './disks.ts';
 import { handleOf, reasonOf, stateOf, uuidOf } from './domain.ts';
 import { Networks, vifName, type NetworkConfig } from './networks.ts';
 import {
@@ -25,7 +23,7 @@ import { Templates } from './templates.ts';
 import { Wired, wiredMacs } from './wired.ts';
 import { readRequest, type Request } from './xenstore/wire.ts';
 import { StoreClient, StoreRefusal, storeSockets } from './xenstore/client.ts';
-import type { DomainConfig, DomainFacts, DomainShape, HostFacts, Hypervisor, Snapshot, SwitchTotals, VifConfig, VifCounters } from '../port.ts';
+import type { AddressMove, AddressTraffic, DomainConfig, DomainFacts, DomainShape, HostFacts, Hypervisor, Snapshot, SwitchTotals, VifConfig, VifCounters } from '../port.ts';
 
 export interface XenOptions {
   /** Absolute path of shoal_xen.node. */
@@ -125,7 +123,6 @@ class Xen implements XenHypervisor {
       throw new ShoalError('IMAGE_TOO_LARGE', `the image needs ${image.memoryBytes} bytes, the VM has ${memoryKib * 1024}`);
     }
     for (const vif of vifs) this.nets.known(vif.network);
-    if (vbds.length > mostVbds) throw new ShoalError('VALUE_NOT_SUPPORTED', `a VM has at most ${mostVbds} disks`);
     const wired = this.wired.wants({ memoryKib, image, vifs, vbds });
     const domid = calling('creating a domain', () =>
       this.native.create(handleOf(newVmUuid()), memoryKib / kibPerPage, mostEventPort, mostGrantFrames, wired ? vifs.length : 0));
@@ -284,6 +281,23 @@ class Xen implements XenHypervisor {
 
   mirrorVif(domid: Domid, handle: number, path?: string): Promise<boolean> {
     return this.wired.mirror(domid, handle, path);
+  }
+
+  async setGuestAddresses(domid: Domid, ipv4: readonly string[]): Promise<void> {
+    this.ours(domid);
+    await this.wired.readdress(domid, ipv4);
+  }
+
+  moveAddress(move: AddressMove): Promise<void> {
+    return this.wired.move(move);
+  }
+
+  holdAddress(network: string, ip: string, ms: number): Promise<void> {
+    return this.wired.hold(network, ip, ms);
+  }
+
+  addressTraffic(network: string, ip: string): Promise<AddressTraffic | undefined> {
+    return this.wired.traffic(network, ip);
   }
 
   switchTotals(): Promise<SwitchTotals | undefined> {

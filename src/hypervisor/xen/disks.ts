@@ -42,8 +42,9 @@ export class Disks {
     this.root = root;
   }
 
-  /** Block devices for a domain's disks; they are held until `taken` or `release`. Throws DISK_IN_USE, DISK_UNUSABLE. */
+  /** Block devices for a domain's disks; they are held until `taken` or `release`. Throws DISK_IN_USE, DISK_UNUSABLE, VALUE_NOT_SUPPORTED. */
   async open(domid: number, vbds: readonly VbdConfig[]): Promise<VbdNodes[]> {
+    if (vbds.length > mostVbds) throw new ShoalError('VALUE_NOT_SUPPORTED', `a VM has at most ${mostVbds} disks`);
     const nodes: VbdNodes[] = [];
     try {
       for (const { index, path, readonly } of vbds) nodes.push({ index, path, readonly, physicalDevice: await this.device(domid, path, readonly) });
