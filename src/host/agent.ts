@@ -14,6 +14,7 @@ import { newVmUuid } from '../model/uuid.ts';
 import { Bulk } from './bulk.ts';
 import { Captures } from './capture.ts';
 import { Definitions } from './definitions.ts';
+import { Fetching } from './fetching.ts';
 import { Fleet } from './fleet.ts';
 import { Journal, type Entry } from '../journal/journal.ts';
 import type { StepHook } from './launch.ts';
@@ -42,6 +43,8 @@ export interface AgentOptions {
   memoryReserveKib?: number;
   /** Milliseconds after which a capture that nobody reads ends; 10,000 by default. */
   capturePatienceMs?: number | undefined;
+  /** Milliseconds without a byte after which a transfer's connection is given up; 10,000 by default. */
+  fetchStallMs?: number | undefined;
   hook?: StepHook | undefined;
   log?: (line: string) => void;
   now?: () => number;
@@ -61,6 +64,7 @@ export class HostAgent {
   readonly runner: Runner;
   readonly bulk: Bulk;
   readonly captures: Captures;
+  readonly fetching: Fetching;
   readonly uuid: Uuid;
   readonly hostname: string = hostname();
   readonly startedMs: number;
@@ -90,6 +94,7 @@ export class HostAgent {
       now: options.now ?? Date.now,
     });
     this.bulk = new Bulk(fleet, this.definitions, this.runner, launches);
+    this.fetching = new Fetching({ images: options.images, stallMs: options.fetchStallMs, log: options.log });
     this.captures = new Captures({
       hypervisor: options.hypervisor,
       folder: join(options.runDir ?? join(options.stateDir, 'run'), 'captures'),

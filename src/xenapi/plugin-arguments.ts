@@ -16,3 +16,11 @@ export function integer(name: string, value: unknown, min: number, max: number):
   if (Number.isSafeInteger(value) && (value as number) >= min && (value as number) <= max) return value as number;
   throw wrong(name, `a whole number, ${min} to ${max}`);
 }
+
+/** Unknown fields are refused. */
+export function objectOf(path: string, value: unknown, fields: readonly string[]): Record<string, unknown> {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw wrong(path, 'a JSON object');
+  for (const key of Object.keys(value))
+    if (!fields.includes(key)) throw wrong(`${path}.${key.slice(0, 64)}`, `one of ${fields.join(', ')}`);
+  return value as Record<string, unknown>;
+}

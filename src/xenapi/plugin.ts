@@ -20,7 +20,8 @@ import {
   type ListColumn,
   type WireError,
 } from './plugin-types.ts';
-import { integer, json, wrong } from './plugin-arguments.ts';
+import { integer, json, objectOf, wrong } from './plugin-arguments.ts';
+import { offerImage, orderOf } from './plugin-images.ts';
 import { shells, storeCounts } from './plugin-shells.ts';
 import { SlicedList, SlicedText } from './sliced.ts';
 
@@ -133,6 +134,14 @@ const functions: Record<string, { takes: readonly string[]; run: PluginFunction 
   images: {
     takes: [],
     run: (api) => api.agent.images.list().map((image) => ({ ...image, vms: api.agent.fleet.imageInUse(image.digest) })),
+  },
+  'fetch-image': {
+    takes: ['order'],
+    run: (api, _, args) => api.agent.fetching.fetch(orderOf(args['order'])),
+  },
+  'offer-image': {
+    takes: ['digest'],
+    run: (api, _, args) => offerImage(api, args['digest']),
   },
   facts: {
     takes: [],
@@ -282,11 +291,4 @@ function eachSpecsOf(text: string | undefined): EachSpec[] {
       throw wrong(`specs[${i}].otherConfig`, 'a map of strings');
     return spec as unknown as EachSpec;
   });
-}
-
-function objectOf(path: string, value: unknown, fields: readonly string[]): Record<string, unknown> {
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw wrong(path, 'a JSON object');
-  for (const key of Object.keys(value))
-    if (!fields.includes(key)) throw wrong(`${path}.${key.slice(0, 64)}`, `one of ${fields.join(', ')}`);
-  return value as Record<string, unknown>;
 }

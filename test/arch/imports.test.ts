@@ -21,8 +21,8 @@ const rules: Record<string, { may: string[]; node: boolean; packages?: string[] 
   plan: { may: [], node: false },
   place: { may: [], node: false },
   host: { may: ['image', 'journal', 'hypervisor/port.ts'], node: true },
-  xenapi: { may: ['host'], node: true },
-  control: { may: ['plan', 'place', 'journal', 'xenapi'], node: true, packages: ['@fastify/static', 'ajv', 'fastify', 'undici', 'xen-api'] },
+  xenapi: { may: ['host', 'image'], node: true },
+  control: { may: ['plan', 'place', 'journal', 'image', 'xenapi'], node: true, packages: ['@fastify/static', 'ajv', 'fastify', 'undici', 'xen-api'] },
   // It runs in a browser.
   web: { may: [], node: false },
   'cache/store': { may: [], node: true },
