@@ -19,6 +19,7 @@ import { hostShells } from './verbs/host-shells.ts';
 import { hostSetup } from './verbs/host-setup.ts';
 import { hostShow } from './verbs/host-show.ts';
 import { imageList, imagePut, imageRemove } from './verbs/image.ts';
+import { imageBuild, imageDiff, imageGc, imageShow, imageVerify } from './verbs/image-source.ts';
 import { labVerb } from './verbs/lab.ts';
 import { networkList } from './verbs/network-list.ts';
 import { origin } from './verbs/origin.ts';
@@ -53,6 +54,9 @@ export const verbs: readonly Verb[] = [
   buildVerb,
   testVerb,
   benchVerb,
+  imageBuild,
+  imageVerify,
+  imageDiff,
   fleet,
   completion,
   help,
@@ -88,6 +92,8 @@ export const verbs: readonly Verb[] = [
   imagePut,
   imageList,
   imageRemove,
+  imageShow,
+  imageGc,
   networkList,
   storeMake,
   storeList,

@@ -30,7 +30,7 @@ const rules: Record<string, { may: string[]; node: boolean; packages?: string[] 
   'cache/route': { may: [], node: true, packages: ['dns-packet'] },
   setup: { may: [], node: true },
   lab: { may: ['setup'], node: true },
-  cli: { may: ['cache/store', 'lab', 'setup', 'xenapi'], node: true, packages: ['xen-api'] },
+  cli: { may: ['cache/store', 'image', 'lab', 'setup', 'xenapi'], node: true, packages: ['xen-api'] },
   main: { may: ['*'], node: true },
 };
 
