@@ -30,6 +30,8 @@ export interface ControllerOptions {
   images?: Images;
   /** Deltas between those images; without them images go whole. */
   deltas?: DeltaStore | undefined;
+  /** Deltas up to so many bytes go inside of the order to a host. */
+  inlineBytes?: number | undefined;
   /** Where hosts reach this controller, and the SHA-256 of its certificate. */
   origin?: { url: string; fingerprint: string } | undefined;
   probe?: Probe;
@@ -68,7 +70,7 @@ export async function openController(options: ControllerOptions): Promise<Contro
   const distribution =
     images === undefined
       ? undefined
-      : new Distribution({ images, deltas: options.deltas, capabilities: new Capabilities(), origin: options.origin, units: () => fleet.units.values(), log });
+      : new Distribution({ images, deltas: options.deltas, capabilities: new Capabilities(), origin: options.origin, inlineBytes: options.inlineBytes, units: () => fleet.units.values(), log });
   if (distribution !== undefined) bringImages(fleet, distribution);
   const context: Context = {
     fleet,

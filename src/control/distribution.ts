@@ -25,7 +25,7 @@ export interface DistributionOptions {
   units: () => Iterable<HostUnit>;
   log: (line: string) => void;
   /** Deltas up to so many bytes go inside of the order; orderLimits.inlineDeltaBytes by default. */
-  inlineBytes?: number;
+  inlineBytes?: number | undefined;
 }
 
 export interface Brought extends Omit<FetchReport, 'how'> {
