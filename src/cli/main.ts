@@ -7,6 +7,7 @@ import { findVerb, readWords, type Verb } from './arguments.ts';
 import { Terminal, type Sink } from './terminal.ts';
 import { apply, deleteVerb, drain, restart, scale } from './verbs/apply.ts';
 import { buildVerb } from './verbs/build.ts';
+import { bundleApply, bundleMake } from './verbs/bundle.ts';
 import { makeCompletion } from './verbs/completion.ts';
 import { demo } from './verbs/demo.ts';
 import { eventCreate, eventDescribe, eventEnd, eventList, eventRun } from './verbs/event.ts';
@@ -57,6 +58,7 @@ export const verbs: readonly Verb[] = [
   imageBuild,
   imageVerify,
   imageDiff,
+  bundleMake,
   fleet,
   completion,
   help,
@@ -72,6 +74,7 @@ export const verbs: readonly Verb[] = [
   hostRemove,
   tokenMake,
   tokenEnd,
+  bundleApply,
   origin,
   eventRun,
   eventCreate,

@@ -17,6 +17,7 @@ const rules: Record<string, { may: string[]; node: boolean; packages?: string[] 
   'hypervisor/xen': { may: ['hypervisor/port.ts'], node: true },
   'hypervisor/sim': { may: ['hypervisor/port.ts'], node: true },
   image: { may: [], node: true },
+  bundle: { may: ['image'], node: true },
   journal: { may: [], node: true },
   plan: { may: [], node: false },
   place: { may: [], node: false },
@@ -30,7 +31,7 @@ const rules: Record<string, { may: string[]; node: boolean; packages?: string[] 
   'cache/route': { may: [], node: true, packages: ['dns-packet'] },
   setup: { may: [], node: true },
   lab: { may: ['setup'], node: true },
-  cli: { may: ['cache/store', 'image', 'lab', 'setup', 'xenapi'], node: true, packages: ['xen-api'] },
+  cli: { may: ['bundle', 'cache/store', 'image', 'lab', 'setup', 'xenapi'], node: true, packages: ['xen-api'] },
   main: { may: ['*'], node: true },
 };
 
