@@ -38,6 +38,8 @@ const mostFromHere = 4;
 const mostFromHost = 4;
 /** Images of a host that a delta is tried against. */
 const mostBases = 3;
+/** A delta of so small a part of the image is not compared with others. */
+const goodPart = 0.1;
 /** Of what a host has; it has some few. */
 const mostKnown = 10_000;
 
@@ -133,11 +135,12 @@ export class Distribution implements Bringer {
     const { deltas, origin } = this.#o;
     const size = this.#sizeOf(digest);
     if (deltas === undefined || size === undefined) return undefined;
-    const [best] = (
-      await Promise.all(this.#bases(digest, known).map(async (from) => ({ from, file: await deltas.need(from, digest) })))
-    )
-      .filter((each): each is { from: Digest; file: Served } => each.file !== undefined)
-      .sort((a, b) => a.file.bytes - b.file.bytes);
+    let best: { from: Digest; file: Served } | undefined;
+    for (const from of this.#bases(digest, size, known)) {
+      const file = await deltas.need(from, digest);
+      if (file !== undefined && (best === undefined || file.bytes < best.file.bytes)) best = { from, file };
+      if (best !== undefined && best.file.bytes <= size * goodPart) break;
+    }
     if (best === undefined) return undefined;
     const { from, file } = best;
     const source = file.bytes <= (this.#o.inlineBytes ?? orderLimits.inlineDeltaBytes) ? { delta: (await readFile(file.path)).toString('base64'), from } : this.#here(deltaPath(from, digest), from);
@@ -154,12 +157,13 @@ export class Distribution implements Bringer {
     }
   }
 
-  /** Images of the host that are kept here too, the newest first: an image is most like the one before it. */
-  #bases(digest: Digest, known: ReadonlySet<string>): Digest[] {
+  /** Images of the host that are kept here too, those of nearly the same size first, then the newest: most like it is its own last version. */
+  #bases(digest: Digest, size: number, known: ReadonlySet<string>): Digest[] {
+    const apart = (bytes: number): number => Math.round((20 * Math.abs(bytes - size)) / size);
     return this.#o.images
       .list()
       .filter((image) => image.digest !== digest && known.has(image.digest))
-      .sort((a, b) => (b.addedMs ?? 0) - (a.addedMs ?? 0))
+      .sort((a, b) => apart(a.fileBytes) - apart(b.fileBytes) || (b.addedMs ?? 0) - (a.addedMs ?? 0))
       .slice(0, mostBases)
       .map((image) => image.digest as Digest);
   }
