@@ -22,11 +22,14 @@ export interface Checkout {
   cache: string;
 }
 
-export const ownCheckout = (): Checkout => ({
-  root: repositoryRoot,
-  store: join(repositoryRoot, 'build/images'),
+/** This one by default. */
+export const checkoutAt = (root: string = repositoryRoot): Checkout => ({
+  root,
+  store: join(root, 'build/images'),
   cache: process.env['SHOAL_CACHE'] ?? join(repositoryRoot, '.cache'),
 });
+
+export const sourceOption = { value: 'DIR', help: 'checkout of the source repository; default this one' };
 
 const buildMs = 600_000;
 const manifestForm = /^[0-9a-f]{64}\.json$/;

@@ -4,8 +4,8 @@ import type { Digest } from '../../model/ids.ts';
 import { ShoalError } from '../../model/errors.ts';
 import type { Verb } from '../arguments.ts';
 import { count, facts, shortDigest, table } from '../format.ts';
-import { applications, buildImage, chosen, collectLocal, commitLine, knownManifests, manifestOf, ownCheckout, sourceLog, verifyImage } from '../image-source.ts';
-import { changedSections } from '../image-sections.ts';
+import { applications, buildImage, checkoutAt, chosen, collectLocal, commitLine, knownManifests, manifestOf, sourceLog, sourceOption, verifyImage } from '../image-source.ts';
+import { changedSections, type SectionChange } from '../image-sections.ts';
 import { listImages } from '../images.ts';
 import { withHost } from '../target.ts';
 import { findVm } from '../vms.ts';
@@ -15,9 +15,10 @@ export const imageBuild: Verb = {
   summary: 'build images from source and note which source that is',
   operands: '[APP...]',
   operandCount: [0, 32],
+  options: { source: sourceOption },
   notes: 'Writes images/APP.json, to be committed; the same commit gives the same bytes anywhere (shoal image verify).',
   async run(terminal, words) {
-    const checkout = ownCheckout();
+    const checkout = checkoutAt(words.text('source'));
     const all = applications(checkout);
     const unknown = words.operands.find((app) => !all.includes(app));
     if (unknown !== undefined) throw new ShoalError('USAGE', `There is no application "${unknown}".`, { hint: `There are: ${all.join(', ')}.` });
@@ -39,11 +40,11 @@ export const imageShow: Verb = {
   summary: 'which source an image, or a running VM, is of',
   operands: '[IMAGE]',
   operandCount: [0, 1],
-  options: { vm: { value: 'NAME', help: 'the image that this VM of the host runs' } },
+  options: { vm: { value: 'NAME', help: 'the image that this VM of the host runs' }, source: sourceOption },
   speaksToHost: true,
   notes: 'IMAGE: an application, APP@REVISION, a digest or its beginning, a file. The manifest is found in the index, its history, or what was built here.',
   async run(terminal, words) {
-    const checkout = ownCheckout();
+    const checkout = checkoutAt(words.text('source'));
     const vm = words.text('vm');
     const [word] = words.operands;
     if ((vm === undefined) === (word === undefined)) throw new ShoalError('USAGE', 'Give an image, or --vm NAME.');
@@ -82,9 +83,10 @@ export const imageVerify: Verb = {
   summary: 'build the source of an image anew and compare the bytes',
   operands: '[IMAGE...]',
   operandCount: [0, 32],
+  options: { source: sourceOption },
   notes: 'Without IMAGE all of the index. Exit code 1 when one differs.',
   async run(terminal, words) {
-    const checkout = ownCheckout();
+    const checkout = checkoutAt(words.text('source'));
     const wanted = words.operands.length > 0 ? words.operands : applications(checkout);
     const results = [];
     for (const word of wanted) {
@@ -107,13 +109,14 @@ export const imageDiff: Verb = {
   summary: 'what changed from one image to another: source, size, sections, bytes to send',
   operands: 'A B',
   operandCount: [2, 2],
+  options: { source: sourceOption },
   notes: 'A, B: as for `shoal image show`. Sections and the delta are told when both were built here, or are files.',
   async run(terminal, words) {
-    const checkout = ownCheckout();
+    const checkout = checkoutAt(words.text('source'));
     const [a, b] = await Promise.all([chosen(checkout, words.operands[0]!), chosen(checkout, words.operands[1]!)]);
     const log = a.manifest === undefined || b.manifest === undefined ? undefined : await sourceLog(checkout, a.manifest, b.manifest).catch(() => undefined);
     const both = a.bytes !== undefined && b.bytes !== undefined ? { a: a.bytes, b: b.bytes } : undefined;
-    const sections = both === undefined ? undefined : changedSections(both.a, both.b);
+    const sections = both === undefined ? undefined : sectionsIfElf(both.a, both.b);
     const same = a.digest === b.digest;
     const delta = both === undefined || same ? undefined : await makeDelta(both.a, both.b);
     const size = (one: typeof a): number | undefined => one.bytes?.length ?? one.manifest?.sizeBytes;
@@ -142,17 +145,28 @@ export const imageDiff: Verb = {
   },
 };
 
+/** Undefined when one is no ELF file. */
+function sectionsIfElf(before: Uint8Array, after: Uint8Array): SectionChange[] | undefined {
+  try {
+    return changedSections(before, after);
+  } catch (error) {
+    if (error instanceof ShoalError && error.code === 'IMAGE_NOT_ELF') return undefined;
+    throw error;
+  }
+}
+
 export const imageGc: Verb = {
   name: 'image gc',
   summary: 'remove images that no VM runs and the index does not name',
   options: {
     local: { help: 'those that were built here, instead of those of the host' },
     keep: { value: 'DIGEST,…', help: 'digests to keep all the same' },
+    source: sourceOption,
   },
   speaksToHost: true,
   notes: 'A controller brings an image again to a host that needs it later.',
   async run(terminal, words) {
-    const checkout = ownCheckout();
+    const checkout = checkoutAt(words.text('source'));
     const keep = new Set((words.text('keep') ?? '').split(',').filter(Boolean));
     let removed: { digest: string; bytes: number }[];
     if (words.flag('local')) removed = collectLocal(checkout, keep);

@@ -1,7 +1,7 @@
 /** `shoal image put|list|remove` */
 import type { Verb } from '../arguments.ts';
 import { count, shortDigest, table } from '../format.ts';
-import { knownManifests, ownCheckout } from '../image-source.ts';
+import { checkoutAt, knownManifests, sourceOption } from '../image-source.ts';
 import { findImage, listImages, putImage, readImage } from '../images.ts';
 import { withHost } from '../target.ts';
 
@@ -23,10 +23,10 @@ export const imagePut: Verb = {
 export const imageList: Verb = {
   name: 'image list',
   summary: 'list the images of the host, and what is known of their source',
-  options: { local: { help: 'those of the index and those built here instead' } },
+  options: { local: { help: 'those of the index and those built here instead' }, source: sourceOption },
   speaksToHost: true,
   async run(terminal, words) {
-    const known = knownManifests(ownCheckout());
+    const known = knownManifests(checkoutAt(words.text('source')));
     if (words.flag('local')) {
       terminal.printJson(known);
       const rows = known.map(({ name, version, digest, sizeBytes, source }) => [name, version, shortDigest(digest), count(sizeBytes), `${source.commit.slice(0, 12)}${source.dirty ? ' (changed)' : ''}`]);
