@@ -139,6 +139,7 @@ export async function distribution({ quick, status = () => {} }: { quick: boolea
           const { ms, brought } = await bring(site, after);
           if (brought.some(({ how }) => how !== 'delta')) throw new Error(`${fix.file}: not every host took the delta`);
           runs[way]!.push(ms);
+          status(`${way}: ${fix.file}: ${ms.toFixed(0)} ms, ${brought[0]!.bytes} bytes a host`);
         }
       } finally {
         site.agents.stdin!.end();

@@ -10,7 +10,9 @@ import { must } from '../../src/lab/processes.ts';
 
 export type GitWay = 'https' | 'git';
 
-const git = (cwd: string, ...words: string[]): Promise<string> => must(['git', '-c', 'user.name=B', '-c', 'user.email=b@example.org', '-C', cwd, ...words]);
+const git = (cwd: string, ...words: string[]): Promise<string> => gitWith({}, cwd, ...words);
+const gitWith = (env: Record<string, string>, cwd: string, ...words: string[]): Promise<string> =>
+  must(['git', '-c', 'user.name=B', '-c', 'user.email=b@example.org', '-C', cwd, ...words], { env });
 
 /** `git http-backend` as CGI. */
 function backend(folder: string, request: IncomingMessage, response: ServerResponse): void {
@@ -47,13 +49,13 @@ function backend(folder: string, request: IncomingMessage, response: ServerRespo
   child.stdout.on('end', () => response.end());
 }
 
-async function served(folder: string, way: GitWay, tlsFolder: string): Promise<{ url: string; options: string[]; close(): void }> {
+async function served(folder: string, way: GitWay, tlsFolder: string): Promise<{ url: string; env: Record<string, string>; close(): void }> {
   if (way === 'https') {
     const cert = join(tlsFolder, 'cert.pem');
     const server = createTlsServer({ cert: readFileSync(cert), key: readFileSync(join(tlsFolder, 'key.pem')) }, (request, response) => backend(folder, request, response));
     server.listen(0, '127.0.0.1');
     await once(server, 'listening');
-    return { url: `https://127.0.0.1:${(server.address() as AddressInfo).port}/deploy.git`, options: ['-c', `http.sslCAInfo=${cert}`], close: () => (server.close(), server.closeAllConnections()) };
+    return { url: `https://127.0.0.1:${(server.address() as AddressInfo).port}/deploy.git`, env: { GIT_SSL_CAINFO: cert }, close: () => (server.close(), server.closeAllConnections()) };
   }
   const probe = createServer().listen(0, '127.0.0.1');
   await once(probe, 'listening');
@@ -63,7 +65,7 @@ async function served(folder: string, way: GitWay, tlsFolder: string): Promise<{
   const daemon = spawn('git', words, { stdio: 'ignore', detached: true });
   await new Promise((resolve) => setTimeout(resolve, 1000));
   // The daemon forks; its group is its own.
-  return { url: `git://127.0.0.1:${port}/deploy.git`, options: [], close: () => void process.kill(-daemon.pid!) };
+  return { url: `git://127.0.0.1:${port}/deploy.git`, env: {}, close: () => void process.kill(-daemon.pid!) };
 }
 
 /** Milliseconds for all hosts' fetch of the commit that has the fix, begun at once; a repository of two releases, the best case for git. */
@@ -84,7 +86,7 @@ export async function byGit(folder: string, hosts: number, before: Uint8Array, a
   const server = await served(folder, way, tlsFolder);
   try {
     const began = performance.now();
-    await Promise.all(Array.from({ length: hosts }, (_, i) => git(join(folder, `clone${i}.git`), ...server.options, 'fetch', '-q', server.url, 'main:main')));
+    await Promise.all(Array.from({ length: hosts }, (_, i) => gitWith(server.env, join(folder, `clone${i}.git`), 'fetch', '-q', server.url, 'main:main')));
     const ms = performance.now() - began;
     const tip = (await git(work, 'rev-parse', 'main')).trim();
     for (let i = 0; i < hosts; i++) if ((await git(join(folder, `clone${i}.git`), 'rev-parse', 'main')).trim() !== tip) throw new Error('a fetch did not bring the fix');
