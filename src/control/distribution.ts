@@ -117,21 +117,20 @@ export class Distribution implements Bringer {
 
   async #bring(unit: HostUnit, digest: Digest): Promise<Brought> {
     const { name } = unit.record;
-    const listed = await unit.link.images();
-    if (listed === undefined) {
-      this.#known.set(name, 'any');
-      return { digest, how: 'had', source: -1, bytes: 0, failures: [] };
+    let known = this.#known.get(name);
+    if (known === undefined || known === 'any') {
+      const listed = await unit.link.images();
+      known = listed === undefined ? 'any' : new Set(listed.slice(0, mostKnown));
+      this.#known.set(name, known);
     }
-    const known = new Set(listed.slice(0, mostKnown));
-    this.#known.set(name, known);
-    if (known.has(digest)) return { digest, how: 'had', source: -1, bytes: 0, failures: [] };
+    if (known === 'any' || known.has(digest)) return { digest, how: 'had', source: -1, bytes: 0, failures: [] };
     const brought = await this.#byDelta(unit, digest, known).then((done) => done ?? this.#whole(unit, digest));
     known.add(digest);
     return brought;
   }
 
   /** Undefined: there is none, or it was of no use. */
-  async #byDelta(unit: HostUnit, digest: Digest, known: ReadonlySet<string>): Promise<Brought | undefined> {
+  async #byDelta(unit: HostUnit, digest: Digest, known: Set<string>): Promise<Brought | undefined> {
     const { deltas, origin } = this.#o;
     const size = this.#sizeOf(digest);
     if (deltas === undefined || size === undefined) return undefined;
@@ -152,6 +151,8 @@ export class Distribution implements Bringer {
       if (error.code !== 'FETCH_FAILED' && error.code !== 'HOST_UNSUPPORTED') throw error;
       const failures = (error.data['failures'] ?? []) as FetchReport['failures'];
       if (failures.some(({ code }) => code === 'DELTA_INVALID')) await deltas.drop(from, digest);
+      // The host passed it over: it lost the image that the delta is against.
+      else if (error.code === 'FETCH_FAILED') known.delete(from);
       this.#o.log(`${unit.record.name}: the delta of ${from} to ${digest} was of no use: ${error.message}`);
       return undefined;
     }

@@ -108,6 +108,10 @@ test('a fix goes as a delta that was made once', async (t) => {
   t.equal(site.deltas.made, 1, 'made once');
   t.ok((await site.agents[2]!.agent.images.bytes(d2)).length === v2.length);
   t.equal((await distribution!.ensure(unitOf(site, 'h0'), d2)).how, 'had');
+  // What a host had is believed; one that lost it all the same takes the whole image.
+  for (const digest of [d1, d2]) await site.agents[0]!.agent.removeImage(digest);
+  distribution!.forget(unitOf(site, 'h0'), d2);
+  t.equal((await distribution!.ensure(unitOf(site, 'h0'), d2)).how, 'whole');
   await site.close();
 });
 
