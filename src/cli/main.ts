@@ -7,6 +7,7 @@ import { findVerb, readWords, type Verb } from './arguments.ts';
 import { Terminal, type Sink } from './terminal.ts';
 import { apply, deleteVerb, drain, restart, scale } from './verbs/apply.ts';
 import { buildVerb } from './verbs/build.ts';
+import { bundleApply, bundleMake } from './verbs/bundle.ts';
 import { makeCompletion } from './verbs/completion.ts';
 import { demo } from './verbs/demo.ts';
 import { eventCreate, eventDescribe, eventEnd, eventList, eventRun } from './verbs/event.ts';
@@ -19,6 +20,7 @@ import { hostShells } from './verbs/host-shells.ts';
 import { hostSetup } from './verbs/host-setup.ts';
 import { hostShow } from './verbs/host-show.ts';
 import { imageList, imagePut, imageRemove } from './verbs/image.ts';
+import { imageBuild, imageDiff, imageGc, imageShow, imageVerify } from './verbs/image-source.ts';
 import { labVerb } from './verbs/lab.ts';
 import { networkList } from './verbs/network-list.ts';
 import { origin } from './verbs/origin.ts';
@@ -55,6 +57,10 @@ export const verbs: readonly Verb[] = [
   buildVerb,
   testVerb,
   benchVerb,
+  imageBuild,
+  imageVerify,
+  imageDiff,
+  bundleMake,
   fleet,
   completion,
   help,
@@ -70,6 +76,7 @@ export const verbs: readonly Verb[] = [
   hostRemove,
   tokenMake,
   tokenEnd,
+  bundleApply,
   origin,
   summon,
   eventRun,
@@ -91,6 +98,8 @@ export const verbs: readonly Verb[] = [
   imagePut,
   imageList,
   imageRemove,
+  imageShow,
+  imageGc,
   networkList,
   diskCreate,
   diskList,

@@ -17,6 +17,7 @@ import { Captures } from './capture.ts';
 import { Definitions } from './definitions.ts';
 import { DiskKeeper } from './disk-keeper.ts';
 import { diskFrom, type Disk } from './disks.ts';
+import { Fetching } from './fetching.ts';
 import { Fleet } from './fleet.ts';
 import { Journal, type Entry } from '../journal/journal.ts';
 import type { StepHook } from './launch.ts';
@@ -47,6 +48,8 @@ export interface AgentOptions {
   capturePatienceMs?: number | undefined;
   /** Makes a file of zeros an object store; without it no disk is made with one. */
   makeStore?: ((path: string) => Promise<void>) | undefined;
+  /** Milliseconds without a byte after which a transfer's connection is given up; 10,000 by default. */
+  fetchStallMs?: number | undefined;
   hook?: StepHook | undefined;
   log?: (line: string) => void;
   now?: () => number;
@@ -67,6 +70,7 @@ export class HostAgent {
   readonly bulk: Bulk;
   readonly captures: Captures;
   readonly disks: DiskKeeper;
+  readonly fetching: Fetching;
   readonly addresses: Addresses;
   readonly uuid: Uuid;
   readonly hostname: string = hostname();
@@ -98,6 +102,7 @@ export class HostAgent {
     });
     this.bulk = new Bulk(fleet, this.definitions, this.runner, launches);
     this.disks = new DiskKeeper({ fleet, makeStore: options.makeStore, log: options.log ?? (() => {}) });
+    this.fetching = new Fetching({ images: options.images, stallMs: options.fetchStallMs, log: options.log });
     this.addresses = new Addresses(fleet, options.hypervisor, options.log ?? (() => {}));
     this.captures = new Captures({
       hypervisor: options.hypervisor,

@@ -35,6 +35,15 @@ export const errorHints = {
   IMAGE_UNSUPPORTED: 'Build the image as a 64-bit PV guest kernel for x86.',
   IMAGE_TOO_LARGE: 'Give the VM more memory or strip the image.',
   IMAGE_DIGEST_MISMATCH: 'The bytes are not those the digest names; upload the image again.',
+  DELTA_INVALID: 'The delta is damaged or for another image; fetch the whole image instead.',
+  DELTA_FAILED: 'Install bsdiff and bzip2 on the controller; until then images go whole.',
+  FETCH_FAILED: 'See the message for each source and what was wrong with it; check the network between the host and the controller.',
+  SOURCE_MISSING: 'Fetch the source repository with its history, or run this in the checkout that built the image.',
+  // ours: bundles
+  BUNDLE_INVALID: 'The file is cut, damaged or no bundle; copy it again from where it was made.',
+  BUNDLE_UNTRUSTED: 'Have it signed by someone in the file of allowed signers, for the namespace shoal-bundle; nothing was applied.',
+  BUNDLE_EXPIRED: 'Have a new bundle made; nothing was applied.',
+  BUNDLE_OLD: 'Apply bundles in their order: the message says which counter is here and which the bundle needs; nothing was applied.',
   // ours: VMs, networks, addresses
   NAME_IN_USE: 'Choose another name, or destroy the VM that has this one.',
   NETWORK_UNKNOWN: 'Choose a network that this host has (shoal network list).',

@@ -2,6 +2,8 @@
 import type { HostAgent } from '../host/agent.ts';
 import { derivedUuid, partUuid, refOf, vbdUuid, vifUuid } from '../host/refs.ts';
 import type { Change } from '../host/fleet.ts';
+import { Capabilities } from '../image/capability.ts';
+import type { Shelf } from '../image/serving.ts';
 import { buildOf } from './build.ts';
 import { EventLog, type EventKind } from './events.ts';
 import { listedClasses, type ListedClass } from './model/model.ts';
@@ -41,6 +43,8 @@ export class Api {
   readonly sessions: Sessions;
   readonly events: EventLog;
   readonly tasks: Tasks;
+  /** Images that a neighbour may fetch from here. */
+  readonly shelf: Shelf;
   readonly eventBatchMs: number;
   readonly refs: { host: string; pool: string; hostMetrics: string; sr: string };
   /** pool.other_config: clients park barriers there. */
@@ -54,6 +58,7 @@ export class Api {
     this.build = options.build ?? buildOf(process.argv[1]);
     this.address = options.address;
     this.sessions = new Sessions(options);
+    this.shelf = { capabilities: new Capabilities(options.now), blob: (digest) => options.agent.images.file(digest) };
     this.events = new EventLog(listedClasses, options.maxGravestones);
     this.eventBatchMs = options.eventBatchMs ?? 20;
     this.tasks = new Tasks((task, kind) => this.note('task', task.ref, kind));

@@ -45,6 +45,8 @@ const plugin = `## The plugin "shoal"
 | \`capture-end\` | \`capture\` | \`{}\` |
 | \`events\` | \`token\` ("" for all there is), \`timeoutS\`: how long to wait for a change; \`holdMs\`: while several VMs start, one answer in so long | \`{"token", "events": [{id, timestamp, class, operation, ref, snapshot?}]}\`, as event.from gives them of VMs, VIFs, networks and the host; snapshots of VMs and VIFs have only what says what and where they are |
 | \`images\` | | \`[{"digest", "fileBytes", "addedMs", "vms"}]\`; \`vms\` is how many use it |
+| \`fetch-image\` | \`order\`: JSON \`{digest, sizeBytes, sources: [{url, fingerprint, from?} or {delta, from}], timeoutMs}\`, see docs/formats/distribution.md | \`{"digest", "how", "source", "bytes", "failures"}\`; \`how\` is \`had\`, \`delta\` or \`whole\` |
+| \`offer-image\` | \`digest\` | \`{"path", "sizeBytes"}\`: what another host can fetch it by from this one, for 15 minutes |
 | \`shells\` | one of: nothing; \`prepare\`: JSON \`{"image", "memoryKib", "network", "count"}\`; \`drain\`: \`true\`; \`most\`: a number | see below |
 | \`facts\` | | \`{"xen", "freeKib", "totalKib", "cpuCount", "domains", "vms", "store": {"requests", "changes"} or null, "switch": {"vifs", "frames", "bytes", "turns", "copies", "dropped", "memoryKib"} or null, "agent": {"version", "rssKib", "heapUsedKib", "uptimeS"}}\` |
 

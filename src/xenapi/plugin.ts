@@ -21,6 +21,7 @@ import {
 } from './plugin-types.ts';
 import { integer, json, isStrings, objectOf, shown, stringsOf, wrong, type PluginFunctions } from './plugin-arguments.ts';
 import { addressFunctions } from './plugin-addresses.ts';
+import { offerImage, orderOf } from './plugin-images.ts';
 import { shells, storeCounts } from './plugin-shells.ts';
 import { SlicedList, SlicedText } from './sliced.ts';
 
@@ -132,6 +133,14 @@ const functions: PluginFunctions = {
   images: {
     takes: [],
     run: (api) => api.agent.images.list().map((image) => ({ ...image, vms: api.agent.fleet.imageInUse(image.digest) })),
+  },
+  'fetch-image': {
+    takes: ['order'],
+    run: (api, _, args) => api.agent.fetching.fetch(orderOf(args['order'])),
+  },
+  'offer-image': {
+    takes: ['digest'],
+    run: (api, _, args) => offerImage(api, args['digest']),
   },
   facts: {
     takes: [],
