@@ -2,6 +2,7 @@
 import { writeFile } from 'node:fs/promises';
 import { isDeepStrictEqual } from 'node:util';
 import { AuditLog } from './audit.ts';
+import { Distribution } from './distribution.ts';
 import { Fleet } from './fleet.ts';
 import { Health, type Probe } from './health.ts';
 import type { Context, Images } from './http/route.ts';
@@ -14,7 +15,10 @@ import { Services } from './services.ts';
 import { State, type HostRecord } from './state.ts';
 import { Tasks } from './tasks.ts';
 import { Tokens } from './tokens.ts';
+import { Capabilities } from '../image/capability.ts';
+import type { DeltaStore } from '../image/deltas.ts';
 import { asShoalError } from '../model/errors.ts';
+import type { Digest } from '../model/ids.ts';
 
 export interface ControllerOptions {
   store: StateStore;
@@ -31,6 +35,12 @@ export interface ControllerOptions {
   /** The deployment repository; without it there is none. `rollouts` does what it asks for. */
   deployment?: DeploymentSettings | undefined;
   rollouts?: (parts: { fleet: Fleet; services: Services; tasks: Tasks; audit: AuditLog }) => RolloutControl;
+  /** Deltas between those images; without them images go whole. */
+  deltas?: DeltaStore | undefined;
+  /** Deltas up to so many bytes go inside of the order to a host. */
+  inlineBytes?: number | undefined;
+  /** Where hosts reach this controller, and the SHA-256 of its certificate. */
+  origin?: { url: string; fingerprint: string } | undefined;
   probe?: Probe;
   /** Between two signs of life on a stream of events; 15,000 when left out. */
   heartbeatMs?: number | undefined;
@@ -42,6 +52,8 @@ export interface ControllerOptions {
 
 export interface Controller {
   fleet: Fleet;
+  /** Undefined where no images are kept. */
+  distribution: Distribution | undefined;
   server: FleetServer;
   deployment: DeploymentService | undefined;
   /** Ends the controller, not the VMs. */
@@ -63,7 +75,11 @@ export async function openController(options: ControllerOptions): Promise<Contro
   const fleet = new Fleet({ state, link: options.link, graceMs: options.graceMs, log });
   const tasks = new Tasks(fleet.changes, Date.now);
   const services = new Services(fleet, tasks);
-  if (images !== undefined) bringImages(fleet, images, log);
+  const distribution =
+    images === undefined
+      ? undefined
+      : new Distribution({ images, deltas: options.deltas, capabilities: new Capabilities(), origin: options.origin, inlineBytes: options.inlineBytes, units: () => fleet.units.values(), log });
+  if (distribution !== undefined) bringImages(fleet, distribution);
   const rollouts = options.rollouts?.({ fleet, services, tasks, audit }) ?? new DirectRollouts(fleet, services);
   const deployment = options.deployment === undefined ? undefined : await DeploymentService.open({ ...options.deployment, store, rollouts, onHosts: (hosts) => labelHosts(services, fleet, hosts) });
   const context: Context = {
@@ -76,6 +92,7 @@ export async function openController(options: ControllerOptions): Promise<Contro
     checkHost: options.checkHost,
     images,
     deployment,
+    distribution,
     requests: { count: 0, failed: 0 },
   };
   // It serves before it looks: a second controller on this address ends before it touches a host.
@@ -84,6 +101,7 @@ export async function openController(options: ControllerOptions): Promise<Contro
   const health = new Health(fleet, options.probe);
   return {
     fleet,
+    distribution,
     server,
     deployment,
     close: async () => {
@@ -105,28 +123,21 @@ async function labelHosts(services: Services, fleet: Fleet, hosts: readonly { na
   }
 }
 
-/** A host that misses an image gets it, once at a time. */
-function bringImages(fleet: Fleet, images: Images, log: (line: string) => void): void {
-  const underWay = new Set<string>();
+/** Hosts get images before VMs of them are launched; one that turns out to have lost its image gets it again. */
+function bringImages(fleet: Fleet, distribution: Distribution): void {
+  fleet.bringer = distribution;
   fleet.doing.onImageMissing = (unit, copy) => {
-    const image = fleet.wanted(`${copy.id.tenant}/${copy.id.service}`)?.spec.image;
+    const service = `${copy.id.tenant}/${copy.id.service}`;
+    const image = fleet.wanted(service)?.spec.image;
     const digest = image === undefined ? undefined : fleet.digestOf(image);
-    const key = `${unit.record.name} ${digest}`;
-    if (digest === undefined || underWay.has(key)) return;
-    underWay.add(key);
-    void images
-      .bytes(digest)
-      .then(async (bytes) => {
-        if (bytes === undefined) return;
-        await unit.link.putImage(digest, bytes);
-        log(`${unit.record.name}: has the image ${digest} now`);
-        const service = `${copy.id.tenant}/${copy.id.service}`;
+    if (digest === undefined) return;
+    distribution.forget(unit, digest);
+    void distribution.ensure(unit, digest as Digest).then(
+      () => {
         fleet.forgive(service);
         fleet.poke(service);
-      })
-      .catch((error: unknown) =>
-        log(`${unit.record.name}: the image ${digest} could not be brought: ${asShoalError(error).message}`),
-      )
-      .finally(() => underWay.delete(key));
+      },
+      (error: unknown) => fleet.log(`${unit.record.name}: the image ${digest} could not be brought: ${asShoalError(error).message}`),
+    );
   };
 }

@@ -4,6 +4,7 @@
  * `node controller.cjs CONFIG` ends with 1 and one line on stderr when it cannot start. SIGTERM and SIGINT end the controller, never
  * a VM. One controller a state folder: the folder is locked by the port it listens on and by a file with its process id.
  */
+import { X509Certificate } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -12,6 +13,7 @@ import type { DeploymentSettings } from '../control/deployment/service.ts';
 import { checkLink, XenApiLink, type XenApiLinkOptions } from '../control/links/xenapi.ts';
 import type { HostRecord } from '../control/state.ts';
 import { JournalStore } from '../control/store.ts';
+import { DeltaStore } from '../image/deltas.ts';
 import { parseKernel } from '../image/elf.ts';
 import { ImageStore } from '../image/store.ts';
 import { asShoalError, ShoalError } from '../model/errors.ts';
@@ -99,10 +101,13 @@ async function main(): Promise<void> {
   lockFolder(config.stateDir, 'controller.pid');
   const store = await JournalStore.open(config.stateDir, log);
   const images = await ImageStore.open(join(config.stateDir, 'images'), { parse: parseKernel });
+  const bytes = async (digest: string): Promise<Uint8Array | undefined> => (images.has(digest as Digest) ? images.bytes(digest as Digest) : undefined);
+  const deltas = await DeltaStore.open(join(config.stateDir, 'deltas'), { bytes, log });
   const kept = {
     list: () => images.list(),
     put: async (digest: string, chunks: AsyncIterable<Uint8Array>) => void (await images.put(digest as Digest, chunks)),
-    bytes: async (digest: string) => (images.has(digest as Digest) ? images.bytes(digest as Digest) : undefined),
+    bytes,
+    file: (digest: string) => images.file(digest as Digest),
   };
   const deployment = await deploymentOf(config, kept);
   const controller = await openController({
@@ -116,6 +121,8 @@ async function main(): Promise<void> {
     checkHost: (record) => checkLink(linkOptions(config, record)),
     images: kept,
     deployment,
+    deltas,
+    origin: config.url === undefined || tls === undefined ? undefined : { url: config.url, fingerprint: new X509Certificate(tls.cert).fingerprint256 },
     console: existsSync(join(consoleFolder, 'index.html')) ? consoleFolder : undefined,
     version,
     log,

@@ -17,15 +17,16 @@ const rules: Record<string, { may: string[]; node: boolean; packages?: string[] 
   'hypervisor/xen': { may: ['hypervisor/port.ts'], node: true },
   'hypervisor/sim': { may: ['hypervisor/port.ts'], node: true },
   image: { may: [], node: true },
+  bundle: { may: ['image'], node: true },
   journal: { may: [], node: true },
   plan: { may: [], node: false },
   place: { may: [], node: false },
   host: { may: ['image', 'journal', 'hypervisor/port.ts'], node: true },
-  xenapi: { may: ['host'], node: true },
+  xenapi: { may: ['host', 'image'], node: true },
   schema: { may: [], node: false, packages: ['ajv'] },
   // The one reader of the deployment repository; an image is looked at before it is accepted.
   desired: { may: ['image', 'schema'], node: true, packages: ['isomorphic-git', 'piscina'] },
-  control: { may: ['desired', 'plan', 'place', 'journal', 'schema', 'xenapi'], node: true, packages: ['@fastify/static', 'ajv', 'fastify', 'undici', 'xen-api'] },
+  control: { may: ['desired', 'plan', 'place', 'journal', 'image', 'schema', 'xenapi'], node: true, packages: ['@fastify/static', 'ajv', 'fastify', 'undici', 'xen-api'] },
   // It runs in a browser.
   web: { may: [], node: false },
   'cache/store': { may: [], node: true },
@@ -34,7 +35,7 @@ const rules: Record<string, { may: string[]; node: boolean; packages?: string[] 
   summon: { may: ['control', 'cache/route'], node: true, packages: ['dns-packet', 'undici'] },
   setup: { may: [], node: true },
   lab: { may: ['setup'], node: true },
-  cli: { may: ['cache/store', 'desired', 'image', 'lab', 'setup', 'xenapi'], node: true, packages: ['xen-api'] },
+  cli: { may: ['bundle', 'cache/store', 'desired', 'image', 'lab', 'setup', 'xenapi'], node: true, packages: ['xen-api'] },
   main: { may: ['*'], node: true },
 };
 
