@@ -8,6 +8,7 @@ import { Terminal, type Sink } from './terminal.ts';
 import { apply, deleteVerb, drain, restart, scale } from './verbs/apply.ts';
 import { buildVerb } from './verbs/build.ts';
 import { bundleApply, bundleMake } from './verbs/bundle.ts';
+import { ciPublish } from './verbs/ci.ts';
 import { makeCompletion } from './verbs/completion.ts';
 import { demo } from './verbs/demo.ts';
 import { eventCreate, eventDescribe, eventEnd, eventList, eventRun } from './verbs/event.ts';
@@ -72,6 +73,7 @@ export const verbs: readonly Verb[] = [
   restart,
   deleteVerb,
   drain,
+  ciPublish,
   hostAdd,
   hostRemove,
   tokenMake,

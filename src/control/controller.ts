@@ -1,11 +1,15 @@
 /** The controller put together: state, loop, health, API. What it is made of comes from its composition root. */
 import { writeFile } from 'node:fs/promises';
+import { isDeepStrictEqual } from 'node:util';
 import { AuditLog } from './audit.ts';
 import { Distribution } from './distribution.ts';
 import { Fleet } from './fleet.ts';
 import { Health, type Probe } from './health.ts';
 import type { Context, Images } from './http/route.ts';
 import { serveFleet, type FleetServer } from './http/server.ts';
+import { DirectRollouts } from './deployment/direct.ts';
+import type { RolloutControl } from './deployment/port.ts';
+import { DeploymentService, type DeploymentSettings } from './deployment/service.ts';
 import type { HostLink, StateStore } from './port.ts';
 import { Services } from './services.ts';
 import { State, type HostRecord } from './state.ts';
@@ -34,6 +38,9 @@ export interface ControllerOptions {
   inlineBytes?: number | undefined;
   /** Where hosts reach this controller, and the SHA-256 of its certificate. */
   origin?: { url: string; fingerprint: string } | undefined;
+  /** The deployment repository; without it there is none. `rollouts` does what it asks for. */
+  deployment?: DeploymentSettings | undefined;
+  rollouts?: (parts: { fleet: Fleet; services: Services; tasks: Tasks; audit: AuditLog }) => RolloutControl;
   probe?: Probe;
   /** Between two signs of life on a stream of events; 15,000 when left out. */
   heartbeatMs?: number | undefined;
@@ -48,6 +55,7 @@ export interface Controller {
   /** Undefined where no images are kept. */
   distribution: Distribution | undefined;
   server: FleetServer;
+  deployment: DeploymentService | undefined;
   /** Ends the controller, not the VMs. */
   close(): Promise<void>;
 }
@@ -72,6 +80,8 @@ export async function openController(options: ControllerOptions): Promise<Contro
       ? undefined
       : new Distribution({ images, deltas: options.deltas, capabilities: new Capabilities(), origin: options.origin, inlineBytes: options.inlineBytes, units: () => fleet.units.values(), log });
   if (distribution !== undefined) bringImages(fleet, distribution);
+  const rollouts = options.rollouts?.({ fleet, services, tasks, audit }) ?? new DirectRollouts(fleet, services);
+  const deployment = options.deployment === undefined ? undefined : await DeploymentService.open({ ...options.deployment, store, rollouts, onHosts: (hosts) => labelHosts(services, fleet, hosts) });
   const context: Context = {
     fleet,
     services,
@@ -82,6 +92,7 @@ export async function openController(options: ControllerOptions): Promise<Contro
     checkHost: options.checkHost,
     images,
     distribution,
+    deployment,
     requests: { count: 0, failed: 0 },
   };
   // It serves before it looks: a second controller on this address ends before it touches a host.
@@ -92,14 +103,24 @@ export async function openController(options: ControllerOptions): Promise<Contro
     fleet,
     distribution,
     server,
+    deployment,
     close: async () => {
       health.close();
       await server.close();
+      await deployment?.close();
       await fleet.close();
       await audit.close();
       await store.close();
     },
   };
+}
+
+/** Labels of hosts are the repository's, where it names a host that is known. */
+async function labelHosts(services: Services, fleet: Fleet, hosts: readonly { name: string; labels: Record<string, string> }[]): Promise<void> {
+  for (const { name, labels } of hosts) {
+    const now = fleet.state.get('host', name)?.labels;
+    if (now !== undefined && !isDeepStrictEqual(now, labels)) await services.changeHost(name, { labels });
+  }
 }
 
 /** Hosts get images before VMs of them are launched; one that turns out to have lost its image gets it again. */

@@ -22,6 +22,7 @@ export interface Context {
   checkHost: (record: import('../state.ts').HostRecord) => void;
   images: Images | undefined;
   distribution: Distribution | undefined;
+  deployment: import('../deployment/service.ts').DeploymentService | undefined;
   requests: { count: number; failed: number };
 }
 
@@ -42,6 +43,8 @@ export interface Call {
   params: Record<string, string>;
   query: Record<string, unknown>;
   body: unknown;
+  /** The body as it came, of a route that keeps it. */
+  bytes: Buffer | undefined;
   request: FastifyRequest;
   reply: FastifyReply;
 }
@@ -60,6 +63,8 @@ export interface Route {
   answers: { status: number; what: string; schema?: Schema };
   /** Handles its own body and answer: no JSON. */
   raw?: boolean;
+  /** Its body is JSON, and the bytes are wanted too: they are signed. At most 1 MiB. */
+  keepsBytes?: boolean;
   run(context: Context, call: Call): unknown;
 }
 
