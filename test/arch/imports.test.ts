@@ -20,9 +20,10 @@ const rules: Record<string, { may: string[]; node: boolean; packages?: string[] 
   journal: { may: [], node: true },
   plan: { may: [], node: false },
   place: { may: [], node: false },
+  rollout: { may: [], node: false },
   host: { may: ['image', 'journal', 'hypervisor/port.ts'], node: true },
   xenapi: { may: ['host'], node: true },
-  control: { may: ['plan', 'place', 'journal', 'xenapi'], node: true, packages: ['@fastify/static', 'ajv', 'fastify', 'undici', 'xen-api'] },
+  control: { may: ['plan', 'place', 'rollout', 'journal', 'xenapi'], node: true, packages: ['@fastify/static', 'ajv', 'fastify', 'undici', 'xen-api'] },
   // It runs in a browser.
   web: { may: [], node: false },
   'cache/store': { may: [], node: true },
