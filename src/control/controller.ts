@@ -88,10 +88,9 @@ export async function openController(options: ControllerOptions): Promise<Contro
 function bringImages(fleet: Fleet, images: Images, log: (line: string) => void): void {
   const underWay = new Set<string>();
   fleet.doing.onImageMissing = (unit, copy) => {
-    const image = fleet.wanted(`${copy.id.tenant}/${copy.id.service}`)?.spec.image;
-    const digest = image === undefined ? undefined : fleet.digestOf(image);
+    const digest = copy.record.image ?? fleet.versionAt(`${copy.id.tenant}/${copy.id.service}`, copy.id.slot)?.image;
     const key = `${unit.record.name} ${digest}`;
-    if (digest === undefined || underWay.has(key)) return;
+    if (digest === undefined || digest === '' || underWay.has(key)) return;
     underWay.add(key);
     void images
       .bytes(digest)
