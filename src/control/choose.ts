@@ -38,7 +38,8 @@ export function chooseAddresses(
     if (network === undefined) return giveBack(`the host has no network "${name}"`);
     if (forNow && rangeOf(network) === undefined) return giveBack(`guests on the network "${name}" ask DHCP`);
     if (from.from === 'list' && !forNow) {
-      const ip = from.list[slot]!;
+      const ip = from.list[slot];
+      if (ip === undefined) return giveBack(`the list has no address for copy ${slot}`);
       const address = parseIpv4(ip)!;
       if (!addresses.isFree(name, address)) return giveBack(`${ip} is held by ${addresses.holders(name, address).join(', ')}`);
       addresses.hold(name, address, owner);

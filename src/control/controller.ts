@@ -3,9 +3,11 @@ import { writeFile } from 'node:fs/promises';
 import { AuditLog } from './audit.ts';
 import { Fleet } from './fleet.ts';
 import { Health, type Probe } from './health.ts';
+import { networkProbes, type Probes } from './gates.ts';
 import type { Context, Images } from './http/route.ts';
 import { serveFleet, type FleetServer } from './http/server.ts';
 import type { HostLink, StateStore } from './port.ts';
+import { Rollouts, type RolloutOptions } from './rollouts.ts';
 import { Services } from './services.ts';
 import { State, type HostRecord } from './state.ts';
 import { Tasks } from './tasks.ts';
@@ -25,6 +27,12 @@ export interface ControllerOptions {
   checkHost: (record: HostRecord) => void;
   images?: Images;
   probe?: Probe;
+  /** What rollouts ask of copies; over the network when left out. */
+  probes?: Probes;
+  /** Folder of the programs that a "command" gate may name. */
+  gatesDir?: string | undefined;
+  /** Keeps each step of a rollout in the deployment repository. */
+  record?: RolloutOptions['record'];
   /** Between two signs of life on a stream of events; 15,000 when left out. */
   heartbeatMs?: number | undefined;
   /** Folder of the web console's files. */
@@ -35,6 +43,7 @@ export interface ControllerOptions {
 
 export interface Controller {
   fleet: Fleet;
+  rollouts: Rollouts;
   server: FleetServer;
   /** Ends the controller, not the VMs. */
   close(): Promise<void>;
@@ -56,9 +65,17 @@ export async function openController(options: ControllerOptions): Promise<Contro
   const tasks = new Tasks(fleet.changes, Date.now);
   const services = new Services(fleet, tasks);
   if (images !== undefined) bringImages(fleet, images, log);
+  const rollouts = new Rollouts({
+    fleet,
+    services,
+    audit,
+    probes: options.probes ?? networkProbes(options.gatesDir),
+    ...(options.record === undefined ? {} : { record: options.record }),
+  });
   const context: Context = {
     fleet,
     services,
+    rollouts,
     tasks,
     tokens,
     audit,
@@ -70,12 +87,15 @@ export async function openController(options: ControllerOptions): Promise<Contro
   // It serves before it looks: a second controller on this address ends before it touches a host.
   const server = await serveFleet({ ...options.listen, tls: options.tls, context, console: options.console, heartbeatMs: options.heartbeatMs, log });
   fleet.open();
+  rollouts.open();
   const health = new Health(fleet, options.probe);
   return {
     fleet,
+    rollouts,
     server,
     close: async () => {
       health.close();
+      rollouts.close();
       await server.close();
       await fleet.close();
       await audit.close();

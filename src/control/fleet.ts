@@ -14,6 +14,7 @@ import { Versions, type At } from './versions.ts';
 import { hostView, serviceView, vmView } from './views.ts';
 import type { HostName, SlotMemory, Step } from '../model/fleet.ts';
 import type { Uuid } from '../model/ids.ts';
+import type { Rollout } from '../rollout/state.ts';
 import { afterFailure } from '../plan/backoff.ts';
 import { planService, type Counts, type Progress, type Wanted } from '../plan/plan.ts';
 
@@ -41,7 +42,7 @@ export class Fleet {
   readonly units = new Map<HostName, HostUnit>();
   readonly counts = new Map<string, Counts>();
   /** How far each service is on the way that its rollout asks for. */
-  readonly progress = new Map<string, Progress>();
+  readonly progress = new Map<string, Progress & { of: Rollout | undefined }>();
   /** Whether a copy on trial passed its gates. */
   hasPassed: (copy: Tracked) => boolean = () => true;
   /** A copy came to a bad end, for a reason that may be its release's. */
@@ -281,6 +282,7 @@ export class Fleet {
     clearTimeout(this.#alarms.get(key));
     this.#alarms.delete(key);
     const wanted = this.wanted(key);
+    const rollout = this.state.get('rollout', key);
     const copies = this.copies.of(key);
     const plan = planService(
       wanted,
@@ -312,7 +314,7 @@ export class Fleet {
     if (plan.lookAgainAtMs !== undefined) this.#wake(key, plan.lookAgainAtMs - this.now());
     const before = this.counts.get(key);
     this.counts.set(key, plan.counts);
-    this.progress.set(key, plan.progress);
+    this.progress.set(key, { ...plan.progress, of: rollout });
     if (wanted === undefined && copies.size === 0) this.#forget(key);
     else if (JSON.stringify(before) !== JSON.stringify(plan.counts) || this.#totals.get(key) !== copies.size) {
       this.#totals.set(key, copies.size);

@@ -14,14 +14,23 @@ import { budgetOf, isEnded, settledVersion, slotsOnTarget, slotsThatMatter, vers
 /** Connections of a copy that is left because it is bad need not last long. */
 const badDrainMs = 2000;
 
-/** Lists of addresses are the service's, not a version's: left out here, so that ten versions of a large service stay small. */
-export const versionNetworks = (networks: readonly ServiceNetwork[]): ServiceNetwork[] =>
-  networks.map(({ name, addresses }) => ({ name, addresses: addresses.from === 'list' ? { from: 'list', list: [] } : addresses }));
+const sameNetwork = (a: ServiceNetwork, b: ServiceNetwork): boolean => a.name === b.name && a.addresses.from === b.addresses.from;
+
+/** A version of a service; `known` is its spec as kept. Lists of addresses that are kept there are the service's, not each version's. */
+export function versionFrom(spec: ServiceSpec, image: string, release: { counter: number; source: string }, known: ServiceSpec | undefined): Version {
+  const networks = spec.networks.map((network): ServiceNetwork =>
+    network.addresses.from === 'list' && known?.networks.some((each) => sameNetwork(each, network)) === true
+      ? { name: network.name, addresses: { from: 'list', list: [] } }
+      : network,
+  );
+  const { memoryKib, args } = spec;
+  return { ...release, image, memoryKib, args, networks, revision: revisionHash(spec, image, 0) };
+}
 
 /** The service as this version has it: number of copies, health, placement and addresses are the service's own. */
 export function specOf(version: Version, spec: ServiceSpec): ServiceSpec {
   const networks = version.networks.map(({ name, addresses }): ServiceNetwork => {
-    const own = spec.networks.find((network) => network.name === name && network.addresses.from === addresses.from);
+    const own = spec.networks.find((network) => sameNetwork(network, { name, addresses }));
     return addresses.from === 'list' && own !== undefined ? own : { name, addresses };
   });
   return { ...spec, image: version.image, memoryKib: version.memoryKib, args: version.args, networks };

@@ -2,6 +2,8 @@
 import { keyOf, type Foreign, type Tracked } from './copies.ts';
 import type { Fleet } from './fleet.ts';
 import type { HostUnit } from './host-unit.ts';
+import { settledVersion, type Rollout } from '../rollout/state.ts';
+import { waveSizes } from '../rollout/waves.ts';
 
 const time = (ms: number): string => new Date(ms).toISOString();
 
@@ -56,10 +58,19 @@ export function serviceView(fleet: Fleet, key: string) {
     deleting: record.deleting,
     created: time(record.createdMs),
     changed: time(record.changedMs),
+    ...rolling(fleet.state.get('rollout', key)),
     copies: { ...counts, total: fleet.copies.of(key).size },
     notes: [...(fleet.notes.get(key) ?? [])].slice(0, 20).map(([slot, text]) => ({ slot, text })),
   };
 }
+
+const rolling = (rollout: Rollout | undefined) =>
+  rollout === undefined
+    ? {}
+    : {
+        release: settledVersion(rollout)?.counter ?? 0,
+        rollout: { phase: rollout.phase, release: rollout.target.counter, wave: rollout.wave, waves: waveSizes(rollout.policy, rollout.count).length },
+      };
 
 export function hostView(fleet: Fleet, unit: HostUnit) {
   const { record, seen } = unit;

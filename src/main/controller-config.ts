@@ -13,6 +13,8 @@ export interface ControllerConfig {
   /** One wait for a host's events; with `patienceMs` more and no answer it is away. */
   pollS: number;
   patienceMs: number;
+  /** Folder of the programs that gates of rollouts may name. */
+  gatesDir: string | undefined;
 }
 
 /** Throws CONFIG_INVALID. */
@@ -27,6 +29,7 @@ export function parseControllerConfig(text: string): ControllerConfig {
     graceMs: fields.integer('graceMs', 0, 86_400_000) ?? 60_000,
     pollS: fields.integer('pollS', 1, 60) ?? 10,
     patienceMs: fields.integer('patienceMs', 100, 600_000) ?? 10_000,
+    gatesDir: fields.string('gatesDir'),
   };
   listen.end();
   fields.end();

@@ -80,6 +80,7 @@ async function main(): Promise<void> {
       put: async (digest, chunks) => void (await images.put(digest as Digest, chunks)),
       bytes: async (digest) => (images.has(digest as Digest) ? images.bytes(digest as Digest) : undefined),
     },
+    gatesDir: config.gatesDir,
     console: existsSync(join(consoleFolder, 'index.html')) ? consoleFolder : undefined,
     version,
     log,

@@ -64,7 +64,7 @@ export const table: readonly R[] = [
   {
     from: ['promoting'],
     on: 'progress',
-    when: { says: 'all are ready', holds: (s, e) => isBack(s, as<'progress'>(e)) },
+    when: { says: 'all are ready', holds: (s, e) => allThere(s, as<'progress'>(e)) },
     to: 'done',
     change: arrived,
   },

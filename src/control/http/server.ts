@@ -12,6 +12,7 @@ import { openApi } from './openapi.ts';
 import { operatorRoutes } from './operator-routes.ts';
 import { problem, toProblemError } from './problems.ts';
 import { mustSeeAll, readers, type Context, type Route } from './route.ts';
+import { rolloutRoutes } from './rollout-routes.ts';
 import { serviceRoutes } from './service-routes.ts';
 import { Streams } from './stream.ts';
 import { ShoalError } from '../../model/errors.ts';
@@ -36,7 +37,7 @@ export interface FleetServer {
 /** A thousand services with all their fields are below this. */
 const bodyLimitBytes = 4 * 1024 * 1024;
 const maxStreams = 500;
-const kinds: readonly ChangeKind[] = ['vm', 'service', 'host', 'task', 'note'];
+const kinds: readonly ChangeKind[] = ['vm', 'service', 'host', 'task', 'note', 'rollout'];
 
 export async function serveFleet(options: ServerOptions): Promise<FleetServer> {
   const { context, log } = options;
@@ -54,7 +55,7 @@ export async function serveFleet(options: ServerOptions): Promise<FleetServer> {
   // Bytes are read by the route that wants them.
   app.addContentTypeParser('application/octet-stream', (_request, _payload, done) => done(null));
 
-  const all: Route[] = [...serviceRoutes, ...operatorRoutes, ...ownRoutes(streams)];
+  const all: Route[] = [...serviceRoutes, ...rolloutRoutes, ...operatorRoutes, ...ownRoutes(streams)];
   const document = JSON.stringify(openApi(all, context.version));
   all.push(openApiRoute(document));
 
@@ -198,7 +199,7 @@ const ownRoutes = (streams: Streams): Route[] => [
     method: 'GET',
     path: '/v1/events',
     summary:
-      'Changes as server-sent events: "vm", "service", "host", "task", "note", with {op: "put" | "del", key, data}; "reset": list anew.',
+      'Changes as server-sent events: "vm", "service", "host", "task", "note", "rollout", with {op: "put" | "del", key, data}; "reset": list anew.',
     who: readers,
     query: {
       kinds: { type: 'string', maxLength: 100, description: 'Only these, separated by commas.' },
