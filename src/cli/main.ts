@@ -22,6 +22,7 @@ import { imageList, imagePut, imageRemove } from './verbs/image.ts';
 import { labVerb } from './verbs/lab.ts';
 import { networkList } from './verbs/network-list.ts';
 import { origin } from './verbs/origin.ts';
+import { rolloutAbort, rolloutList, rolloutPause, rolloutPromote, rolloutResume, rolloutRollback, rolloutShow, rolloutWatch } from './verbs/rollout.ts';
 import { benchVerb, testVerb } from './verbs/scripts.ts';
 import { storeCat, storeFill, storeList, storeMake, storeVerify } from './verbs/store.ts';
 import { top } from './verbs/top.ts';
@@ -64,6 +65,14 @@ export const verbs: readonly Verb[] = [
   restart,
   deleteVerb,
   drain,
+  rolloutList,
+  rolloutShow,
+  rolloutWatch,
+  rolloutPause,
+  rolloutResume,
+  rolloutAbort,
+  rolloutPromote,
+  rolloutRollback,
   hostAdd,
   hostRemove,
   tokenMake,

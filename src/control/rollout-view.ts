@@ -9,7 +9,12 @@ import { waveSizes } from '../rollout/waves.ts';
 const time = (ms: number): string => new Date(ms).toISOString();
 const entriesShown = 20;
 
-const releaseView = ({ counter, image, source }: Version) => ({ counter, image, source });
+/** `revision`: as its copies bear it. */
+function releaseView(fleet: Fleet, key: string, version: Version) {
+  const { counter, image, source } = version;
+  const record = fleet.state.get('service', key);
+  return { counter, image, source, revision: record === undefined ? '' : fleet.versions.revisionOfVersion(record, version) };
+}
 
 /** Copies of each wave, and how many of them are ready on the target. */
 function waves(fleet: Fleet, rollout: Rollout, passed: (copy: Tracked) => boolean) {
@@ -31,17 +36,18 @@ function waves(fleet: Fleet, rollout: Rollout, passed: (copy: Tracked) => boolea
 }
 
 export function rolloutView(fleet: Fleet, rollout: Rollout, passed: (copy: Tracked) => boolean) {
+  const key = serviceKey(rollout.tenant, rollout.service);
   const { tenant, service, number, phase, wave, target, good, policy, failures, reason, resumes, leftMs } = rollout;
   return {
-    id: serviceKey(tenant, service),
+    id: key,
     tenant,
     service,
     number,
-    phase,
+    phase: phase as string,
     ...(resumes === undefined ? {} : { resumes }),
     commit: rollout.asked.commit,
-    release: releaseView(target),
-    ...(good === undefined ? {} : { good: releaseView(good) }),
+    release: releaseView(fleet, key, target),
+    ...(good === undefined ? {} : { good: releaseView(fleet, key, good) }),
     passed: rollout.goods.map(({ counter }) => counter),
     mode: policy.mode,
     wave,
