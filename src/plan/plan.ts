@@ -154,7 +154,7 @@ export function planService(wanted: Wanted | undefined, observed: Observed, nowM
     for (const copy of here) if (!standing.current(copy)) progress.left++;
     if (best === undefined) {
       let excused = false;
-      const away = all.filter((copy) => observed.host(copy.host)?.dead === false);
+      const away = all.filter((copy) => !reachable(copy) && copy.retired === undefined && observed.host(copy.host)?.dead === false);
       const graceEndsMs = Math.max(0, ...away.map((copy) => observed.host(copy.host)!.awaySinceMs + options.graceMs));
       if (graceEndsMs > nowMs) {
         excused = true;

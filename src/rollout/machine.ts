@@ -1,6 +1,6 @@
 /**
  * The rollout as a table: (phase, event) -> phase. Everything it knows is in its state, everything it hears is an event, so whoever
- * runs it may be killed after any row and goes on from what was kept. docs/design/0050-rollout.md shows the table.
+ * runs it may be killed after any row and goes on from what was kept. docs/design/0051-rollout.md shows the table.
  */
 import { ShoalError } from '../model/errors.ts';
 import type { Phase, RolloutEntry, RolloutPolicy, Version } from '../model/rollout.ts';

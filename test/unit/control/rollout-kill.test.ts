@@ -56,6 +56,7 @@ async function play(story: Story, dieAt: number, keepsLast: boolean, check: (hol
   if (story.bad) rig.bad.add('b');
   rig.commandSays = () => (story.bad ? 'it is bad' : undefined);
   store.writes = 0;
+  store.copiesCount = story.spec !== undefined;
   store.dieAt = dieAt;
   store.keepsLast = keepsLast;
   let death: Promise<void> | undefined;

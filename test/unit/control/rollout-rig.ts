@@ -56,11 +56,12 @@ export function push(counter: number, letter: string, spec: object = {}, rollout
   };
 }
 
-/** Dies at the n-th write that is about a rollout: that write is the last that is kept, or the first that is not. */
+/** Dies at the n-th write that is about a rollout, or, asked to, about a copy: that write is the last that is kept, or the first that is not. */
 export class MortalStore implements StateStore {
   readonly #store = new MemoryStore();
-  /** Of writes about rollouts. */
+  /** Of those that count. */
   writes = 0;
+  copiesCount = false;
   dieAt = Infinity;
   keepsLast = true;
   dead = false;
@@ -72,7 +73,7 @@ export class MortalStore implements StateStore {
 
   write(changes: readonly Change[]): Promise<void> {
     if (this.dead) return new Promise(() => {});
-    const counts = changes.some(({ key }) => key.startsWith('rollout/'));
+    const counts = changes.some(({ key }) => key.startsWith('rollout/') || (this.copiesCount && key.startsWith('copy/')));
     if (!counts || ++this.writes < this.dieAt) return this.#store.write(changes);
     if (this.keepsLast) void this.#store.write(changes);
     this.dead = true;

@@ -233,8 +233,8 @@ test('4,000 random histories: the canary bounds what is not trusted, the good on
 });
 
 test('the document shows the table as it is', (t) => {
-  const text = readFileSync(new URL('../../../docs/design/0050-rollout.md', import.meta.url), 'utf8');
-  t.ok(text.includes(tableText(table)), 'docs/design/0050-rollout.md; the table is tableText(table)');
+  const text = readFileSync(new URL('../../../docs/design/0051-rollout.md', import.meta.url), 'utf8');
+  t.ok(text.includes(tableText(table)), 'docs/design/0051-rollout.md; the table is tableText(table)');
   t.ok(slotsIn(policyOf(), 10, 99) === 10);
   t.end();
 });
