@@ -121,6 +121,9 @@ export class Doing {
     }
     this.#strike(copy);
     if (error.code === 'TASK_CANCELLED') return;
+    // A host that knows no further addresses: the next copy is made without.
+    if (copy.record.takes !== undefined && (error.code === 'XENAPI_PLUGIN_FAILURE' || error.code === 'VALUE_NOT_SUPPORTED'))
+      this.#fleet.cannotMove.add(copy.host);
     if (error.code === 'IMAGE_UNKNOWN') this.onImageMissing(unit, copy);
     else if (isImages(error)) this.#fleet.onCopyFailed(copy, `${copy.host}: ${error.code}: ${error.message}`);
     this.#failed(copy, error);
