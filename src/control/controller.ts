@@ -7,7 +7,7 @@ import { networkProbes, type Probes } from './gates.ts';
 import type { Context, Images } from './http/route.ts';
 import { serveFleet, type FleetServer } from './http/server.ts';
 import type { HostLink, StateStore } from './port.ts';
-import { Rollouts, type RolloutOptions } from './rollouts.ts';
+import { Rollouts, type Record_ } from './rollouts.ts';
 import { Services } from './services.ts';
 import { State, type HostRecord } from './state.ts';
 import { Tasks } from './tasks.ts';
@@ -32,7 +32,7 @@ export interface ControllerOptions {
   /** Folder of the programs that a "command" gate may name. */
   gatesDir?: string | undefined;
   /** Keeps each step of a rollout in the deployment repository. */
-  record?: RolloutOptions['record'];
+  record?: Record_;
   /** Between two signs of life on a stream of events; 15,000 when left out. */
   heartbeatMs?: number | undefined;
   /** Folder of the web console's files. */

@@ -20,13 +20,15 @@ import { serviceKey } from '../model/service.ts';
 import { advance, begin, mayHappen, rollbackTo, takenOver } from '../rollout/machine.ts';
 import { isEnded, isOnTrial, settledVersion, type Rollout, type RolloutEvent } from '../rollout/state.ts';
 
+/** Keeps an entry where the deployment repository has its record; called in the order of their numbers, at least once for each. */
+export type Record_ = (tenant: string, name: string, entry: RolloutEntry) => Promise<void>;
+
 export interface RolloutOptions {
   fleet: Fleet;
   services: Services;
   probes: Probes;
   audit?: Pick<AuditLog, 'append'>;
-  /** Keeps an entry where the deployment repository has its record; called in the order of their numbers, at least once for each. */
-  record?: (tenant: string, name: string, entry: RolloutEntry) => Promise<void>;
+  record?: Record_;
   /** Milliseconds that went by, of a clock that no one sets. */
   monotonic?: () => number;
   tickMs?: number;
@@ -57,6 +59,8 @@ export class Rollouts {
   readonly #telling = new Set<string>();
   /** Copies whose gate failed: their end is not counted again. */
   readonly #blamed = new WeakSet<object>();
+  /** May be set later: what came before is kept then. */
+  record: Record_ | undefined;
   #lastMs: number;
   #keptMs = 0;
   #closed = false;
@@ -64,6 +68,7 @@ export class Rollouts {
   constructor(options: RolloutOptions) {
     this.#o = options;
     this.#fleet = options.fleet;
+    this.record = options.record;
     this.#tickMs = options.tickMs ?? 250;
     this.#monotonic = options.monotonic ?? (() => performance.now());
     this.#lastMs = this.#monotonic();
@@ -222,7 +227,9 @@ export class Rollouts {
     if (refused !== undefined) return { release: refused.counter, state: 'failed', reason: refused.reason };
     const rollout = this.#fleet.state.get('rollout', key);
     if (rollout === undefined) return { release: 0, state: 'idle' };
-    const { phase, reason } = rollout;
+    const { phase, reason, asked, target } = rollout;
+    if (phase === 'done' && target.counter !== asked.counter)
+      return { release: asked.counter, state: 'rolled-back', reason: 'another version was applied by hand' };
     const words = { replacing: 'rolling', gating: 'rolling', observing: 'rolling', promoting: 'rolling' } as const;
     const state = phase in words ? 'rolling' : (phase as Exclude<typeof phase, keyof typeof words>);
     return { release: rollout.asked.counter, state, ...(reason === '' ? {} : { reason }) };
@@ -307,7 +314,7 @@ export class Rollouts {
           status: 200,
           code: entry.phase,
         });
-        await this.#o.record?.(tenant, service, entry);
+        await this.record?.(tenant, service, entry);
         const now = this.#fleet.state.get('rollout', key);
         if (now === undefined || this.#closed) return;
         await this.#fleet.state.write([this.#fleet.state.set('rollout', key, { ...now, recordedUpTo: entry.number })]);

@@ -10,11 +10,17 @@ import { slotsIn } from '../rollout/waves.ts';
 
 /** Copies asked at once, over all services. */
 const atOnce = 64;
+/** While a wave is watched each copy is asked again: four times, but no more often than this. */
+const againMs = 250;
+const timesWatched = 4;
 
 interface Asked {
   /** Of the life of the copy that was asked. */
   lifeMs: number;
   answer: 'under way' | 'passed';
+  /** Of a clock that nobody sets. */
+  atMs: number;
+  again: boolean;
 }
 
 export interface TrialListener {
@@ -82,8 +88,12 @@ export class Trials {
     for (const copy of this.#fleet.copies.of(key)) {
       if (copy.state !== 'running' || !copy.ready || !this.#isOnTrial(copy, rollout)) continue;
       const { serial } = copy.record.id;
-      if (this.#asked.get(serial)?.lifeMs === copy.runningSinceMs) continue;
-      this.#asked.set(serial, { lifeMs: copy.runningSinceMs, answer: 'under way' });
+      const before = this.#asked.get(serial);
+      if (before?.lifeMs === copy.runningSinceMs) {
+        const watched = rollout.phase === 'observing' && before.answer === 'passed' && !before.again;
+        if (!watched || performance.now() - before.atMs < Math.max(againMs, rollout.policy.observeMs / timesWatched)) continue;
+        before.again = true;
+      } else this.#asked.set(serial, { lifeMs: copy.runningSinceMs, answer: 'under way', atMs: 0, again: false });
       this.#waiting.push(copy);
     }
     this.#pump();
@@ -115,7 +125,7 @@ export class Trials {
     if (this.#closed) return;
     if (!still()) this.#asked.delete(serial);
     else if (why === undefined) {
-      this.#asked.set(serial, { lifeMs, answer: 'passed' });
+      this.#asked.set(serial, { lifeMs, answer: 'passed', atMs: performance.now(), again: false });
       this.#fleet.poke(key);
     } else this.#listener.copyFailed(key, copy, why);
     this.#pump();

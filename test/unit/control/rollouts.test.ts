@@ -131,6 +131,7 @@ test('two pushes in a row, a push during a rollback, a service applied by hand, 
   await until(at(rig, 'done', 'ffff'), 'applied by hand: it takes over', 8000);
   await rig.rollouts.begin(push(5, 'e', {}, slow));
   t.equal(rig.phase(), 'done', 'the push before it does not undo that');
+  t.deepEqual(rig.rollouts.status('t', 's'), { release: 5, state: 'rolled-back', reason: 'another version was applied by hand' });
   await rig.services.scale(key, 6);
   await rig.rollouts.begin(push(6, 'a', { count: 6 }, slow));
   await until(at(rig, 'observing', 'afffff'), 'the next push rolls');
@@ -188,6 +189,18 @@ test('drain while it rolls; a host that misses ten releases and comes back', asy
   t.deepEqual(doubles(rig), [], 'and no address of it is anywhere else');
   away.connect();
   await until(at(rig, 'done', 'ffffff'), 'it has caught up');
+  await rig.close();
+});
+
+test('a copy that goes bad while it is watched is found out', async (t) => {
+  const rig = await makeRollouts(['a', 'b']);
+  await first(rig);
+  await rig.rollouts.begin(push(2, 'b', {}, policy({ observeMs: 3000 })));
+  await until(at(rig, 'observing', 'aaaaab'), 'the canary is watched');
+  rig.bad.add('b');
+  await until(at(rig, 'rolled-back', 'aaaaaa'), 'back', 8000);
+  t.match(rig.rollouts.status('t', 's').reason ?? '', /answers 500/);
+  t.equal(rig.most('b'), 1, 'the canary alone');
   await rig.close();
 });
 
