@@ -80,6 +80,19 @@ export interface AddressMove {
   drainMs: number;
 }
 
+/** Frames of TCP and UDP to and from an address, since its VM got it or the host's switch was started. */
+export interface AddressTraffic {
+  frames: number;
+  bytes: number;
+  /** Since the last of them, or since the counting began. */
+  idleMs: number;
+  /** VMs that had it and may have connections left. */
+  drains: number;
+  held: boolean;
+  /** Frames that are kept for it. */
+  waiting: number;
+}
+
 export type LaunchOutcome = { uuid: Uuid } | { error: ShoalError };
 
 /**
@@ -109,6 +122,10 @@ export interface HostLink {
    * VALUE_NOT_SUPPORTED where the host cannot move addresses.
    */
   moveAddress(moves: readonly AddressMove[]): Promise<{ move: AddressMove; error: ShoalError }[]>;
+  /** For `ms` (0: no longer) frames for an address that nobody has yet wait on the host for the VM that gets it. Throws VALUE_NOT_SUPPORTED. */
+  holdAddress(network: string, ip: string, ms: number): Promise<void>;
+  /** In the order asked; undefined where nobody there has it, or the host does not count. */
+  addressTraffic(network: string, ips: readonly string[]): Promise<(AddressTraffic | undefined)[]>;
   putImage(digest: string, bytes: Uint8Array): Promise<void>;
   /** Of the VM's vif `handle` (0, 1, …) while it runs; undefined where the host does not count them. */
   counters(uuid: Uuid, handle: number): Promise<VifCounters | undefined>;

@@ -5,7 +5,7 @@
 import { newVmUuid } from '../../model/uuid.ts';
 import { ShoalError } from '../../model/errors.ts';
 import type { Uuid } from '../../model/ids.ts';
-import type { AddressMove, HostLink, LaunchItem, LaunchOutcome, LinkListener, SeenHost, SeenNetwork, SeenVm, VifCounters } from '../port.ts';
+import type { AddressMove, AddressTraffic, HostLink, LaunchItem, LaunchOutcome, LinkListener, SeenHost, SeenNetwork, SeenVm, VifCounters } from '../port.ts';
 import { formatIpv4, parseIpv4 } from './records.ts';
 
 export interface FakeOptions {
@@ -35,6 +35,9 @@ export class FakeHost {
   loseMoves = 0;
   /** Whether it can move addresses. */
   moves = true;
+  /** What holdAddress was asked for. */
+  readonly held: { network: string; ip: string; ms: number }[] = [];
+  trafficOf: (network: string, ip: string) => AddressTraffic | undefined = () => undefined;
   /** Moves that were done, for tests. */
   readonly moved: AddressMove[] = [];
   consoleOf: (vm: SeenVm) => string = (vm) => `console of ${vm.name}\n`;
@@ -267,6 +270,17 @@ class FakeLink implements HostLink {
     await this.#reach();
     if (this.#host.loseMoves-- > 0) throw new ShoalError('CONNECTION_FAILED', 'The connection broke.');
     return failed;
+  }
+
+  async holdAddress(network: string, ip: string, ms: number): Promise<void> {
+    await this.#reach();
+    if (!this.#host.moves) throw new ShoalError('VALUE_NOT_SUPPORTED', 'This host holds no addresses.');
+    this.#host.held.push({ network, ip, ms });
+  }
+
+  async addressTraffic(network: string, ips: readonly string[]): Promise<(AddressTraffic | undefined)[]> {
+    await this.#reach();
+    return ips.map((ip) => this.#host.trafficOf(network, ip));
   }
 
   async putImage(): Promise<void> {
