@@ -39,10 +39,17 @@ export function specOf(version: Version, spec: ServiceSpec): ServiceSpec {
 /** Whether copies of one service are to be of different versions, or none, on account of its rollout. */
 export const isRolling = (state: Rollout): boolean => !isEnded(state) || (state.phase === 'failed' && state.good === undefined);
 
-/** What a rollout asks of the planner; undefined when the service's spec says it all. */
-export function rollingOf(state: Rollout, revisionOf: (version: Version) => string): Rolling | undefined {
-  if (!isRolling(state)) return undefined;
+/**
+ * What a rollout asks of the planner; undefined when the service's spec says it all. After its end its copies hand their addresses on all
+ * the same: those of a host that was away, and those that are restarted. `revision`, `spec`: of the service at rest.
+ */
+export function rollingOf(state: Rollout, spec: ServiceSpec, revision: string, revisionOf: (version: Version) => string): Rolling | undefined {
   const { policy, target, good } = state;
+  if (!isRolling(state)) {
+    const { address, drainMs } = policy.replace;
+    if (address === 'new' || settledVersion(state)?.counter === 0) return undefined;
+    return { revisionOf: () => revision, budget: spec.update.maxAtOnce, slots: spec.count, moveMs: drainMs };
+  }
   const onTarget = slotsOnTarget(state);
   const [atTarget, atGood] = [revisionOf(target), good === undefined ? undefined : revisionOf(good)];
   return {
@@ -95,8 +102,9 @@ export class Versions {
     const record = this.#state.get('service', key);
     if (record === undefined || record.deleting) return undefined;
     const rollout = this.#state.get('rollout', key);
-    const rolling = rollout === undefined ? undefined : rollingOf(rollout, (version) => this.revisionOfVersion(record, version));
-    return { spec: record.spec, revision: this.revisionOf(record), rolling };
+    const revision = this.revisionOf(record);
+    const rolling = rollout === undefined ? undefined : rollingOf(rollout, record.spec, revision, (version) => this.revisionOfVersion(record, version));
+    return { spec: record.spec, revision, rolling };
   }
 
   /** Undefined: there is to be no copy of this slot. */

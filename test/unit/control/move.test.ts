@@ -63,6 +63,26 @@ test('the old copy keeps its connections for its time, and no longer; the new on
   await rig.close();
 });
 
+test('what is replaced after the rollout keeps its addresses too: on a host that was away, and on a restart', async (t) => {
+  const rig = await makeRollouts(['a', 'b'], { graceMs: 60_000 });
+  await rig.rollouts.begin(push(1, 'a', listed, move));
+  await until(done(rig, 'done', 'aaaa'), 'one');
+  const missed = new Set<string>();
+  const watch = setInterval(() => [...unserved(rig), ...doubles(rig)].forEach((ip) => missed.add(ip)), 1);
+  rig.hosts.get('b')!.disconnect();
+  await rig.rollouts.begin(push(2, 'b', listed, move));
+  await until(done(rig, 'done', 'aabb'), 'done without the host that is away', 8000);
+  rig.hosts.get('b')!.connect();
+  await until(done(rig, 'done', 'bbbb'), 'it is back', 8000);
+  const before = new Set(rig.vms().map(({ name }) => name));
+  await rig.services.restart('t/s');
+  await until(() => rig.images() === 'bbbb' && rig.vms().every(({ name }) => !before.has(name)), 'restarted', 8000);
+  clearInterval(watch);
+  t.deepEqual(firsts(rig), list);
+  t.deepEqual([...missed], [], 'at no moment an address was on no VM, or on two');
+  await rig.close();
+});
+
 test('answers that are lost, a host that moves nothing, one without room, one that dies before it took over', async (t) => {
   const rig = await makeRollouts(['a', 'b']);
   await rig.rollouts.begin(push(1, 'a', listed, move));
