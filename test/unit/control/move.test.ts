@@ -83,6 +83,37 @@ test('what is replaced after the rollout keeps its addresses too: on a host that
   await rig.close();
 });
 
+test('aborted while nobody knows who has the address: it goes back first', async (t) => {
+  const rig = await makeRollouts(['a']);
+  await rig.rollouts.begin(push(1, 'a', { ...listed, count: 1 }, move));
+  await until(done(rig, 'done', 'a'), 'one');
+  const host = rig.hosts.get('a')!;
+  for (const crashes of [false, true]) {
+    host.moved.length = 0;
+    host.loseMoves = 1_000_000;
+    await rig.rollouts.begin(push(crashes ? 3 : 2, 'b', { ...listed, count: 1 }, move));
+    await until(() => host.moved.length === 1, 'moved, and the answer lost');
+    if (crashes) await rig.crash();
+    await rig.rollouts.act('t/s', 'abort', 'me');
+    host.loseMoves = 0;
+    await until(done(rig, 'rolled-back', 'a'), 'back', 8000);
+    t.deepEqual(firsts(rig), list.slice(0, 1), 'the good one has it again');
+    t.equal(rig.fleet.copies.addresses.size('default'), 1);
+  }
+  // One that vanishes before anybody knows what it had.
+  host.loseMoves = 1_000_000;
+  host.moved.length = 0;
+  await rig.rollouts.begin(push(4, 'b', { ...listed, count: 1 }, { ...move, failuresAllowed: 0 }));
+  await until(() => host.moved.length === 1, 'moved, and the answer lost');
+  const taker = [...host.vms.values()].find(({ image }) => image.includes('bb'))!;
+  host.loseMoves = 0;
+  host.remove(taker.uuid);
+  await until(() => unserved(rig).length === 3, 'it came back to one of them');
+  await until(done(rig, 'done', 'b'), 'and the next one takes it', 8000);
+  t.deepEqual(firsts(rig), list.slice(0, 1));
+  await rig.close();
+});
+
 test('answers that are lost, a host that moves nothing, one without room, one that dies before it took over', async (t) => {
   const rig = await makeRollouts(['a', 'b']);
   await rig.rollouts.begin(push(1, 'a', listed, move));
