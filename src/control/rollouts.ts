@@ -55,7 +55,8 @@ export class Rollouts {
   readonly #tickMs: number;
   readonly #monotonic: () => number;
   readonly #listeners = new Set<(tenant: string, service: string) => void>();
-  readonly #refused = new Map<string, { counter: number; reason: string }>();
+  /** Asked for, and not possible now: tried again from time to time, for hosts, quotas and pools change. */
+  readonly #refused = new Map<string, { counter: number; reason: string; service: DesiredService; commit: string }>();
   readonly #telling = new Set<string>();
   /** Copies whose gate failed: their end is not counted again. */
   readonly #blamed = new WeakSet<object>();
@@ -123,21 +124,28 @@ export class Rollouts {
     for (const service of desired.services) {
       const key = serviceKey(service.spec.tenant, service.spec.name);
       keys.add(key);
-      const reason = this.#whyNot(key, service);
-      if (reason === undefined) {
-        this.#refused.delete(key);
-        kept.push(this.#begin(key, service, desired.commit));
-      } else {
-        this.#refused.set(key, { counter: service.release.counter, reason });
-        this.#fleet.log(`${key}: release ${service.release.counter} is not begun: ${reason}`);
-        this.#told(key);
-      }
+      kept.push(this.#tryToBegin(key, service, desired.commit));
     }
+    for (const key of this.#refused.keys()) if (!keys.has(key)) this.#refused.delete(key);
     for (const key of this.#fleet.state.all('rollout').keys()) {
       const record = this.#fleet.state.get('service', key);
       if (!keys.has(key) && record !== undefined && !record.deleting) kept.push(this.#o.services.remove(key).then(() => undefined));
     }
     await Promise.all(kept);
+  }
+
+  async #tryToBegin(key: string, service: DesiredService, commit: string): Promise<void> {
+    const reason = this.#whyNot(key, service);
+    const before = this.#refused.get(key);
+    if (reason === undefined) {
+      this.#refused.delete(key);
+      return this.#begin(key, service, commit);
+    }
+    const { counter } = service.release;
+    this.#refused.set(key, { counter, reason, service, commit });
+    if (before?.reason === reason && before.counter === counter) return;
+    this.#fleet.log(`${key}: release ${counter} is not begun: ${reason}`);
+    for (const listener of this.#listeners) listener(service.spec.tenant, service.spec.name);
   }
 
   #whyNot(key: string, { spec, release }: DesiredService): string | undefined {
@@ -354,7 +362,10 @@ export class Rollouts {
     const elapsedMs = Math.max(0, Math.min(nowMs - this.#lastMs, 8 * this.#tickMs));
     this.#lastMs = nowMs;
     const keep = (this.#keptMs += elapsedMs) >= keepEveryMs;
-    if (keep) this.#keptMs = 0;
+    if (keep) {
+      this.#keptMs = 0;
+      for (const [key, { service, commit }] of this.#refused) void this.#tryToBegin(key, service, commit);
+    }
     this.#trials.forget();
     const changes: Change[] = [];
     for (const [key, rollout] of this.#fleet.state.all('rollout')) {

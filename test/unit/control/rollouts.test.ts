@@ -162,9 +162,12 @@ test('a first release that is bad has nothing to go back to; one that expired or
   await rig.rollouts.begin(push(4, 'c', { placement: { labels: { no: 'such' } } }));
   t.equal(rig.rollouts.status('t', 's').state, 'failed');
   t.match(rig.rollouts.status('t', 's').reason ?? '', /label/);
-  await rig.rollouts.begin(push(2, 'b'));
-  t.deepEqual(rig.rollouts.status('t', 's').state, 'done');
   t.equal(rig.images(), 'bbbbbb', 'nothing was touched');
+  await rig.services.changeHost('a', { labels: { no: 'such' } });
+  await until(at(rig, 'done', 'cccccc'), 'begun as soon as it can be', 12_000);
+  await rig.rollouts.begin(push(2, 'b'));
+  t.match(rig.rollouts.status('t', 's').reason ?? '', /asked for already/, 'an older one');
+  t.equal(rig.images(), 'cccccc');
   await rig.close();
 });
 
