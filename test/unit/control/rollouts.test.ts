@@ -1,5 +1,6 @@
 /** Rollouts in the controller over hosts in memory: what is pushed comes to run, or what ran before does. */
 import test from 'tape';
+import { ShoalError } from '../../../src/model/errors.ts';
 import { until } from '../host/rig.ts';
 import { doubles } from './rig.ts';
 import { imageOf, makeRollouts, policy, push, type RolloutRig } from './rollout-rig.ts';
@@ -192,6 +193,24 @@ test('drain while it rolls; a host that misses ten releases and comes back', asy
   t.deepEqual(doubles(rig), [], 'and no address of it is anywhere else');
   away.connect();
   await until(at(rig, 'done', 'ffffff'), 'it has caught up');
+  await rig.close();
+});
+
+test('what was planned for the wave before says nothing of this one', async (t) => {
+  const rig = await makeRollouts(['a']);
+  await first(rig);
+  await rig.rollouts.begin(push(2, 'b', {}, policy({ observeMs: 200 })));
+  await until(at(rig, 'observing', 'aaaaab'), 'the canary is watched');
+  const { progress, state } = rig.fleet;
+  await until(() => progress.get('t/s')?.of?.phase === 'observing', 'planned');
+  const stale = progress.get('t/s')!;
+  rig.hosts.get('a')!.refuse = () => new ShoalError('HOST_NOT_ENOUGH_FREE_MEMORY', 'full');
+  await until(() => state.get('rollout', 't/s')?.wave === 1, 'the next wave');
+  progress.set('t/s', stale);
+  progress.set = () => progress;
+  rig.fleet.poke('t/s');
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  t.deepEqual([rig.phase(), state.get('rollout', 't/s')?.wave, stale.missing], ['replacing', 1, 0]);
   await rig.close();
 });
 
