@@ -88,6 +88,14 @@ test('aborted while nobody knows who has the address: it goes back first', async
   await rig.rollouts.begin(push(1, 'a', { ...listed, count: 1 }, move));
   await until(done(rig, 'done', 'a'), 'one');
   const host = rig.hosts.get('a')!;
+  let gaps = 0;
+  const notOnOne = (): boolean => unserved(rig).length !== 3 || doubles(rig).length > 0;
+  const told = host.remove.bind(host);
+  // Looked at in the very moment when a VM goes.
+  host.remove = (uuid, silently) => {
+    told(uuid, silently);
+    if (notOnOne()) gaps++;
+  };
   for (const crashes of [false, true]) {
     host.moved.length = 0;
     host.loseMoves = 1_000_000;
@@ -100,6 +108,7 @@ test('aborted while nobody knows who has the address: it goes back first', async
     t.deepEqual(firsts(rig), list.slice(0, 1), 'the good one has it again');
     t.equal(rig.fleet.copies.addresses.size('default'), 1);
   }
+  t.equal(gaps, 0, 'before the other one goes');
   // One that vanishes before anybody knows what it had.
   host.loseMoves = 1_000_000;
   host.moved.length = 0;
