@@ -115,9 +115,11 @@ test('aborted while nobody knows who has the address: it goes back first', async
   await rig.rollouts.begin(push(4, 'b', { ...listed, count: 1 }, { ...move, failuresAllowed: 0 }));
   await until(() => host.moved.length === 1, 'moved, and the answer lost');
   const taker = [...host.vms.values()].find(({ image }) => image.includes('bb'))!;
+  await rig.rollouts.act('t/s', 'pause', 'me');
   host.loseMoves = 0;
   host.remove(taker.uuid);
-  await until(() => unserved(rig).length === 3, 'it came back to one of them');
+  await until(() => unserved(rig).length === 3 && rig.images() === 'a', 'it came back to the one it was taken from');
+  await rig.rollouts.act('t/s', 'resume', 'me');
   await until(done(rig, 'done', 'b'), 'and the next one takes it', 8000);
   t.deepEqual(firsts(rig), list.slice(0, 1));
   await rig.close();
