@@ -2,6 +2,7 @@
  * Rollouts of the fleet's services: the table of src/rollout run over what the fleet shows. Each step is kept before it is told of; what
  * it means for copies the planner reads from the state itself, so there is nothing to be done again after a crash but to look.
  */
+import { createHash } from 'node:crypto';
 import type { AuditLog } from './audit.ts';
 import { keyOf } from './copies.ts';
 import type { Fleet } from './fleet.ts';
@@ -164,8 +165,14 @@ export class Rollouts {
     const { digest, source } = release.image;
     const version = versionFrom(spec, digest, { counter: release.counter, source: source.commit }, record?.spec);
     const running = record === undefined || before !== undefined ? undefined : this.#byHand(record);
-    const push = { tenant: spec.tenant, service: spec.name, commit, version, policy, count: spec.count };
+    const said = createHash('sha256').update(JSON.stringify([spec, policy])).digest('hex').slice(0, 16);
+    const push = { tenant: spec.tenant, service: spec.name, commit, version, policy, count: spec.count, spec: said };
     const next = begin(before, running, push, now());
+    // Nothing new of this service: what was changed by hand stays.
+    if (before !== undefined && record?.deleting === false && next.number === before.number && before.asked.spec === said) {
+      if (before.asked.commit !== commit) await this.#keep(key, next, [], false);
+      return;
+    }
     const settled = settledVersion(next) ?? version;
     const wanted: ServiceRecord = {
       spec: specOf(settled, spec),
@@ -174,12 +181,6 @@ export class Rollouts {
       changedMs: now(),
       deleting: false,
     };
-    const same =
-      before !== undefined &&
-      record?.deleting === false &&
-      JSON.stringify(wanted.spec) === JSON.stringify(record.spec) &&
-      JSON.stringify(next) === JSON.stringify(before);
-    if (same) return;
     const rolls = before === undefined || next.number !== before.number;
     await this.#keep(key, next, [state.set('service', key, wanted)], rolls);
   }

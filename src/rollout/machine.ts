@@ -242,6 +242,8 @@ export interface Push {
   version: Version;
   policy: RolloutPolicy;
   count: number;
+  /** Of all that the repository says of the service, its release left out: differs when any of it does. */
+  spec: string;
 }
 
 /**
@@ -250,9 +252,10 @@ export interface Push {
  */
 export function begin(before: Rollout | undefined, running: Version | undefined, push: Push, nowMs: number): Rollout {
   const { commit, version, policy, count } = push;
-  const asked = { commit, counter: version.counter, revision: version.revision };
+  const asked = { commit, counter: version.counter, revision: version.revision, spec: push.spec };
   if (before !== undefined && before.asked.counter === version.counter && before.asked.revision === version.revision)
-    return { ...before, policy, count, asked };
+    // What was changed by hand since stays, until the repository says something else.
+    return before.asked.spec === push.spec ? { ...before, asked } : { ...before, policy, count, asked };
   const good = before === undefined ? running : settledVersion(before);
   const base: Rollout = {
     tenant: push.tenant,

@@ -34,7 +34,7 @@ export interface Rollout {
   /** Why it is where it is; "" when it goes as it should. */
   reason: string;
   /** What the deployment repository asked for last: asked for again, it changes nothing. */
-  asked: { commit: string; counter: number; revision: string };
+  asked: { commit: string; counter: number; revision: string; spec: string };
   beganMs: number;
   changedMs: number;
   /** The last steps; bounded. */

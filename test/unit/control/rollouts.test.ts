@@ -134,6 +134,12 @@ test('two pushes in a row, a push during a rollback, a service applied by hand, 
   t.equal(rig.phase(), 'done', 'the push before it does not undo that');
   t.deepEqual(rig.rollouts.status('t', 's'), { release: 5, state: 'rolled-back', reason: 'another version was applied by hand' });
   await rig.services.scale(key, 6);
+  await rig.rollouts.begin(push(5, 'e', {}, slow));
+  await rig.rollouts.begin({ ...push(5, 'e', {}, slow), commit: 'f'.repeat(40) });
+  t.equal(rig.fleet.state.get('service', key)!.spec.count, 6, 'nor does one that says nothing new of this service undo a scaling by hand');
+  await rig.rollouts.begin({ ...push(5, 'e', { count: 5 }, slow), commit: 'f'.repeat(40) });
+  await until(() => rig.images() === 'fffff', 'one that says another number does');
+  await rig.services.scale(key, 6);
   await rig.rollouts.begin(push(6, 'a', { count: 6 }, slow));
   await until(at(rig, 'observing', 'afffff'), 'the next push rolls');
   await rig.services.scale(key, 8);

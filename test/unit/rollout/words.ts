@@ -34,6 +34,7 @@ export const pushOf = (counter: number, more: Partial<Push> & { revision?: strin
   version: version(counter, more.revision),
   policy: policyOf(),
   count: 10,
+  spec: '',
   ...more,
 });
 
