@@ -80,6 +80,9 @@ test('pause, resume, abort in full promotion, promote over a sick stable version
   await first(rig);
   await rig.rollouts.begin(push(2, 'b', {}, policy({ observeMs: 3_600_000 })));
   await until(at(rig, 'observing', 'aaaaab'), 'the canary is watched');
+  // Its signer is removed, say: a commit that says nothing of this service, whose release was taken when it was pushed.
+  await rig.rollouts.begin({ ...push(2, 'b', {}, policy({ observeMs: 3_600_000 })), commit: 'd'.repeat(40) });
+  t.deepEqual([rig.phase(), rig.images(), rig.rollouts.view('t/s').commit], ['observing', 'aaaaab', 'd'.repeat(40)], 'another commit changes nothing of it');
   await rig.rollouts.act('t/s', 'pause', 'me');
   rig.skippedMs += 86_400_000;
   await new Promise((resolve) => setTimeout(resolve, 150));
