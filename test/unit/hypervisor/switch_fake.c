@@ -19,6 +19,7 @@
 struct world *world;
 struct calls calls;
 int crash_after;
+int64_t clock_ahead_us;
 unsigned crowd_size;
 static int events = -1;
 static int outside[2] = { -1, -1 };

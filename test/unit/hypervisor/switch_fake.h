@@ -71,6 +71,7 @@ void test_forwarding(void);
 void test_guests(void);
 void test_requests(void);
 void test_crashes(void);
+void test_places(void);
 void bench(void);
 void test_uplink(void);
 int uplink_guest(const char *bridge);
