@@ -25,6 +25,7 @@ import { imageBuild, imageDiff, imageGc, imageShow, imageVerify } from './verbs/
 import { labVerb } from './verbs/lab.ts';
 import { networkList } from './verbs/network-list.ts';
 import { origin } from './verbs/origin.ts';
+import { rolloutAbort, rolloutList, rolloutPause, rolloutPromote, rolloutResume, rolloutRollback, rolloutShow, rolloutWatch } from './verbs/rollout.ts';
 import { benchVerb, testVerb } from './verbs/scripts.ts';
 import { diskCreate, diskDestroy, diskList } from './verbs/disk.ts';
 import { storeCat, storeFill, storeList, storeMake, storeVerify } from './verbs/store.ts';
@@ -74,6 +75,14 @@ export const verbs: readonly Verb[] = [
   deleteVerb,
   drain,
   ciPublish,
+  rolloutList,
+  rolloutShow,
+  rolloutWatch,
+  rolloutPause,
+  rolloutResume,
+  rolloutAbort,
+  rolloutPromote,
+  rolloutRollback,
   hostAdd,
   hostRemove,
   tokenMake,
