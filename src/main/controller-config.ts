@@ -15,6 +15,8 @@ export interface ControllerConfig {
   /** One wait for a host's events; with `patienceMs` more and no answer it is away. */
   pollS: number;
   patienceMs: number;
+  /** Folder of the programs that gates of rollouts may name. */
+  gatesDir: string | undefined;
   /** The deployment repository; without it there is none. */
   deployment?: {
     /** An allowed_signers file: who may make the repository's first commit. */
@@ -62,6 +64,7 @@ export function parseControllerConfig(text: string): ControllerConfig {
     pollS: fields.integer('pollS', 1, 60) ?? 10,
     patienceMs: fields.integer('patienceMs', 100, 600_000) ?? 10_000,
     ...(deployment === undefined ? {} : { deployment: deploymentOf(deployment) }),
+    gatesDir: fields.string('gatesDir'),
   };
   listen.end();
   fields.end();

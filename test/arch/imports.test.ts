@@ -21,12 +21,13 @@ const rules: Record<string, { may: string[]; node: boolean; packages?: string[] 
   journal: { may: [], node: true },
   plan: { may: [], node: false },
   place: { may: [], node: false },
+  rollout: { may: [], node: false },
   host: { may: ['image', 'journal', 'hypervisor/port.ts'], node: true },
   xenapi: { may: ['host', 'image'], node: true },
   schema: { may: [], node: false, packages: ['ajv'] },
   // The one reader of the deployment repository; an image is looked at before it is accepted.
-  desired: { may: ['image', 'schema'], node: true, packages: ['ajv', 'isomorphic-git', 'piscina'] },
-  control: { may: ['desired', 'plan', 'place', 'journal', 'image', 'schema', 'xenapi'], node: true, packages: ['@fastify/static', 'ajv', 'fastify', 'undici', 'xen-api'] },
+  desired: { may: ['image', 'schema'], node: true, packages: ['isomorphic-git', 'piscina'] },
+  control: { may: ['desired', 'plan', 'place', 'rollout', 'journal', 'image', 'schema', 'xenapi'], node: true, packages: ['@fastify/static', 'ajv', 'fastify', 'undici', 'xen-api'] },
   // It runs in a browser.
   web: { may: [], node: false },
   'cache/store': { may: [], node: true },
