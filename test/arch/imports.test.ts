@@ -26,7 +26,7 @@ const rules: Record<string, { may: string[]; node: boolean; packages?: string[] 
   xenapi: { may: ['host', 'image'], node: true },
   schema: { may: [], node: false, packages: ['ajv'] },
   // The one reader of the deployment repository; an image is looked at before it is accepted.
-  desired: { may: ['image', 'schema'], node: true, packages: ['isomorphic-git', 'piscina'] },
+  desired: { may: ['image', 'schema'], node: true, packages: ['ajv', 'isomorphic-git', 'piscina'] },
   control: { may: ['desired', 'plan', 'place', 'rollout', 'journal', 'image', 'schema', 'xenapi'], node: true, packages: ['@fastify/static', 'ajv', 'fastify', 'undici', 'xen-api'] },
   // It runs in a browser.
   web: { may: [], node: false },
