@@ -7,7 +7,7 @@ import { Changes } from './changes.ts';
 import { Copies, keyOf, type Tracked } from './copies.ts';
 import { createCopies, type Wish } from './creating.ts';
 import { Doing } from './doing.ts';
-import { HostUnit } from './host-unit.ts';
+import { HostUnit, type Bringer } from './host-unit.ts';
 import type { HostLink } from './port.ts';
 import type { HostRecord, State } from './state.ts';
 import { Versions, type At } from './versions.ts';
@@ -135,8 +135,12 @@ export class Fleet {
 
   // Hosts
 
+  /** Set by whoever can bring images to hosts. */
+  bringer: Bringer | undefined;
+
   addUnit(record: HostRecord): HostUnit {
     const unit = new HostUnit(record, this.#o.link(record), this.now, {
+      bringer: () => this.bringer,
       picture: (u, vms) => {
         this.cannotMove.delete(u.record.name);
         this.copies.picture(u.record.name, vms);
