@@ -61,10 +61,11 @@ export class Rollouts {
   readonly #telling = new Set<string>();
   /** Copies whose gate failed: their end is not counted again. */
   readonly #blamed = new WeakSet<object>();
-  /** May be set later: what came before is kept then. */
+  /** May be set until `open`. */
   record: Record_ | undefined;
   #lastMs: number;
   #keptMs = 0;
+  #opened = false;
   #closed = false;
 
   constructor(options: RolloutOptions) {
@@ -96,8 +97,10 @@ export class Rollouts {
     this.#timer = setInterval(() => this.#tick(), this.#tickMs);
   }
 
-  /** What a controller before this one did not come to tell of is told now. */
+  /** Begins to watch and to tell, also what a controller before this one did not come to tell: fleet and `record` are there now. */
   open(): void {
+    this.#opened = true;
+    this.#lastMs = this.#monotonic();
     for (const key of this.#fleet.state.all('rollout').keys()) void this.#tellEntries(key);
   }
 
@@ -303,7 +306,7 @@ export class Rollouts {
 
   /** Hands on what was not handed on yet, in order; what fails is tried again with the next step or tick. */
   async #tellEntries(key: string): Promise<void> {
-    if (this.#telling.has(key)) return;
+    if (!this.#opened || this.#telling.has(key)) return;
     this.#telling.add(key);
     try {
       for (;;) {
@@ -358,6 +361,7 @@ export class Rollouts {
   }
 
   #tick(): void {
+    if (!this.#opened) return;
     const nowMs = this.#monotonic();
     // A machine that slept did not watch.
     const elapsedMs = Math.max(0, Math.min(nowMs - this.#lastMs, 8 * this.#tickMs));

@@ -1,6 +1,8 @@
 /** Rollouts in the controller over hosts in memory: what is pushed comes to run, or what ran before does. */
 import test from 'tape';
 import { ShoalError } from '../../../src/model/errors.ts';
+import type { Probes } from '../../../src/control/gates.ts';
+import { Rollouts } from '../../../src/control/rollouts.ts';
 import { until } from '../host/rig.ts';
 import { doubles } from './rig.ts';
 import { imageOf, makeRollouts, policy, push, type RolloutRig } from './rollout-rig.ts';
@@ -48,6 +50,15 @@ test('a push: canary, waves, done; the same again and the same digest roll nothi
     ],
   );
   t.equal(rig.audited.length, rig.entries.length, 'and in the audit log');
+  rig.rollouts.close();
+  const early = new Rollouts({ fleet: rig.fleet, services: rig.services, probes: {} as Probes, tickMs: 5 });
+  await early.begin(push(4, 'b'));
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  const late: number[] = [];
+  early.record = async (_tenant, _name, entry) => void late.push(entry.release);
+  early.open();
+  await until(() => late.includes(4), 'what was begun before it was open is recorded when it is');
+  early.close();
   t.deepEqual(doubles(rig), []);
   await rig.close();
 });
