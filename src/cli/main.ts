@@ -25,6 +25,7 @@ import { labVerb } from './verbs/lab.ts';
 import { networkList } from './verbs/network-list.ts';
 import { origin } from './verbs/origin.ts';
 import { benchVerb, testVerb } from './verbs/scripts.ts';
+import { diskCreate, diskDestroy, diskList } from './verbs/disk.ts';
 import { storeCat, storeFill, storeList, storeMake, storeVerify } from './verbs/store.ts';
 import { summon } from './verbs/summon.ts';
 import { top } from './verbs/top.ts';
@@ -100,6 +101,9 @@ export const verbs: readonly Verb[] = [
   imageShow,
   imageGc,
   networkList,
+  diskCreate,
+  diskList,
+  diskDestroy,
   storeMake,
   storeList,
   storeVerify,
