@@ -177,6 +177,10 @@ static void chain(void)
     check(client(1, 1, ACK) == 2 && client(1, 3, ACK) == 3 && client(1, 4, ACK) == 4, "each has its own end");
     ask("detach 3");
     check(client(1, 3, ACK) == 2 && client(1, 4, ACK) == 4, "one that goes leaves its connections to the holder");
+    guest_init(3, RING_SLOTS);
+    attach_guests(3);
+    steps(2);
+    check(client(1, 3, ACK) == 2, "and not to whoever is in its place now");
     ask("detach 2");
     check(client(1, 6, SYN) == 0 && client(1, 4, ACK) == 4, "when the holder goes, the others still have theirs");
     check(!strcmp(ask("move n 10.0.0.50 to=1.0 drain=0"), "ok") && client(1, 7, SYN) == 1, "and somebody else may have it");
