@@ -55,6 +55,8 @@ interface Entry {
   addresses: readonly string[];
   /** Of the boot, as far as a client may use it. */
   first: Promise<Resolution> | undefined;
+  /** Of one that failed: what was begun is taken away. */
+  ended: boolean;
   failures: number;
   againMs: number;
   answeredMs: number;
@@ -170,7 +172,7 @@ export class Summoner implements Resolver {
     const nowMs = this.#o.now();
     const entry: Entry = {
       tenant: wanted.tenant, name: wanted.name, of: wanted.of, idleS: wanted.idleS, plain: wanted.spec === undefined, state: 'booting', addresses: [],
-      first: undefined, failures: before?.failures ?? 0, againMs: 0, answeredMs: nowMs, frames: -1, changedMs: nowMs,
+      first: undefined, ended: false, failures: before?.failures ?? 0, againMs: 0, answeredMs: nowMs, frames: -1, changedMs: nowMs,
     };
     this.#entries.set(key, entry);
     entry.first = this.#boot(key, entry, wanted).catch((error: unknown): Resolution => {
@@ -187,7 +189,7 @@ export class Summoner implements Resolver {
     let failingMs: number | undefined;
     await wanted.prepare();
     if (wanted.spec !== undefined) await fleet.apply(wanted.spec);
-    else if (((await this.#known.service(key, true))?.spec.count ?? 0) === 0) await fleet.scale(entry.tenant, entry.name, 1);
+    else if (((await this.#known.serviceNow(key))?.spec.count ?? 0) === 0) await fleet.scale(entry.tenant, entry.name, 1);
     for (;;) {
       const copies = await fleet.copies(entry.tenant, entry.name, holdMs, 1000);
       const usable = copies.filter(({ address, ready, held }) => address !== undefined && (ready || held));
@@ -212,7 +214,7 @@ export class Summoner implements Resolver {
     while (!this.#closed && entry.state === 'booting') {
       const copies = await this.#o.fleet.copies(entry.tenant, entry.name, 0, 0);
       // Somebody else ended it meanwhile.
-      if (copies.length === 0 && ((await this.#known.service(key, true))?.spec.count ?? 0) === 0) return void this.#entries.delete(key);
+      if (copies.length === 0 && ((await this.#known.serviceNow(key))?.spec.count ?? 0) === 0) return void this.#entries.delete(key);
       const ready = copies.filter((copy) => copy.ready && copy.address !== undefined);
       if (ready.length > 0) {
         entry.addresses = addressesOf(ready);
@@ -233,8 +235,9 @@ export class Summoner implements Resolver {
     entry.againMs = now() + Math.min(longestBackoffMs, backoffMs * 2 ** Math.min(16, entry.failures++));
     log(`${key}: could not be summoned: ${why}`);
     entry.state = 'ending';
-    entry.first = this.#end(entry).then((): Resolution => {
+    entry.first = this.#end(entry).then((ended): Resolution => {
       entry.state = 'failed';
+      entry.ended = ended;
       return { is: 'failed' };
     });
   }
@@ -270,7 +273,8 @@ export class Summoner implements Resolver {
   async #lookAt(key: string, entry: Entry, there: ReadonlySet<string>): Promise<void> {
     const nowMs = this.#o.now();
     if (entry.state === 'failed') {
-      if (nowMs > entry.againMs + longestBackoffMs) this.#entries.delete(key);
+      if (!entry.ended) entry.ended = await this.#end(entry);
+      else if (nowMs > entry.againMs + longestBackoffMs) this.#entries.delete(key);
       return;
     }
     if (entry.state === 'booting' || entry.state === 'ending') return;
@@ -316,7 +320,7 @@ export class Summoner implements Resolver {
       const entry: Entry = {
         tenant: spec.tenant, name: spec.name, of: base === undefined ? (summoned ? '' : id) : serviceKey(base.tenant, base.name), idleS: policy?.idleS ?? this.#o.idleS, plain: !summoned,
         state: ready.length > 0 ? 'up' : 'booting', addresses: addressesOf(ready),
-        first: undefined, failures: 0, againMs: 0, answeredMs: nowMs, frames: -1, changedMs: nowMs,
+        first: undefined, ended: false, failures: 0, againMs: 0, answeredMs: nowMs, frames: -1, changedMs: nowMs,
       };
       this.#entries.set(id, entry);
       if (ready.length === 0) entry.first = this.#waitAgain(id, entry);

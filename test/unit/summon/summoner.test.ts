@@ -115,7 +115,26 @@ test('summon: a version that does not start', async (t) => {
   clock.ms += 2000;
   t.equal((await rig.summoner.resolve(web('2abc'))).is, 'failed', 'without the controller: a failure');
   t.equal(await rig.summoner.exists(web('9abc')), undefined);
+  clock.ms += 1_000_000;
+  t.equal((await rig.summoner.resolve(web('1abc'))).is, 'address', 'what runs is answered for all the same');
   await rig.summoner.close();
+  t.end();
+});
+
+test('summon: what could not be taken away is taken away later', async (t) => {
+  const { fleet, summoner, clock } = await makeRig({ bootMs: 200, answerMs: 20_000 });
+  fleet.boots = booting;
+  const asked = summoner.resolve(web('1abc'));
+  await tick(30);
+  fleet.away = true;
+  t.equal((await asked).is, 'failed');
+  await tick(20);
+  t.ok(fleet.specs.has(key1), 'it is still there');
+  fleet.away = false;
+  clock.ms += 500;
+  await summoner.look();
+  t.notOk(fleet.specs.has(key1), 'and goes at the next look');
+  await summoner.close();
   t.end();
 });
 
@@ -206,6 +225,8 @@ test('summon: the service is deleted while a version of it runs', async (t) => {
   clock.ms += 2000;
   await summoner.look();
   t.ok(fleet.log.includes(`remove ${key1}`));
+  await summoner.exists(web()); // looked up again meanwhile
+  await tick();
   t.equal((await summoner.resolve(web('1abc'))).is, 'unknown');
   t.deepEqual(summoner.summoned(), []);
   await summoner.close();
