@@ -156,6 +156,7 @@ struct vif;
 struct network {
     struct network_record *record;
     unsigned index, departing;    /* departing: frames queued for it */
+    struct departure *continued;  /* the last of them, or the one it continues */
     struct packet packet;
     uint32_t next, held;          /* slot of the ring to look at; how many before it are not given back */
     uint64_t lost;                /* frames that found the ring full */
