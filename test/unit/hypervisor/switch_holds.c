@@ -89,6 +89,23 @@ static void holds(void)
     check(strstr(ask("traffic n 10.0.0.101"), "waiting=64"), "one that goes takes what it was given");
 }
 
+/* Addresses come and go for ever; at once there are so many at most. */
+static void many(void)
+{
+    unsigned held = 0, refused = 0;
+    begin_places();
+    for (unsigned round = 0; round < 3; round++) {
+        for (unsigned i = 0; i < PLACES_MAX + 10; i++) {
+            const char *said = ask("hold n 10.%u.%u.%u ms=1000", 100 + round, i >> 8, i & 255);
+            held += !strcmp(said, "ok");
+            refused += !strncmp(said, "error ENOSPC ", 13);
+        }
+        clock_ahead_us += 700 * INT64_C(1000000);
+        steps(1);
+    }
+    check(held == 3 * PLACES_MAX && refused == 30, "%u addresses at once, and again when they are forgotten (%u, %u)", PLACES_MAX, held, refused);
+}
+
 static void counts(void)
 {
     begin_places();
@@ -136,6 +153,7 @@ static void refusals(void)
 void test_holds(void)
 {
     holds();
+    many();
     counts();
     refusals();
 }
