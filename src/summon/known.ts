@@ -51,7 +51,7 @@ export class Known {
   }
 
   policy(tenant: string, name: string): Promise<{ idleS: number } | undefined> {
-    return cached(this.#policies, `${tenant}/${name}`).get(() => this.#fleet.policy(tenant, name), this.#now, () => true);
+    return cached(this.#policies, `${tenant}/${name}`).get(() => this.#fleet.policy(tenant, name), this.#now, (policy) => policy !== undefined);
   }
 
   releases(tenant: string, name: string, enough: (all: readonly Release[]) => boolean = () => false): Promise<Release[]> {

@@ -179,7 +179,8 @@ static void chain(void)
     ask("detach 3");
     check(client(1, 3, ACK) == 2 && client(1, 4, ACK) == 4, "one that goes leaves its connections to the holder");
     guest_init(3, RING_SLOTS);
-    attach_guests(3);
+    ask("attach 3.0 network=n tx=6 rx=7 port=7");
+    ask("identity 3.0 mac=02:00:00:00:00:03 ip=10.0.0.3");
     steps(2);
     check(client(1, 3, ACK) == 2, "and not to whoever is in its place now");
     ask("detach 2");

@@ -82,9 +82,10 @@ test('summon: where the host holds its frames the address is told at once', asyn
 });
 
 test('summon: ended by somebody else while it boots', async (t) => {
-  const { fleet, summoner } = await makeRig();
+  const { fleet, summoner, clock } = await makeRig();
   fleet.policies.set('acme/web', { idleS: 60 });
   await fleet.scale('acme', 'web', 0);
+  clock.ms += 2000;
   fleet.boots = (key) => [{ address: addressOf(key), ready: false, held: true, failed: false }];
   t.equal((await summoner.resolve(web())).is, 'address');
   await fleet.scale('acme', 'web', 0);
