@@ -10,7 +10,7 @@ import { serviceKey, type ServiceSpec } from '../model/service.ts';
 import type { Resolution, Resolver } from './dns.ts';
 import { Known } from './known.ts';
 import { summonedName, summonedPrefix, type Target } from './names.ts';
-import type { SummonCopy, SummonFleet } from './port.ts';
+import type { SummonCopy, SummonFleet, SummonService } from './port.ts';
 
 export interface SummonerOptions {
   fleet: SummonFleet;
@@ -70,11 +70,15 @@ const holdMs = 60_000;
 const pollMs = 50;
 const mostWaiting = 2_000;
 const patienceMs = 2_000;
+const alwaysMs = 60_000;
+const mostAlways = 10_000;
 
 export class Summoner implements Resolver {
   readonly #o: SummonerOptions;
   readonly #known: Known;
   readonly #entries = new Map<string, Entry>();
+  /** Services that may not go to nothing, and until when nobody looks again whether that is still so. */
+  readonly #always = new Map<string, number>();
   #waiting = 0;
   #timer: NodeJS.Timeout | undefined;
   #looking: Promise<void> = Promise.resolve();
@@ -87,7 +91,7 @@ export class Summoner implements Resolver {
 
   /** Takes up what an earlier summoner left, and begins to look for what is idle. Throws what the fleet throws. */
   async open(): Promise<void> {
-    await this.#adopt();
+    await this.#adopt(await this.#o.fleet.services());
     this.#timer = setInterval(() => void this.look(), this.#o.lookMs);
   }
 
@@ -266,6 +270,7 @@ export class Summoner implements Resolver {
       if (all === undefined) return; // nobody knows: nothing is ended
       const there = new Set(all.filter(({ deleting }) => !deleting).map(({ id }) => id));
       await Promise.all([...this.#entries].map(([key, entry]) => this.#lookAt(key, entry, there).catch(() => {})));
+      await this.#adoptStarted(all).catch(() => {});
     });
     return this.#looking;
   }
@@ -305,9 +310,20 @@ export class Summoner implements Resolver {
     else entry.state = 'up';
   }
 
-  async #adopt(): Promise<void> {
+  /** Services that may go to nothing and were started by somebody else: they end when they are idle, too. */
+  async #adoptStarted(all: readonly SummonService[]): Promise<void> {
     const nowMs = this.#o.now();
-    const all = await this.#o.fleet.services();
+    for (const { id, spec, deleting } of all) {
+      if (deleting || spec.count === 0 || this.#entries.has(id) || spec.name.startsWith(summonedPrefix) || (this.#always.get(id) ?? 0) > nowMs) continue;
+      if ((await this.#known.policy(spec.tenant, spec.name)) === undefined) {
+        if (this.#always.size > mostAlways) this.#always.clear();
+        this.#always.set(id, nowMs + alwaysMs);
+      } else await this.#adopt([{ id, spec, deleting }]);
+    }
+  }
+
+  async #adopt(all: readonly SummonService[]): Promise<void> {
+    const nowMs = this.#o.now();
     const bases = all.filter(({ spec, deleting }) => !deleting && !spec.name.startsWith(summonedPrefix));
     for (const { id, spec, deleting } of all) {
       if (deleting) continue;

@@ -219,6 +219,24 @@ test('summon: a service from nothing, and back', async (t) => {
   t.end();
 });
 
+test('summon: a service that somebody else started is stopped when it is idle', async (t) => {
+  const { fleet, summoner, clock } = await makeRig();
+  fleet.policies.set('acme/job', { idleS: 10 });
+  fleet.add('acme/job', 1);
+  fleet.trafficOf.set('acme/job', [{ address: '', frames: 1, idleMs: 0 }]);
+  for (let i = 0; i < 4; i++) {
+    clock.ms += 8_000;
+    await summoner.look();
+  }
+  t.ok(fleet.log.includes('scale acme/job 0'));
+  const calls = fleet.calls;
+  clock.ms += 2_000;
+  await summoner.look();
+  t.ok(fleet.calls - calls <= 1, 'those that always run are not asked about each time');
+  await summoner.close();
+  t.end();
+});
+
 test('summon: the service is deleted while a version of it runs', async (t) => {
   const { fleet, summoner, clock } = await makeRig();
   await summoner.resolve(web('1abc'));
