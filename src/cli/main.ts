@@ -7,6 +7,7 @@ import { findVerb, readWords, type Verb } from './arguments.ts';
 import { Terminal, type Sink } from './terminal.ts';
 import { apply, deleteVerb, drain, restart, scale } from './verbs/apply.ts';
 import { buildVerb } from './verbs/build.ts';
+import { bundleApply, bundleMake } from './verbs/bundle.ts';
 import { makeCompletion } from './verbs/completion.ts';
 import { demo } from './verbs/demo.ts';
 import { eventCreate, eventDescribe, eventEnd, eventList, eventRun } from './verbs/event.ts';
@@ -19,10 +20,12 @@ import { hostShells } from './verbs/host-shells.ts';
 import { hostSetup } from './verbs/host-setup.ts';
 import { hostShow } from './verbs/host-show.ts';
 import { imageList, imagePut, imageRemove } from './verbs/image.ts';
+import { imageBuild, imageDiff, imageGc, imageShow, imageVerify } from './verbs/image-source.ts';
 import { labVerb } from './verbs/lab.ts';
 import { networkList } from './verbs/network-list.ts';
 import { origin } from './verbs/origin.ts';
 import { benchVerb, testVerb } from './verbs/scripts.ts';
+import { diskCreate, diskDestroy, diskList } from './verbs/disk.ts';
 import { storeCat, storeFill, storeList, storeMake, storeVerify } from './verbs/store.ts';
 import { summon } from './verbs/summon.ts';
 import { top } from './verbs/top.ts';
@@ -54,6 +57,10 @@ export const verbs: readonly Verb[] = [
   buildVerb,
   testVerb,
   benchVerb,
+  imageBuild,
+  imageVerify,
+  imageDiff,
+  bundleMake,
   fleet,
   completion,
   help,
@@ -69,6 +76,7 @@ export const verbs: readonly Verb[] = [
   hostRemove,
   tokenMake,
   tokenEnd,
+  bundleApply,
   origin,
   summon,
   eventRun,
@@ -90,7 +98,12 @@ export const verbs: readonly Verb[] = [
   imagePut,
   imageList,
   imageRemove,
+  imageShow,
+  imageGc,
   networkList,
+  diskCreate,
+  diskList,
+  diskDestroy,
   storeMake,
   storeList,
   storeVerify,

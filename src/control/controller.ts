@@ -1,6 +1,7 @@
 /** The controller put together: state, loop, health, API. What it is made of comes from its composition root. */
 import { writeFile } from 'node:fs/promises';
 import { AuditLog } from './audit.ts';
+import { Distribution } from './distribution.ts';
 import { Fleet } from './fleet.ts';
 import { Health, type Probe } from './health.ts';
 import type { Context, Images } from './http/route.ts';
@@ -10,7 +11,10 @@ import { Services } from './services.ts';
 import { State, type HostRecord } from './state.ts';
 import { Tasks } from './tasks.ts';
 import { Tokens } from './tokens.ts';
+import { Capabilities } from '../image/capability.ts';
+import type { DeltaStore } from '../image/deltas.ts';
 import { asShoalError } from '../model/errors.ts';
+import type { Digest } from '../model/ids.ts';
 
 export interface ControllerOptions {
   store: StateStore;
@@ -24,6 +28,12 @@ export interface ControllerOptions {
   /** Throws CONFIG_INVALID when a host cannot be connected to with what was given. */
   checkHost: (record: HostRecord) => void;
   images?: Images;
+  /** Deltas between those images; without them images go whole. */
+  deltas?: DeltaStore | undefined;
+  /** Deltas up to so many bytes go inside of the order to a host. */
+  inlineBytes?: number | undefined;
+  /** Where hosts reach this controller, and the SHA-256 of its certificate. */
+  origin?: { url: string; fingerprint: string } | undefined;
   probe?: Probe;
   /** Between two signs of life on a stream of events; 15,000 when left out. */
   heartbeatMs?: number | undefined;
@@ -35,6 +45,8 @@ export interface ControllerOptions {
 
 export interface Controller {
   fleet: Fleet;
+  /** Undefined where no images are kept. */
+  distribution: Distribution | undefined;
   server: FleetServer;
   /** Ends the controller, not the VMs. */
   close(): Promise<void>;
@@ -55,7 +67,11 @@ export async function openController(options: ControllerOptions): Promise<Contro
   const fleet = new Fleet({ state, link: options.link, graceMs: options.graceMs, log });
   const tasks = new Tasks(fleet.changes, Date.now);
   const services = new Services(fleet, tasks);
-  if (images !== undefined) bringImages(fleet, images, log);
+  const distribution =
+    images === undefined
+      ? undefined
+      : new Distribution({ images, deltas: options.deltas, capabilities: new Capabilities(), origin: options.origin, inlineBytes: options.inlineBytes, units: () => fleet.units.values(), log });
+  if (distribution !== undefined) bringImages(fleet, distribution);
   const context: Context = {
     fleet,
     services,
@@ -65,6 +81,7 @@ export async function openController(options: ControllerOptions): Promise<Contro
     version: options.version,
     checkHost: options.checkHost,
     images,
+    distribution,
     requests: { count: 0, failed: 0 },
   };
   // It serves before it looks: a second controller on this address ends before it touches a host.
@@ -73,6 +90,7 @@ export async function openController(options: ControllerOptions): Promise<Contro
   const health = new Health(fleet, options.probe);
   return {
     fleet,
+    distribution,
     server,
     close: async () => {
       health.close();
@@ -84,28 +102,21 @@ export async function openController(options: ControllerOptions): Promise<Contro
   };
 }
 
-/** A host that misses an image gets it, once at a time. */
-function bringImages(fleet: Fleet, images: Images, log: (line: string) => void): void {
-  const underWay = new Set<string>();
+/** Hosts get images before VMs of them are launched; one that turns out to have lost its image gets it again. */
+function bringImages(fleet: Fleet, distribution: Distribution): void {
+  fleet.bringer = distribution;
   fleet.doing.onImageMissing = (unit, copy) => {
-    const image = fleet.wanted(`${copy.id.tenant}/${copy.id.service}`)?.spec.image;
+    const service = `${copy.id.tenant}/${copy.id.service}`;
+    const image = fleet.wanted(service)?.spec.image;
     const digest = image === undefined ? undefined : fleet.digestOf(image);
-    const key = `${unit.record.name} ${digest}`;
-    if (digest === undefined || underWay.has(key)) return;
-    underWay.add(key);
-    void images
-      .bytes(digest)
-      .then(async (bytes) => {
-        if (bytes === undefined) return;
-        await unit.link.putImage(digest, bytes);
-        log(`${unit.record.name}: has the image ${digest} now`);
-        const service = `${copy.id.tenant}/${copy.id.service}`;
+    if (digest === undefined) return;
+    distribution.forget(unit, digest);
+    void distribution.ensure(unit, digest as Digest).then(
+      () => {
         fleet.forgive(service);
         fleet.poke(service);
-      })
-      .catch((error: unknown) =>
-        log(`${unit.record.name}: the image ${digest} could not be brought: ${asShoalError(error).message}`),
-      )
-      .finally(() => underWay.delete(key));
+      },
+      (error: unknown) => fleet.log(`${unit.record.name}: the image ${digest} could not be brought: ${asShoalError(error).message}`),
+    );
   };
 }

@@ -8,7 +8,7 @@ import { Changes } from './changes.ts';
 import { Copies, keyOf, type Tracked } from './copies.ts';
 import { createCopies } from './creating.ts';
 import { Doing } from './doing.ts';
-import { HostUnit } from './host-unit.ts';
+import { HostUnit, type Bringer } from './host-unit.ts';
 import type { HostLink } from './port.ts';
 import type { HostRecord, ServiceRecord, State } from './state.ts';
 import { hostView, serviceView, vmView } from './views.ts';
@@ -138,8 +138,12 @@ export class Fleet {
 
   // Hosts
 
+  /** Set by whoever can bring images to hosts. */
+  bringer: Bringer | undefined;
+
   addUnit(record: HostRecord): HostUnit {
     const unit = new HostUnit(record, this.#o.link(record), this.now, {
+      bringer: () => this.bringer,
       picture: (u, vms) => {
         this.copies.picture(u.record.name, vms);
         this.doing.resumeOn(u);

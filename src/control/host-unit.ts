@@ -9,7 +9,16 @@ import type { OnHost, Tracked } from './copies.ts';
 import type { HostLink, LaunchItem, LaunchOutcome, SeenHost, SeenVm } from './port.ts';
 import type { HostRecord } from './state.ts';
 
+/** Sees to it that a host has an image before VMs of it are launched there. */
+export interface Bringer {
+  /** As far as is known. */
+  has(unit: HostUnit, image: string): boolean;
+  /** Never rejects. */
+  bring(unit: HostUnit, image: string): Promise<void>;
+}
+
 export interface UnitListener {
+  bringer?(): Bringer | undefined;
   picture(unit: HostUnit, vms: SeenVm[]): void;
   vm(unit: HostUnit, vm: SeenVm): void;
   gone(unit: HostUnit, uuid: Uuid): void;
@@ -27,8 +36,15 @@ const fullLoad = 128;
 
 interface Waiting {
   copy: Tracked;
+  /** Image that was brought for it, or could not be. */
+  brought?: string;
   item: () => LaunchItem | undefined;
   done: (outcome: LaunchOutcome) => void;
+}
+
+interface Asked {
+  waiting: Waiting;
+  item: LaunchItem;
 }
 
 export class HostUnit {
@@ -46,6 +62,8 @@ export class HostUnit {
   readonly #singles: (() => Promise<void>)[] = [];
   readonly #abort = new AbortController();
   #launching = 0;
+  /** Launches whose image is on its way. */
+  #bringing = 0;
   #launchCallsNow = 0;
   #destroyCallsNow = 0;
   #singlesNow = 0;
@@ -93,7 +111,7 @@ export class HostUnit {
   }
 
   get queued(): number {
-    return this.#launches.length + this.#launching + this.#destroys.length + this.#singles.length;
+    return this.#launches.length + this.#launching + this.#bringing + this.#destroys.length + this.#singles.length;
   }
 
   /** As planner and placer see it. */
@@ -178,9 +196,11 @@ export class HostUnit {
   }
 
   async #launchMany(batch: Waiting[]): Promise<void> {
-    const asked = batch
-      .map((waiting) => ({ waiting, item: waiting.item() }))
-      .filter((each): each is { waiting: Waiting; item: LaunchItem } => each.item !== undefined);
+    const asked = this.#withImage(
+      batch
+        .map((waiting) => ({ waiting, item: waiting.item() }))
+        .filter((each): each is Asked => each.item !== undefined),
+    );
     if (asked.length === 0) return this.#pump();
     this.#launchCallsNow++;
     this.#launching += asked.length;
@@ -201,6 +221,28 @@ export class HostUnit {
     );
     this.#refreshSoon();
     this.#pump();
+  }
+
+  /** Those that can be launched now; the others come back into the queue when their image was brought. */
+  #withImage(asked: Asked[]): Asked[] {
+    const bringer = this.#listener.bringer?.();
+    if (bringer === undefined) return asked;
+    const late = new Map<string, Waiting[]>();
+    const now = asked.filter(({ waiting, item: { image } }) => {
+      if (waiting.brought === image || bringer.has(this, image)) return true;
+      waiting.brought = image;
+      late.set(image, [...(late.get(image) ?? []), waiting]);
+      return false;
+    });
+    for (const [image, waiting] of late) {
+      this.#bringing += waiting.length;
+      void bringer.bring(this, image).finally(() => {
+        this.#bringing -= waiting.length;
+        this.#launches.unshift(...waiting);
+        this.#pump();
+      });
+    }
+    return now;
   }
 
   async #destroyMany(batch: { uuid: Uuid; done: (error: ShoalError | undefined) => void }[]): Promise<void> {

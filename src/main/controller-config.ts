@@ -5,6 +5,8 @@ export interface ControllerConfig {
   listen: { host: string; port: number };
   /** PEM files; undefined only with `"tls": false`. */
   tls: { certFile: string; keyFile: string } | undefined;
+  /** Where hosts reach this controller, to fetch images from it; undefined where they cannot. */
+  url: string | undefined;
   stateDir: string;
   /** Folder of files with the passwords of hosts, each named as hosts' "credential". */
   credentialsDir: string;
@@ -22,6 +24,7 @@ export function parseControllerConfig(text: string): ControllerConfig {
   const config: ControllerConfig = {
     listen: { host: listen.string('host') ?? '127.0.0.1', port: listen.integer('port', 0, 65_535) ?? 7443 },
     tls: fields.boolean('tls') === false ? undefined : { certFile: fields.need('certFile'), keyFile: fields.need('keyFile') },
+    url: fields.string('url'),
     stateDir: fields.need('stateDir'),
     credentialsDir: fields.need('credentialsDir'),
     graceMs: fields.integer('graceMs', 0, 86_400_000) ?? 60_000,
@@ -32,5 +35,9 @@ export function parseControllerConfig(text: string): ControllerConfig {
   fields.end();
   if (config.tls === undefined && !/^(127\.|::1$|localhost$)/.test(config.listen.host))
     throw invalid('tls', 'may be false only where nobody but this machine can connect: listen on 127.0.0.1');
+  // An address of its own is where it can be reached; "every address" is none.
+  if (config.url === undefined && !/^(0\.0\.0\.0|::|127\..*|::1|localhost)$/.test(config.listen.host) && config.listen.port !== 0)
+    config.url = `https://${config.listen.host.includes(':') ? `[${config.listen.host}]` : config.listen.host}:${config.listen.port}`;
+  if (config.url !== undefined && !/^https:\/\/[^/\s]+$/.test(config.url)) throw invalid('url', 'must be https://HOST:PORT');
   return config;
 }

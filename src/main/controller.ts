@@ -4,6 +4,7 @@
  * `node controller.cjs CONFIG` ends with 1 and one line on stderr when it cannot start. SIGTERM and SIGINT end the controller, never
  * a VM. One controller a state folder: the folder is locked by the port it listens on and by a file with its process id.
  */
+import { X509Certificate } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -11,6 +12,7 @@ import { openController } from '../control/controller.ts';
 import { checkLink, XenApiLink, type XenApiLinkOptions } from '../control/links/xenapi.ts';
 import type { HostRecord } from '../control/state.ts';
 import { JournalStore } from '../control/store.ts';
+import { DeltaStore } from '../image/deltas.ts';
 import { parseKernel } from '../image/elf.ts';
 import { ImageStore } from '../image/store.ts';
 import { asShoalError, ShoalError } from '../model/errors.ts';
@@ -66,6 +68,8 @@ async function main(): Promise<void> {
   lockFolder(config.stateDir, 'controller.pid');
   const store = await JournalStore.open(config.stateDir, log);
   const images = await ImageStore.open(join(config.stateDir, 'images'), { parse: parseKernel });
+  const bytes = async (digest: string): Promise<Uint8Array | undefined> => (images.has(digest as Digest) ? images.bytes(digest as Digest) : undefined);
+  const deltas = await DeltaStore.open(join(config.stateDir, 'deltas'), { bytes, log });
   const controller = await openController({
     store,
     auditFile: join(config.stateDir, 'audit.log'),
@@ -78,8 +82,11 @@ async function main(): Promise<void> {
     images: {
       list: () => images.list(),
       put: async (digest, chunks) => void (await images.put(digest as Digest, chunks)),
-      bytes: async (digest) => (images.has(digest as Digest) ? images.bytes(digest as Digest) : undefined),
+      bytes,
+      file: (digest) => images.file(digest as Digest),
     },
+    deltas,
+    origin: config.url === undefined || tls === undefined ? undefined : { url: config.url, fingerprint: new X509Certificate(tls.cert).fingerprint256 },
     console: existsSync(join(consoleFolder, 'index.html')) ? consoleFolder : undefined,
     version,
     log,

@@ -49,17 +49,19 @@ const plugin = `## The plugin "shoal"
 | \`capture-end\` | \`capture\` | \`{}\` |
 | \`events\` | \`token\` ("" for all there is), \`timeoutS\`: how long to wait for a change; \`holdMs\`: while several VMs start, one answer in so long | \`{"token", "events": [{id, timestamp, class, operation, ref, snapshot?}]}\`, as event.from gives them of VMs, VIFs, networks and the host; snapshots of VMs and VIFs have only what says what and where they are |
 | \`images\` | | \`[{"digest", "fileBytes", "addedMs", "vms"}]\`; \`vms\` is how many use it |
+| \`fetch-image\` | \`order\`: JSON \`{digest, sizeBytes, sources: [{url, fingerprint, from?} or {delta, from}], timeoutMs}\`, see docs/formats/distribution.md | \`{"digest", "how", "source", "bytes", "failures"}\`; \`how\` is \`had\`, \`delta\` or \`whole\` |
+| \`offer-image\` | \`digest\` | \`{"path", "sizeBytes"}\`: what another host can fetch it by from this one, for 15 minutes |
 | \`shells\` | one of: nothing; \`prepare\`: JSON \`{"image", "memoryKib", "network", "count"}\`; \`drain\`: \`true\`; \`most\`: a number | see below |
 | \`facts\` | | \`{"xen", "freeKib", "totalKib", "cpuCount", "domains", "vms", "store": {"requests", "changes"} or null, "switch": {"vifs", "frames", "bytes", "turns", "copies", "dropped", "memoryKib"} or null, "agent": {"version", "rssKib", "heapUsedKib", "uptimeS"}}\` |
 
 \`launch\` creates and starts VMs in one call. Its spec: \`name\` for one VM, or \`prefix\` and \`count\` (and \`first\`, 1 by default) for prefix-1, prefix-2, …;
 \`image\` (digest), \`memoryKib\`; optional: \`network\` (by default the host's first; "" for none), \`ip\` (with \`name\` only) or \`ips\` (a list, with \`prefix\` only), else addresses are assigned, \`args\`,
-\`backend\` (\`switch\` or \`netback\`; by default what the network prefers and the image can), \`rateKbit\` (what it may send; needs the switch),
+\`disks\` (\`[{"disk", "readonly"}]\`, by name or uuid; the vifs are netback's then), \`backend\` (\`switch\` or \`netback\`; by default what the network prefers and the image can), \`rateKbit\` (what it may send; needs the switch),
 \`concurrency\` (at most what the host allows). A VM of the result: \`{"ref", "uuid", "name", "domid", "ip", "mac", "startMs", "steps": {"create", "build", "register",
 "attachVif", "seal", "unpause"}, "ms"}\`; the times are milliseconds, \`startMs\` counts from the beginning of the call.
 
 With \`clone\`, the uuid of a running VM, instead of image, memory, args and backend they are copies of that VM: it suspends itself for the moment in which its memory
-is copied, and each copy goes on from there under its own name and address. The original must be on the switch.
+is copied, and each copy goes on from there under its own name and address. The original must be on the switch, and has no disks.
 
 Everything that can be checked is checked before the first start, and then the call fails and nothing has changed. When a later VM cannot be started, those
 before it stay and are in \`vms\`, and \`error\` is \`LAUNCH_INCOMPLETE\` with \`data\` \`{"started", "notStarted": [names], "reason": {code, message, hint, data}}\`.

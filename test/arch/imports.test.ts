@@ -17,12 +17,13 @@ const rules: Record<string, { may: string[]; node: boolean; packages?: string[] 
   'hypervisor/xen': { may: ['hypervisor/port.ts'], node: true },
   'hypervisor/sim': { may: ['hypervisor/port.ts'], node: true },
   image: { may: [], node: true },
+  bundle: { may: ['image'], node: true },
   journal: { may: [], node: true },
   plan: { may: [], node: false },
   place: { may: [], node: false },
   host: { may: ['image', 'journal', 'hypervisor/port.ts'], node: true },
-  xenapi: { may: ['host'], node: true },
-  control: { may: ['plan', 'place', 'journal', 'xenapi'], node: true, packages: ['@fastify/static', 'ajv', 'fastify', 'undici', 'xen-api'] },
+  xenapi: { may: ['host', 'image'], node: true },
+  control: { may: ['plan', 'place', 'journal', 'image', 'xenapi'], node: true, packages: ['@fastify/static', 'ajv', 'fastify', 'undici', 'xen-api'] },
   // It runs in a browser.
   web: { may: [], node: false },
   'cache/store': { may: [], node: true },
@@ -31,7 +32,7 @@ const rules: Record<string, { may: string[]; node: boolean; packages?: string[] 
   summon: { may: ['control', 'cache/route'], node: true, packages: ['dns-packet', 'undici'] },
   setup: { may: [], node: true },
   lab: { may: ['setup'], node: true },
-  cli: { may: ['cache/store', 'lab', 'setup', 'xenapi'], node: true, packages: ['xen-api'] },
+  cli: { may: ['bundle', 'cache/store', 'image', 'lab', 'setup', 'xenapi'], node: true, packages: ['xen-api'] },
   main: { may: ['*'], node: true },
 };
 

@@ -5,6 +5,7 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { Actor, Role, Tokens } from '../tokens.ts';
 import type { AuditLog } from '../audit.ts';
+import type { Distribution } from '../distribution.ts';
 import type { Fleet } from '../fleet.ts';
 import type { Services } from '../services.ts';
 import type { Tasks } from '../tasks.ts';
@@ -20,15 +21,18 @@ export interface Context {
   /** Checks that a host can be reached with what was given; throws CONFIG_INVALID when its parts are missing or wrong. */
   checkHost: (record: import('../state.ts').HostRecord) => void;
   images: Images | undefined;
+  distribution: Distribution | undefined;
   requests: { count: number; failed: number };
 }
 
 /** Images as the controller keeps them, to bring them to hosts that miss them. */
 export interface Images {
-  list(): { digest: string; fileBytes: number }[];
+  list(): { digest: string; fileBytes: number; addedMs?: number }[];
   put(digest: string, chunks: AsyncIterable<Uint8Array>): Promise<void>;
   /** Undefined when it is not kept here. */
   bytes(digest: string): Promise<Uint8Array | undefined>;
+  /** The file on disk, for whoever serves it to hosts. */
+  file?(digest: string): { path: string; bytes: number } | undefined;
 }
 
 export type Schema = Readonly<Record<string, unknown>>;

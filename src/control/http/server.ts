@@ -15,6 +15,7 @@ import { mustSeeAll, readers, type Context, type Route } from './route.ts';
 import { serviceRoutes } from './service-routes.ts';
 import { summonRoutes } from './summon-routes.ts';
 import { Streams } from './stream.ts';
+import { serveFile } from '../../image/serving.ts';
 import { ShoalError } from '../../model/errors.ts';
 
 export interface ServerOptions {
@@ -166,7 +167,29 @@ const openApiRoute = (document: string): Route => ({
   },
 });
 
+const hex = { type: 'string', pattern: '^[0-9a-f]{64}$' };
+
+/** For hosts, which have no token but an address that their order gave them. */
+const fileRoute = (path: string, names: readonly string[], summary: string): Route => ({
+  method: 'GET',
+  path,
+  summary,
+  who: 'anyone',
+  params: Object.fromEntries(names.map((name) => [name, hex])),
+  query: { until: { type: 'string', maxLength: 20 }, cap: { type: 'string', maxLength: 64 } },
+  raw: true,
+  answers: { status: 200, what: 'The bytes; 206 for a range of them.' },
+  run: ({ distribution }, { request, reply }) => {
+    if (distribution === undefined) throw new ShoalError('NOT_FOUND', 'This controller keeps no images.');
+    const url = new URL(request.url, 'https://controller');
+    reply.hijack();
+    serveFile(distribution.shelf(), request.raw, reply.raw, url.pathname, url.searchParams);
+  },
+});
+
 const ownRoutes = (streams: Streams): Route[] => [
+  fileRoute('/blobs/sha256/:hex', ['hex'], 'An image, for hosts that were told to fetch it.'),
+  fileRoute('/deltas/:from/:to', ['from', 'to'], 'What turns one image into another, for hosts that were told to fetch it.'),
   {
     method: 'GET',
     path: '/healthz',
