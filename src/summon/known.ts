@@ -12,6 +12,10 @@ class Cached<T> {
   #kept: { value: T; atMs: number } | undefined;
   #pending: Promise<T> | undefined;
 
+  get last(): { readonly value: T } | undefined {
+    return this.#kept;
+  }
+
   /** What is known, when it is fresh, or is all that is needed; else what `ask` says, asked once at a time. */
   get(ask: () => Promise<T>, now: () => number, enough: (value: T) => boolean): Promise<T> {
     const kept = this.#kept;
@@ -51,7 +55,14 @@ export class Known {
   }
 
   policy(tenant: string, name: string): Promise<{ idleS: number } | undefined> {
-    return cached(this.#policies, `${tenant}/${name}`).get(() => this.#fleet.policy(tenant, name), this.#now, (policy) => policy !== undefined);
+    const known = cached(this.#policies, `${tenant}/${name}`);
+    return known
+      .get(() => this.#fleet.policy(tenant, name), this.#now, (policy) => policy !== undefined)
+      .catch((error: unknown) => {
+        const { last } = known;
+        if (last === undefined) throw error;
+        return last.value; // as far as anybody knows
+      });
   }
 
   releases(tenant: string, name: string, enough: (all: readonly Release[]) => boolean = () => false): Promise<Release[]> {

@@ -268,9 +268,11 @@ export class Summoner implements Resolver {
     this.#looking = this.#looking.then(async () => {
       const all = await this.#o.fleet.services().catch(() => undefined);
       if (all === undefined) return; // nobody knows: nothing is ended
+      const before = new Set(this.#entries.keys());
       const there = new Set(all.filter(({ deleting }) => !deleting).map(({ id }) => id));
       await Promise.all([...this.#entries].map(([key, entry]) => this.#lookAt(key, entry, there).catch(() => {})));
-      await this.#adoptStarted(all).catch(() => {});
+      // Not those that were just ended.
+      await this.#adoptStarted(all.filter(({ id }) => !before.has(id))).catch(() => {});
     });
     return this.#looking;
   }
