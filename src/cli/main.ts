@@ -8,6 +8,7 @@ import { Terminal, type Sink } from './terminal.ts';
 import { apply, deleteVerb, drain, restart, scale } from './verbs/apply.ts';
 import { buildVerb } from './verbs/build.ts';
 import { bundleApply, bundleMake } from './verbs/bundle.ts';
+import { ciPublish } from './verbs/ci.ts';
 import { makeCompletion } from './verbs/completion.ts';
 import { demo } from './verbs/demo.ts';
 import { eventCreate, eventDescribe, eventEnd, eventList, eventRun } from './verbs/event.ts';
@@ -24,6 +25,7 @@ import { imageBuild, imageDiff, imageGc, imageShow, imageVerify } from './verbs/
 import { labVerb } from './verbs/lab.ts';
 import { networkList } from './verbs/network-list.ts';
 import { origin } from './verbs/origin.ts';
+import { rolloutAbort, rolloutList, rolloutPause, rolloutPromote, rolloutResume, rolloutRollback, rolloutShow, rolloutWatch } from './verbs/rollout.ts';
 import { benchVerb, testVerb } from './verbs/scripts.ts';
 import { diskCreate, diskDestroy, diskList } from './verbs/disk.ts';
 import { storeCat, storeFill, storeList, storeMake, storeVerify } from './verbs/store.ts';
@@ -72,6 +74,15 @@ export const verbs: readonly Verb[] = [
   restart,
   deleteVerb,
   drain,
+  ciPublish,
+  rolloutList,
+  rolloutShow,
+  rolloutWatch,
+  rolloutPause,
+  rolloutResume,
+  rolloutAbort,
+  rolloutPromote,
+  rolloutRollback,
   hostAdd,
   hostRemove,
   tokenMake,

@@ -15,11 +15,44 @@ export interface ControllerConfig {
   /** One wait for a host's events; with `patienceMs` more and no answer it is away. */
   pollS: number;
   patienceMs: number;
+  /** Folder of the programs that gates of rollouts may name. */
+  gatesDir: string | undefined;
+  /** The deployment repository; without it there is none. */
+  deployment?: {
+    /** An allowed_signers file: who may make the repository's first commit. */
+    signersFile: string;
+    branch: string;
+    pushMib: number;
+    remote: { url: string; pollMs: number; tokenFile: string | undefined; webhookSecretFile: string | undefined } | undefined;
+  };
+}
+
+function deploymentOf(value: unknown): NonNullable<ControllerConfig['deployment']> {
+  const fields = new Fields(value, 'deployment');
+  const given = fields.take('remote');
+  const remote = given === undefined ? undefined : new Fields(given, 'deployment.remote');
+  const deployment = {
+    signersFile: fields.need('signersFile'),
+    branch: fields.string('branch') ?? 'main',
+    pushMib: fields.integer('pushMib', 1, 4096) ?? 128,
+    remote: remote && {
+      url: remote.need('url'),
+      pollMs: (remote.integer('pollS', 1, 86_400) ?? 30) * 1000,
+      tokenFile: remote.string('tokenFile'),
+      webhookSecretFile: remote.string('webhookSecretFile'),
+    },
+  };
+  if (!/^[A-Za-z0-9][A-Za-z0-9._-]{0,100}$/.test(deployment.branch)) throw invalid('deployment.branch', 'must be one word');
+  if (remote !== undefined && !/^(https|ssh|file):\/\//.test(deployment.remote!.url)) throw invalid('deployment.remote.url', 'must begin with https://, ssh:// or file://');
+  remote?.end();
+  fields.end();
+  return deployment;
 }
 
 /** Throws CONFIG_INVALID. */
 export function parseControllerConfig(text: string): ControllerConfig {
   const fields = fieldsOf(text);
+  const deployment = fields.take('deployment');
   const listen = new Fields(fields.take('listen') ?? {}, 'listen');
   const config: ControllerConfig = {
     listen: { host: listen.string('host') ?? '127.0.0.1', port: listen.integer('port', 0, 65_535) ?? 7443 },
@@ -30,6 +63,8 @@ export function parseControllerConfig(text: string): ControllerConfig {
     graceMs: fields.integer('graceMs', 0, 86_400_000) ?? 60_000,
     pollS: fields.integer('pollS', 1, 60) ?? 10,
     patienceMs: fields.integer('patienceMs', 100, 600_000) ?? 10_000,
+    ...(deployment === undefined ? {} : { deployment: deploymentOf(deployment) }),
+    gatesDir: fields.string('gatesDir'),
   };
   listen.end();
   fields.end();

@@ -84,6 +84,9 @@ export const errorHints = {
   HOST_UNSUPPORTED: 'The message names what the host lacks; use a Shoal host agent, or a host that has it.',
   HOST_AWAY: 'Check the host and the network to it; the controller tries again by itself.',
   UNPLACEABLE: 'Add a host, free memory, or ask for less; the controller tries again by itself.',
+  // ours: deployment repository
+  DEPLOYMENT_REFUSED: 'Correct what the reasons name, commit it anew, signed, and push again; nothing was changed.',
+  REPOSITORY_FAILED: 'See the message for what git said; what was accepted before stays as it is, and it is tried again.',
   // ours: object stores
   VOLUME_INVALID: 'Give a file or device that `shoal store make` or minicache made; `shoal store verify` says what is wrong with it.',
   VOLUME_FULL: 'Use a larger volume, or remove objects.',

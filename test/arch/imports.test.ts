@@ -21,18 +21,22 @@ const rules: Record<string, { may: string[]; node: boolean; packages?: string[] 
   journal: { may: [], node: true },
   plan: { may: [], node: false },
   place: { may: [], node: false },
+  rollout: { may: [], node: false },
   host: { may: ['image', 'journal', 'hypervisor/port.ts'], node: true },
   xenapi: { may: ['host', 'image'], node: true },
-  control: { may: ['plan', 'place', 'journal', 'image', 'xenapi'], node: true, packages: ['@fastify/static', 'ajv', 'fastify', 'undici', 'xen-api'] },
+  schema: { may: [], node: false, packages: ['ajv'] },
+  // The one reader of the deployment repository; an image is looked at before it is accepted.
+  desired: { may: ['image', 'schema'], node: true, packages: ['isomorphic-git', 'piscina'] },
+  control: { may: ['desired', 'plan', 'place', 'rollout', 'journal', 'image', 'schema', 'xenapi'], node: true, packages: ['@fastify/static', 'ajv', 'fastify', 'undici', 'xen-api'] },
   // It runs in a browser.
   web: { may: [], node: false },
   'cache/store': { may: [], node: true },
-  cache: { may: ['control', 'cache/route'], node: true, packages: ['@fastify/static', 'dns-packet', 'fastify', 'piscina'] },
+  cache: { may: ['control', 'cache/route', 'schema'], node: true, packages: ['@fastify/static', 'dns-packet', 'fastify', 'piscina'] },
   'cache/route': { may: [], node: true, packages: ['dns-packet'] },
   summon: { may: ['control', 'cache/route'], node: true, packages: ['dns-packet', 'undici'] },
   setup: { may: [], node: true },
   lab: { may: ['setup'], node: true },
-  cli: { may: ['bundle', 'cache/store', 'image', 'lab', 'setup', 'xenapi'], node: true, packages: ['xen-api'] },
+  cli: { may: ['bundle', 'cache/store', 'desired', 'image', 'lab', 'setup', 'xenapi'], node: true, packages: ['xen-api'] },
   main: { may: ['*'], node: true },
 };
 

@@ -7,6 +7,7 @@ import type { Actor, Role, Tokens } from '../tokens.ts';
 import type { AuditLog } from '../audit.ts';
 import type { Distribution } from '../distribution.ts';
 import type { Fleet } from '../fleet.ts';
+import type { Rollouts } from '../rollouts.ts';
 import type { Services } from '../services.ts';
 import type { Tasks } from '../tasks.ts';
 import { ShoalError } from '../../model/errors.ts';
@@ -14,6 +15,7 @@ import { ShoalError } from '../../model/errors.ts';
 export interface Context {
   fleet: Fleet;
   services: Services;
+  rollouts: Rollouts;
   tasks: Tasks;
   tokens: Tokens;
   audit: AuditLog;
@@ -22,6 +24,7 @@ export interface Context {
   checkHost: (record: import('../state.ts').HostRecord) => void;
   images: Images | undefined;
   distribution: Distribution | undefined;
+  deployment: import('../deployment/service.ts').DeploymentService | undefined;
   requests: { count: number; failed: number };
 }
 
@@ -42,6 +45,8 @@ export interface Call {
   params: Record<string, string>;
   query: Record<string, unknown>;
   body: unknown;
+  /** The body as it came, of a route that keeps it. */
+  bytes: Buffer | undefined;
   request: FastifyRequest;
   reply: FastifyReply;
 }
@@ -60,6 +65,8 @@ export interface Route {
   answers: { status: number; what: string; schema?: Schema };
   /** Handles its own body and answer: no JSON. */
   raw?: boolean;
+  /** Its body is JSON, and the bytes are wanted too: they are signed. At most 1 MiB. */
+  keepsBytes?: boolean;
   run(context: Context, call: Call): unknown;
 }
 
