@@ -284,9 +284,10 @@ export class Fleet {
     }
   }
 
-  /** Whether a VM of the network may get it now. Throws NETWORK_UNKNOWN, ADDRESS_*. */
-  checkAddress(network: string, ip: string): void {
+  /** Whether a VM of the network could have it, and with `free` whether one may get it now. Throws NETWORK_UNKNOWN, ADDRESS_*. */
+  checkAddress(network: string, ip: string, free: boolean): void {
     const book = this.#book(network);
+    if (!free) return void book.check(ip);
     const nobody = newVmUuid();
     book.claim(ip, nobody);
     book.release(ip, nobody);

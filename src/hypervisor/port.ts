@@ -70,6 +70,8 @@ export interface VifConfig extends VifShape {
   mac: string;
   /** Static addresses of the guest on this vif, without prefix length; the backend answers ARP for no others. */
   ipv4: string[];
+  /** Addresses that the guest has configured and that are not its own yet: only on the switch, which keeps them silent. */
+  also?: string[] | undefined;
   /** What the guest may send, in kbit/s; no limit when left out. Needs the switch. */
   rateKbit?: number | undefined;
 }

@@ -148,6 +148,10 @@ class Xen implements XenHypervisor {
     const { cmdline } = config;
     const built = this.built.get(domid);
     if (!built) throw new ShoalError('INTERNAL_ERROR', `domain ${domid} was not built here`);
+    if (!built.wired && config.vifs.some(({ also = [] }) => also.length > 0)) {
+      const why = 'on netback a guest would answer for addresses that are not its own yet';
+      throw new ShoalError('VALUE_NOT_SUPPORTED', why, { hint: 'Leave "also" out, or give the VM the backend switch.', params: ['also', '', why] });
+    }
     if (Buffer.byteLength(cmdline) > mostCommandLineBytes) {
       throw new ShoalError('COMMAND_LINE_TOO_LONG', `the command line has ${Buffer.byteLength(cmdline)} bytes; ${mostCommandLineBytes} is the limit`);
     }
