@@ -22,6 +22,7 @@ import { imageList, imagePut, imageRemove } from './verbs/image.ts';
 import { labVerb } from './verbs/lab.ts';
 import { networkList } from './verbs/network-list.ts';
 import { origin } from './verbs/origin.ts';
+import { pathAgent } from './verbs/path-agent.ts';
 import { benchVerb, testVerb } from './verbs/scripts.ts';
 import { storeCat, storeFill, storeList, storeMake, storeVerify } from './verbs/store.ts';
 import { top } from './verbs/top.ts';
@@ -74,6 +75,7 @@ export const verbs: readonly Verb[] = [
   eventList,
   eventDescribe,
   eventEnd,
+  pathAgent,
   vmCreate,
   vmClone,
   vmList,

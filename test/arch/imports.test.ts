@@ -28,6 +28,8 @@ const rules: Record<string, { may: string[]; node: boolean; packages?: string[] 
   'cache/store': { may: [], node: true },
   cache: { may: ['control', 'cache/route'], node: true, packages: ['@fastify/static', 'dns-packet', 'fastify', 'piscina'] },
   'cache/route': { may: [], node: true, packages: ['dns-packet'] },
+  mptcp: { may: [], node: true },
+  migrate: { may: ['control', 'journal', 'mptcp'], node: true },
   setup: { may: [], node: true },
   lab: { may: ['setup'], node: true },
   cli: { may: ['cache/store', 'lab', 'setup', 'xenapi'], node: true, packages: ['xen-api'] },

@@ -195,6 +195,9 @@ export class LinuxMptcp implements MptcpPort {
       this.#expect(token);
       this.#command(command.remove, { token, localId: id }, 'remove');
     });
+    // The other end is told; of the subflows here the kernel ends only those of an address that was announced, not of the first one.
+    for (const { subflow, local, remote } of this.#sockets(protocol.tcp))
+      if (subflow?.token === token && local.address === address) this.destroySubflow(token, local, remote);
   }
 
   createSubflow(token: number, { address, id }: Announced, remote: Endpoint): void {
