@@ -123,7 +123,7 @@ export class PathAgent implements PathSide {
     });
   }
 
-  async announce({ address, from, tokens }: { address: string; from: string; tokens?: readonly number[] }): Promise<Outcome[]> {
+  async announce({ address, from, tokens }: { address: string; from: string; tokens?: readonly number[] | undefined }): Promise<Outcome[]> {
     this.#allow(address);
     return this.#each(tokens, ({ subflows }) => subflows.some(({ local }) => local.address === from), (connection) => {
       const { token, announced, subflows } = connection;
@@ -139,7 +139,7 @@ export class PathAgent implements PathSide {
     });
   }
 
-  async withdraw({ address, tokens }: { address: string; tokens?: readonly number[] }): Promise<Outcome[]> {
+  async withdraw({ address, tokens }: { address: string; tokens?: readonly number[] | undefined }): Promise<Outcome[]> {
     this.#allow(address);
     const concerns = ({ announced, subflows, local }: Connection): boolean =>
       announced.some((one) => one.address === address) || local.address === address || subflows.some((one) => one.local.address === address);
@@ -151,7 +151,7 @@ export class PathAgent implements PathSide {
     });
   }
 
-  async backup({ address, backup, tokens }: { address: string; backup: boolean; tokens?: readonly number[] }): Promise<Outcome[]> {
+  async backup({ address, backup, tokens }: { address: string; backup: boolean; tokens?: readonly number[] | undefined }): Promise<Outcome[]> {
     this.#allow(address);
     return this.#each(tokens, (connection) => pathState(connection, address).established > 0, ({ token, subflows }) => {
       const other = subflows.filter(({ local, state, backup: is }) => local.address === address && state === 'established' && is !== backup);
@@ -162,7 +162,7 @@ export class PathAgent implements PathSide {
   }
 
   /** Ends the subflows on an address at once. FORBIDDEN. */
-  async destroy({ address, tokens }: { address: string; tokens?: readonly number[] }): Promise<Outcome[]> {
+  async destroy({ address, tokens }: { address: string; tokens?: readonly number[] | undefined }): Promise<Outcome[]> {
     this.#allow(address);
     return this.#each(tokens, ({ subflows }) => subflows.some(({ local }) => local.address === address), ({ token, subflows }) => {
       const on = subflows.filter(({ local }) => local.address === address);

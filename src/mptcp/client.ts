@@ -81,19 +81,19 @@ export class PathClient implements PathSide {
     return (await this.#call<{ outcomes: Outcome[] }>('POST', `/v1/${name}`, body, this.#timeoutMs)).outcomes;
   }
 
-  announce(what: { address: string; from: string; tokens?: readonly number[] }): Promise<Outcome[]> {
+  announce(what: { address: string; from: string; tokens?: readonly number[] | undefined }): Promise<Outcome[]> {
     return this.#act('announce', what);
   }
 
-  withdraw(what: { address: string; tokens?: readonly number[] }): Promise<Outcome[]> {
+  withdraw(what: { address: string; tokens?: readonly number[] | undefined }): Promise<Outcome[]> {
     return this.#act('withdraw', what);
   }
 
-  backup(what: { address: string; backup: boolean; tokens?: readonly number[] }): Promise<Outcome[]> {
+  backup(what: { address: string; backup: boolean; tokens?: readonly number[] | undefined }): Promise<Outcome[]> {
     return this.#act('backup', what);
   }
 
-  destroy(what: { address: string; tokens?: readonly number[] }): Promise<Outcome[]> {
+  destroy(what: { address: string; tokens?: readonly number[] | undefined }): Promise<Outcome[]> {
     return this.#act('destroy', what);
   }
 }
@@ -101,5 +101,5 @@ export class PathClient implements PathSide {
 function problemOf(text: string): ShoalError {
   const { code, message, hint, data } = JSON.parse(text) as { code?: string; message?: string; hint?: string; data?: Record<string, unknown> };
   if (code === undefined || !isErrorCode(code)) return new ShoalError('CONNECTION_FAILED', 'What answers there is no path agent.');
-  return new ShoalError(code, message ?? code, { hint, data });
+  return new ShoalError(code, message ?? code, { ...(hint === undefined ? {} : { hint }), data: data ?? {} });
 }

@@ -38,8 +38,8 @@ export interface StatusQuestion {
   from: string;
   to: string;
   /** Answer when something is different from this `change`, or after waitMs, whichever comes first. */
-  after?: string;
-  waitMs?: number;
+  after?: string | undefined;
+  waitMs?: number | undefined;
 }
 
 export interface Outcome {
@@ -52,11 +52,11 @@ export interface Outcome {
 export interface PathSide {
   status(question: StatusQuestion): Promise<PathStatus>;
   /** Announces `address` to the connections that have a subflow on `from`. Throws FORBIDDEN for an address outside of the policy. */
-  announce(what: { address: string; from: string; tokens?: readonly number[] }): Promise<Outcome[]>;
+  announce(what: { address: string; from: string; tokens?: readonly number[] | undefined }): Promise<Outcome[]>;
   /** Takes the address back from every connection, and ends its subflows. FORBIDDEN. */
-  withdraw(what: { address: string; tokens?: readonly number[] }): Promise<Outcome[]>;
+  withdraw(what: { address: string; tokens?: readonly number[] | undefined }): Promise<Outcome[]>;
   /** Sets the subflows on an address backup, or takes that back. */
-  backup(what: { address: string; backup: boolean; tokens?: readonly number[] }): Promise<Outcome[]>;
+  backup(what: { address: string; backup: boolean; tokens?: readonly number[] | undefined }): Promise<Outcome[]>;
 }
 
 export function pathState({ subflows }: Connection, address: string): PathState {
