@@ -26,7 +26,11 @@ export function buildPrograms(): void {
 
 export type Side = 'a' | 'b';
 export const other = (side: Side): Side => (side === 'a' ? 'b' : 'a');
+/** Where connections begin, and where B is. */
 export const outside: Record<Side, string> = { a: '192.0.2.1', b: '198.51.100.1' };
+/** A's address from its second time on: the server names a connection's first address 0, whatever it was announced as, and a client's kernel takes only eight such. */
+export const outsideAgain = '192.0.2.2';
+const homes: Record<Side, readonly string[]> = { a: [outside.a, outsideAgain], b: [outside.b] };
 /** From where the server sees what comes through a waypoint. */
 export const inside: Record<Side, string> = { a: '10.3.1.1', b: '10.3.2.1' };
 
@@ -154,12 +158,12 @@ export class Network {
     this.#join('a', 'in', '10.3.1.1', 's', 'toa', '10.3.1.2');
     this.#join('b', 'in', '10.3.2.1', 's', 'tob', '10.3.2.2');
     this.in('c', 'ip route add default via 10.1.0.1');
-    this.in('r', `ip route add ${outside.a} via 10.2.1.2; ip route add ${outside.b} via 10.2.2.2`);
-    this.in('s', `ip addr add ${outside.a}/32 dev lo; ip addr add ${outside.b}/32 dev lo`);
+    this.in('r', (['a', 'b'] as const).flatMap((side) => homes[side].map((address) => `ip route add ${address} via ${side === 'a' ? '10.2.1.2' : '10.2.2.2'}`)).join('; '));
+    this.in('s', [...homes.a, ...homes.b].map((address) => `ip addr add ${address}/32 dev lo`).join('; '));
     for (const side of ['a', 'b'] as const) {
       const [to, home] = side === 'a' ? ['10.3.1.2', '10.2.1.1'] : ['10.3.2.2', '10.2.2.1'];
       // A NAT that does not know a flow drops it: what a copy of a middlebox in its first moment must do, too.
-      this.in(side, `ip route add ${outside[side]} via ${to}; ip route add default via ${home}
+      this.in(side, `${homes[side].map((address) => `ip route add ${address} via ${to}`).join('; ')}; ip route add default via ${home}
         nft 'table ip nat { chain post { type nat hook postrouting priority srcnat; oifname "in" masquerade; }; }
              table ip known { chain forward { type filter hook forward priority 0; ct state invalid drop; }; }
              table ip gate { chain forward { type filter hook forward priority -10; }; }'
@@ -217,12 +221,12 @@ export class Network {
     this.in(side, `nft flush chain ip gate forward; nft add rule ip gate forward drop`);
   }
 
-  bury(side: Side): void {
-    this.in('r', `nft add rule ip tombs forward ip daddr ${outside[side]} reject with tcp reset`);
+  bury(address: string): void {
+    this.in('r', `nft add rule ip tombs forward ip daddr ${address} reject with tcp reset`);
   }
 
-  unbury(side: Side): void {
-    const rules = this.in('r', 'nft -a list chain ip tombs forward').split('\n').filter((line) => line.includes(outside[side]));
+  unbury(address: string): void {
+    const rules = this.in('r', 'nft -a list chain ip tombs forward').split('\n').filter((line) => line.includes(`${address} `));
     for (const rule of rules) this.in('r', `nft delete rule ip tombs forward handle ${/handle (\d+)/.exec(rule)![1]}`);
   }
 
