@@ -185,7 +185,8 @@ export class PathCoordinator {
         // To those that live at the target: they get the old address back like any new one.
         return this.#announce(record, from, to);
       case 'rejoining':
-        await this.#join(record, to, from, false);
+        outcome.left = await this.#join(record, to, from, false);
+        if (outcome.left > 0) this.#o.log(`move ${record.id}: ${outcome.left} connections did not come back to ${from} and end with ${to}`);
         return;
       case 'promoting':
         return this.#backup(from, false);

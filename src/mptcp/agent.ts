@@ -146,6 +146,9 @@ export class PathAgent implements PathSide {
     return this.#each(tokens, concerns, ({ token, announced, subflows }) => {
       const ids = new Set([...announced.filter((one) => one.address === address).map(({ id }) => id), ...subflows.filter(({ local }) => local.address === address).map(({ localId }) => localId)]);
       for (const id of ids) this.port.withdraw(token, { address, id });
+      // The kernel ends what joined an announced address; on the first one this end's subflow would stand until it times out.
+      for (const { local, remote, localId } of subflows)
+        if (local.address === address && !announced.some(({ id }) => id === localId)) this.port.destroySubflow(token, local, remote);
       if (ids.size > 0) this.counts.withdrawn++;
       return ids.size > 0;
     });

@@ -19,16 +19,18 @@ interface Wanted {
   remoteId: number;
   remote: Endpoint;
   untilMs: number;
-  timer: NodeJS.Timeout | undefined;
+  nextMs: number;
 }
 
 /** Announcements under way at once, over all connections. */
-const wantedMax = 4_096;
+const wantedMax = 65_536;
 
 export class Follower {
   readonly #o: FollowOptions;
   readonly #wanted = new Map<string, Wanted>();
   readonly #unsubscribe: () => void;
+  #soon: NodeJS.Immediate | undefined;
+  #later: NodeJS.Timeout | undefined;
   joined = 0;
   gaveUp = 0;
 
@@ -39,7 +41,8 @@ export class Follower {
 
   close(): void {
     this.#unsubscribe();
-    for (const { timer } of this.#wanted.values()) clearTimeout(timer);
+    clearImmediate(this.#soon);
+    clearTimeout(this.#later);
     this.#wanted.clear();
   }
 
@@ -50,45 +53,56 @@ export class Follower {
   #on(event: PathEvent): void {
     if (event.kind === 'announced' && this.#wanted.size < wantedMax) {
       const { token, remoteId, remote } = event;
-      const key = `${token}/${remoteId}`;
-      clearTimeout(this.#wanted.get(key)?.timer);
-      const wanted: Wanted = { token, remoteId, remote, untilMs: Date.now() + this.#o.patienceMs, timer: undefined };
-      this.#wanted.set(key, wanted);
-      this.#try(wanted);
-    } else if (event.kind === 'removed') this.#drop(`${event.token}/${event.remoteId}`);
-    else if (event.kind === 'closed') for (const [key, { token }] of this.#wanted) if (token === event.token) this.#drop(key);
+      this.#wanted.set(`${token}/${remoteId}`, { token, remoteId, remote, untilMs: Date.now() + this.#o.patienceMs, nextMs: 0 });
+      // All that are told of in one turn cost one look.
+      this.#soon ??= setImmediate(() => this.#look());
+    } else if (event.kind === 'removed') this.#wanted.delete(`${event.token}/${event.remoteId}`);
+    else if (event.kind === 'closed') for (const [key, { token }] of this.#wanted) if (token === event.token) this.#wanted.delete(key);
   }
 
-  #drop(key: string): void {
-    clearTimeout(this.#wanted.get(key)?.timer);
-    this.#wanted.delete(key);
-  }
-
-  /** One look and at most one new subflow; comes back until it is established. */
-  #try(wanted: Wanted): void {
-    const { token, remoteId, untilMs } = wanted;
-    const key = `${token}/${remoteId}`;
+  /** One look at the connections, and at most one new subflow for each that is due; comes back while anything is wanted. */
+  #look(): void {
+    this.#soon = undefined;
+    clearTimeout(this.#later);
+    const now = Date.now();
+    let connections: Map<number, Connection> | undefined;
     try {
-      const connection = this.#o.port.connections().find((one) => one.token === token);
-      if (connection === undefined) return this.#drop(key);
-      const remote: Endpoint = { address: wanted.remote.address, port: wanted.remote.port === 0 ? connection.remote.port : wanted.remote.port };
-      const there = connection.subflows.filter((one) => one.remote.address === remote.address && one.remote.port === remote.port);
-      if (there.some(({ state }) => state === 'established')) {
-        this.joined++;
-        return this.#drop(key);
-      }
-      if (Date.now() >= untilMs) {
-        this.gaveUp++;
-        this.#o.log(`connection ${token}: ${remote.address} was announced and never answered`);
-        return this.#drop(key);
-      }
-      // A SYN that nobody answered is taken back: a new one leaves at once, TCP's own repeat a second later.
-      for (const one of there) this.#o.port.destroySubflow(token, one.local, one.remote);
-      if (connection.subflows.length - there.length < this.#o.maxSubflows) this.#o.port.createSubflow(token, from(connection), remote);
+      connections = new Map(this.#o.port.connections().map((one) => [one.token, one]));
     } catch (error) {
-      this.#o.log(`connection ${token}: ${(error as Error).message}`);
+      this.#o.log(`announced addresses: ${(error as Error).message}`);
     }
-    wanted.timer = setTimeout(() => this.#try(wanted), this.#o.retryMs);
+    if (connections !== undefined)
+      for (const [key, wanted] of this.#wanted) {
+        if (wanted.nextMs > now) continue;
+        wanted.nextMs = now + this.#o.retryMs;
+        if (!this.#try(wanted, connections.get(wanted.token), now)) this.#wanted.delete(key);
+      }
+    if (this.#wanted.size > 0) this.#later = setTimeout(() => this.#look(), this.#o.retryMs);
+  }
+
+  /** False when nothing more is to be done for it. */
+  #try({ token, remote: announced, untilMs }: Wanted, connection: Connection | undefined, now: number): boolean {
+    if (connection === undefined) return false;
+    const { port, maxSubflows, log } = this.#o;
+    const remote: Endpoint = { address: announced.address, port: announced.port === 0 ? connection.remote.port : announced.port };
+    const there = connection.subflows.filter((one) => one.remote.address === remote.address && one.remote.port === remote.port);
+    if (there.some(({ state }) => state === 'established')) {
+      this.joined++;
+      return false;
+    }
+    if (now >= untilMs) {
+      this.gaveUp++;
+      log(`connection ${token}: ${remote.address} was announced and never answered`);
+      return false;
+    }
+    try {
+      // A SYN that nobody answered is taken back: a new one leaves at once, TCP's own repeat a second later.
+      for (const one of there) port.destroySubflow(token, one.local, one.remote);
+      if (connection.subflows.length - there.length < maxSubflows) port.createSubflow(token, from(connection), remote);
+    } catch (error) {
+      log(`connection ${token}: ${(error as Error).message}`);
+    }
+    return true;
   }
 }
 

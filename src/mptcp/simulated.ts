@@ -89,7 +89,8 @@ export class SimulatedMptcp implements MptcpPort {
     const connection = this.#need(token, 'withdraw');
     for (const one of this.scope === 'connection' ? [connection] : this.#connections.values()) {
       one.announced = one.announced.filter((was) => was.id !== id);
-      one.subflows = one.subflows.filter(({ local }) => local.address !== address);
+      // Like the kernel: the first subflow of a connection stays on this end.
+      one.subflows = one.subflows.filter(({ local, localId }) => local.address !== address || localId === 0);
       this.#tell({ kind: 'subflow-closed', token: one.token });
     }
   }

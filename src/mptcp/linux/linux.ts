@@ -191,13 +191,7 @@ export class LinuxMptcp implements MptcpPort {
   withdraw(token: number, { address, id }: Announced): void {
     if (this.scope === 'namespace')
       return this.#do(`withdrawing ${address}`, ['EINVAL', 'ENOENT'], () => this.#command(command.deleteEndpoint, { local: { address, id } }, 'delete address'));
-    this.#about(token, `withdrawing ${address}`, ['EINVAL', 'ENOENT'], () => {
-      this.#expect(token);
-      this.#command(command.remove, { token, localId: id }, 'remove');
-    });
-    // The other end is told; of the subflows here the kernel ends only those of an address that was announced, not of the first one.
-    for (const { subflow, local, remote } of this.#sockets(protocol.tcp))
-      if (subflow?.token === token && local.address === address) this.destroySubflow(token, local, remote);
+    this.#do(`withdrawing ${address}`, ['EINVAL', 'ENOENT', 'ESRCH'], () => this.#command(command.remove, { token, localId: id }, 'remove'));
   }
 
   createSubflow(token: number, { address, id }: Announced, remote: Endpoint): void {

@@ -118,13 +118,14 @@ test('the follower joins what is announced, asks again, and ends', async (t) => 
   const follower = new Follower({ port, retryMs: 20, patienceMs: 300, maxSubflows: 4, log: (line) => log.push(line) });
   const token = port.connect({ address: '10.1.0.2', port: 50_000 }, { address: w1, port: 443 });
   port.tell({ kind: 'announced', token, remoteId: 2, remote: { address: w2, port: 0 } });
+  await new Promise((done) => setImmediate(done));
   const made = port.connections()[0]!.subflows[1]!;
   t.deepEqual([made.remote, made.local.address, made.localId], [{ address: w2, port: 443 }, '10.1.0.2', 0], "to the announced address, on the connection's port, at once");
-  await turn(30);
+  while (follower.waiting > 0) await turn(5);
   t.equal(follower.joined, 1, 'it is established');
   const slow = port.connect({ address: '10.1.0.2', port: 50_001 }, { address: w1, port: 443 }, 'waits');
   port.tell({ kind: 'announced', token: slow, remoteId: 2, remote: { address: w2, port: 8443 } });
-  await turn(150);
+  while (port.calls.filter((call) => call === `create ${slow}`).length < 2 && follower.waiting > 0) await turn(5);
   const tries = port.calls.filter((call) => call === `create ${slow}`).length;
   t.ok(tries >= 2, `asked again (${tries} times)`);
   t.equal(port.connections().find((one) => one.token === slow)!.subflows.length, 2, 'and what was not answered was taken back');
