@@ -30,6 +30,7 @@ const rules: Record<string, { may: string[]; node: boolean; packages?: string[] 
   'cache/route': { may: [], node: true, packages: ['dns-packet'] },
   mptcp: { may: [], node: true },
   migrate: { may: ['control', 'journal', 'mptcp'], node: true },
+  summon: { may: ['control', 'cache/route'], node: true, packages: ['dns-packet', 'undici'] },
   setup: { may: [], node: true },
   lab: { may: ['setup'], node: true },
   cli: { may: ['cache/store', 'lab', 'setup', 'xenapi'], node: true, packages: ['xen-api'] },
