@@ -182,8 +182,7 @@ export class PathCoordinator {
       case 'reviving':
         return waypoints.revive(record);
       case 'returning':
-        // To those that live at the target: they get the old address back like any new one.
-        return this.#announce(record, from, to);
+        return this.#giveBack(record);
       case 'rejoining':
         outcome.left = await this.#join(record, to, from, false);
         if (outcome.left > 0) this.#o.log(`move ${record.id}: ${outcome.left} connections did not come back to ${from} and end with ${to}`);
@@ -217,11 +216,38 @@ export class PathCoordinator {
     await this.#all((side) => side.withdraw({ address }));
   }
 
+  /**
+   * Those that live at the target get the old address like any new one: their subflows on it may be dead at the other end (a tombstone's RST) and look alive here, so
+   * they are ended first. Those that live only on the old one keep it.
+   */
+  async #giveBack(record: MoveRecord): Promise<void> {
+    const { from, to } = record;
+    await Promise.all(
+      this.#o.sides.map(async (side) => {
+        const tokens = (await side.status({ from, to })).connections.filter((one) => one.to.established > 0).map(({ token }) => token);
+        if (tokens.length > 0) await side.withdraw({ address: from, tokens });
+      }),
+    );
+    await this.#announce(record, from, to);
+  }
+
+  /** A join that met no listening path agent was refused by the kernel and is not repeated: the address is taken back and announced anew. */
+  async #tellAnew(from: string, to: string): Promise<void> {
+    for (const side of this.#o.sides) {
+      const { connections } = await side.status({ from, to });
+      const tokens = connections.filter((one) => one.from.established > 0 && one.to.established === 0 && one.to.connecting === 0).map(({ token }) => token);
+      if (tokens.length === 0) continue;
+      await side.withdraw({ address: to, tokens });
+      await side.announce({ address: to, from, tokens });
+    }
+  }
+
   /** Waits until whoever has a subflow on `from` has one on `to`; how many have none at the end. Throws PATHS_LOST when that is an end. */
   async #join(record: MoveRecord, from: string, to: string, must: boolean): Promise<number> {
     const until = this.#o.now() + this.#o.joinMs;
     const changes: (string | undefined)[] = this.#o.sides.map(() => undefined);
     let told = this.#o.now();
+    let anew = record.state !== 'joining';
     for (;;) {
       const left = until - this.#o.now();
       const waitMs = Math.ceil(Math.max(0, Math.min(left, this.#o.sides.length === 1 ? 250 : this.#o.lookMs)));
@@ -234,6 +260,10 @@ export class PathCoordinator {
         return missing.length;
       }
       if (this.#aborts.has(record.id) && allows(record.state, 'abort')) return missing.length;
+      if (!anew && this.#o.now() >= until - this.#o.joinMs / 2) {
+        anew = true;
+        await this.#tellAnew(from, to);
+      }
       // A connection that began after the announcement was not told.
       if (missing.some(({ announced }) => !announced) && this.#o.now() - told >= this.#o.lookMs) {
         told = this.#o.now();

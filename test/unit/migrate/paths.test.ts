@@ -216,6 +216,33 @@ test('a peer that does not join: the move goes back, or leaves it behind when to
   t.end();
 });
 
+test('a join that was lost while no agent listened: the address is announced anew', async (t) => {
+  const r = rig(['refuses'], { joinMs: 200 });
+  const announce = r.port.announce.bind(r.port);
+  let told = 0;
+  r.port.announce = (token, what) => {
+    announce(token, what);
+    if (++told === 2) r.port.join(token);
+  };
+  t.equal((await r.coordinator.move(move('make-before-break'))).record.state, 'moved');
+  t.equal(told, 2, 'told twice');
+  t.end();
+});
+
+test('going back after the tombstone: paths that may be dead at the other end are made anew', async (t) => {
+  const r = rig();
+  const save = r.store.save.bind(r.store);
+  r.store.save = async (record: MoveRecord) => {
+    await save(record);
+    if (record.state === 'burying') r.coordinator.abort('m');
+  };
+  const { record } = await r.coordinator.move(move('make-before-break'));
+  t.equal(record.state, 'stayed');
+  t.ok(r.port.connections().every(({ subflows }) => subflows.every(({ localId }) => localId !== 0)), 'no subflow from before is trusted');
+  t.equal(settled(r, 'source'), 'settled');
+  t.end();
+});
+
 test('a connection that begins while others join is told, too', async (t) => {
   const r = rig(['waits']);
   const moving = r.coordinator.move(move('make-before-break'));
