@@ -250,7 +250,7 @@ export class PathCoordinator {
     let anew = record.state !== 'joining';
     for (;;) {
       const left = until - this.#o.now();
-      const waitMs = Math.ceil(Math.max(0, Math.min(left, this.#o.sides.length === 1 ? 250 : this.#o.lookMs)));
+      const waitMs = Math.ceil(Math.max(0, Math.min(left, this.#o.joinMs / 4, this.#o.sides.length === 1 ? 250 : this.#o.lookMs)));
       const found = await Promise.all(this.#o.sides.map((side, i) => side.status({ from, to, after: changes[i], waitMs })));
       found.forEach(({ change }, i) => (changes[i] = change));
       const missing = found.flatMap(({ connections }) => connections).filter((one) => one.from.established > 0 && one.to.established === 0);

@@ -34,9 +34,11 @@ async function bodyOf(request: IncomingMessage): Promise<Record<string, unknown>
   let bytes = 0;
   for await (const part of request as AsyncIterable<Buffer>) {
     bytes += part.length;
-    if (bytes > bodyMaxBytes) throw new ShoalError('REQUEST_TOO_LARGE', `A request has at most ${bodyMaxBytes} bytes.`);
-    parts.push(part);
+    // Read on for a while, so that who sends gets to read why.
+    if (bytes > 8 * bodyMaxBytes) break;
+    if (bytes <= bodyMaxBytes) parts.push(part);
   }
+  if (bytes > bodyMaxBytes) throw new ShoalError('REQUEST_TOO_LARGE', `A request has at most ${bodyMaxBytes} bytes.`);
   try {
     const value: unknown = JSON.parse(Buffer.concat(parts).toString());
     if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as Record<string, unknown>;
