@@ -26,6 +26,7 @@ import { labVerb } from './verbs/lab.ts';
 import { networkList } from './verbs/network-list.ts';
 import { origin } from './verbs/origin.ts';
 import { rolloutAbort, rolloutList, rolloutPause, rolloutPromote, rolloutResume, rolloutRollback, rolloutShow, rolloutWatch } from './verbs/rollout.ts';
+import { pathAgent } from './verbs/path-agent.ts';
 import { benchVerb, testVerb } from './verbs/scripts.ts';
 import { diskCreate, diskDestroy, diskList } from './verbs/disk.ts';
 import { storeCat, storeFill, storeList, storeMake, storeVerify } from './verbs/store.ts';
@@ -95,6 +96,7 @@ export const verbs: readonly Verb[] = [
   eventList,
   eventDescribe,
   eventEnd,
+  pathAgent,
   vmCreate,
   vmClone,
   vmList,

@@ -94,6 +94,9 @@ export const errorHints = {
   MEDIA_UNREADABLE: 'Give a file or an address that ffmpeg can read; `ffprobe` on it says more. Nothing was published.',
   MEDIA_FAILED: 'See the message for what ffmpeg said; nothing that is half done was published.',
   UDP_SEND_FAILED: 'Check the address, the route to it and, for multicast, the interface; the message has the errno.',
+  // ours: Multipath TCP
+  MPTCP_FAILED: 'See the message for the call and its errno; it needs root, and `sysctl net.mptcp` says how the kernel is set.',
+  PATHS_LOST: 'See the message for the connections that would not survive; free them, or let the move go on without them.',
   // ours: command line, lab
   USAGE: 'See `shoal help`.',
   LAB_FAILED: 'Run `shoal lab status`; `shoal lab down` cleans up.',

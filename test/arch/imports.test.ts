@@ -33,6 +33,8 @@ const rules: Record<string, { may: string[]; node: boolean; packages?: string[] 
   'cache/store': { may: [], node: true },
   cache: { may: ['control', 'cache/route', 'schema'], node: true, packages: ['@fastify/static', 'dns-packet', 'fastify', 'piscina'] },
   'cache/route': { may: [], node: true, packages: ['dns-packet'] },
+  mptcp: { may: [], node: true },
+  migrate: { may: ['control', 'journal', 'mptcp'], node: true },
   summon: { may: ['control', 'cache/route'], node: true, packages: ['dns-packet', 'undici'] },
   setup: { may: [], node: true },
   lab: { may: ['setup'], node: true },
