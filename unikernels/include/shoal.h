@@ -35,6 +35,8 @@ struct shoal_app {
    * as they were, devices go down before this call and come up after it. `as_clone`: the command line is another one, so that
    * what shoal_config said before is void, and connections are gone if the address changed. */
   void (*resumed)(bool as_clone);
+  /* Optional. What its callbacks need of stack at most, with what the kernel calls them from; 0: 16384. */
+  size_t stack_bytes;
 };
 extern const struct shoal_app shoal_app;
 
@@ -46,6 +48,7 @@ void shoal_print(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /* The same into `buffer`, always terminated when size_bytes > 0. Returns the length that the whole text has. */
 size_t shoal_format(char *buffer, size_t size_bytes, const char *format, ...) __attribute__((format(printf, 3, 4)));
+size_t shoal_vformat(char *buffer, size_t size_bytes, const char *format, va_list arguments);
 
 /* Prints the message and a back-trace, then crashes the guest. */
 _Noreturn void shoal_panic(const char *format, ...) __attribute__((format(printf, 1, 2)));

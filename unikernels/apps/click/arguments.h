@@ -56,9 +56,9 @@ bool arguments_rate(struct arguments *arguments, const char *name, unsigned flag
 /* Addresses as they lie in headers. A prefix: ADDRESS/LENGTH, ADDRESS/MASK (IPv4), or an address alone; host bits are kept in *address. */
 bool arguments_ip4(struct arguments *arguments, const char *name, unsigned flags, uint32_t *address);
 bool arguments_prefix4(struct arguments *arguments, const char *name, unsigned flags, uint32_t *address, uint32_t *mask);
-bool arguments_ip6(struct arguments *arguments, const char *name, unsigned flags, uint8_t address[16]);
-bool arguments_prefix6(struct arguments *arguments, const char *name, unsigned flags, uint8_t address[16], unsigned *length);
-bool arguments_ether(struct arguments *arguments, const char *name, unsigned flags, uint8_t address[6]);
+bool arguments_ip6(struct arguments *arguments, const char *name, unsigned flags, uint8_t *address);
+bool arguments_prefix6(struct arguments *arguments, const char *name, unsigned flags, uint8_t *address, unsigned *length);
+bool arguments_ether(struct arguments *arguments, const char *name, unsigned flags, uint8_t *address);
 /* Another element, by name. */
 bool arguments_element(struct arguments *arguments, const char *name, unsigned flags, struct element **element);
 
