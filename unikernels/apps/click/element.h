@@ -64,6 +64,7 @@ struct element_class {
   bool pulls; /* the task pulls: it is put on the list when an element before it has packets again (element_wake) */
 };
 
+/* The other end; where there can be several (push inputs, pull outputs), one of them. */
 struct element_port {
   struct element *peer;
   uint16_t peer_port;
@@ -80,7 +81,7 @@ struct element {
   struct element_port *inputs, *outputs;
   /* The core's own. */
   uint32_t index;
-  bool scheduled, initialized;
+  bool scheduled, configured;
   struct element *next_task;
   struct element **wakes; /* whose tasks pull from here */
   uint32_t wake_count;
@@ -146,10 +147,6 @@ void *element_alloc(struct element *element, size_t bytes);
 
 /* The element of that name as seen from `element` (in its compound element, then outside); NULL. */
 struct element *element_find(struct element *element, struct slice name);
-
-/* The nearest elements before (after) a port, over any connections but not through elements of which `stop` is true; at most `most`. */
-unsigned element_upstream(struct element *element, unsigned input, bool (*wanted)(const struct element *), struct element **found, unsigned most);
-unsigned element_downstream(struct element *element, unsigned output, bool (*wanted)(const struct element *), struct element **found, unsigned most);
 
 /* A mistake that initialize found, with the place of the element. Returns false. */
 bool element_error(struct element *element, struct errors *errors, const char *format, ...) __attribute__((format(printf, 3, 4)));

@@ -59,6 +59,7 @@ static bool count_ports(struct graph *graph, struct errors *errors) {
     sound &= check_count(element, "output", least, most, &element->output_count, errors);
     element->first_port = graph->port_count;
     graph->port_count += element->input_count + element->output_count;
+    if (graph->port_count > 2 * CONNECTIONS_MAX) return errors_add(errors, element->place, "%.*s: not all ports are connected", (int)element->name.length, element->name.at);
   }
   return sound;
 }
