@@ -206,6 +206,20 @@ void shoal_block_submit(struct block_device *device, struct shoal_block_request 
  * malformed. lwIP's raw API may be used once this returned true. */
 bool shoal_ip_start(void (*ready)(void));
 
+/* For an application that handles frames of device 0 itself and has an address there too. `frame` gets each frame first, and returns true when
+ * lwIP is not to see it. The others are as in shoal_net_events, and come when lwIP has had its turn; NULL is allowed for those. */
+struct shoal_ip_share {
+  bool (*frame)(void *context, const uint8_t *frame, size_t length_bytes, uint32_t flags);
+  void (*up)(void *context, const uint8_t *mac);
+  void (*down)(void *context);
+  void (*writable)(void *context);
+  void *context;
+};
+bool shoal_ip_start_shared(const struct shoal_ip_share *share, void (*ready)(void));
+
+/* Device 0 once lwIP was started on it, for frames of the application's own; else NULL. */
+struct shoal_net *shoal_ip_device(void);
+
 /* ---- layout promises, checked wherever this header is used ---- */
 
 _Static_assert(sizeof(void *) == 8, "64-bit only");

@@ -148,11 +148,19 @@ void *element_alloc(struct element *element, size_t bytes);
 /* The element of that name as seen from `element` (in its compound element, then outside); NULL. */
 struct element *element_find(struct element *element, struct slice name);
 
+/* The element of that index in the same configuration. */
+struct element *element_of(const struct element *element, uint32_t index);
+
+/* Before an element's code runs that was called from outside of the core, such as by a device: reads the time, begins the bounds anew. */
+void element_enter(void);
+
 /* A mistake that initialize found, with the place of the element. Returns false. */
 bool element_error(struct element *element, struct errors *errors, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
 /* A line on the console, at most a few each second (`lost N lines` after that). */
 void element_print(struct element *element, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* The same with a text that is there. */
+void element_print_line(const struct output *line);
 
 /* ---- all classes ---- */
 

@@ -125,7 +125,7 @@ bool handlers_read(struct router *router, struct slice name, struct output *out)
     output_print(out, "no configuration runs");
     return false;
   }
-  schedule_enter();
+  element_enter();
   for (size_t i = 0; i < sizeof whole / sizeof *whole; i++) {
     if (!slice_equal(name, text_of(whole[i].name))) continue;
     whole[i].read(router, out);
@@ -147,7 +147,7 @@ bool handlers_write(struct router *router, struct slice name, struct slice value
     output_print(why, "no configuration runs");
     return false;
   }
-  schedule_enter();
+  element_enter();
   const struct handler *handler = find(router, name, &element, why);
   if (handler == NULL) return false;
   if (handler->write == NULL) {

@@ -24,8 +24,8 @@
 #define CHUNK_BUFFERS 16u
 
 static struct packet *free_list;
-static uint32_t made, in_use, limit = UINT32_MAX;
-static uint64_t refused;
+static uint32_t buffers, in_use, limit = UINT32_MAX;
+static uint64_t made, refused;
 
 /* Only the packet's own bytes can be touched. Shadow memory knows groups of 8 bytes, of each the first ones: what lies before the data is left
  * open up to 7 bytes. */
@@ -37,12 +37,12 @@ static void fence(struct packet *packet) {
 }
 
 static void more(void) {
-  uint8_t *chunk = made >= limit ? NULL : shoal_alloc(CHUNK_BUFFERS * PACKET_BUFFER_BYTES);
+  uint8_t *chunk = buffers >= limit ? NULL : shoal_alloc(CHUNK_BUFFERS * PACKET_BUFFER_BYTES);
   for (unsigned i = 0; chunk != NULL && i < CHUNK_BUFFERS; i++) {
     struct packet *packet = (struct packet *)(chunk + i * PACKET_BUFFER_BYTES);
     packet->next = free_list;
     free_list = packet;
-    made++;
+    buffers++;
   }
 }
 
@@ -56,6 +56,7 @@ struct packet *packet_new(uint32_t headroom, uint32_t length) {
   }
   free_list = packet->next;
   in_use++;
+  made++;
   memset(packet, 0, sizeof *packet);
   packet->data = packet_room(packet) + headroom;
   packet->length = length;
@@ -136,9 +137,9 @@ bool packet_take(struct packet *packet, uint32_t bytes) {
   return true;
 }
 
-struct packet_counts packet_counts(void) { return (struct packet_counts){.in_use = in_use, .limit = limit, .refused = refused}; }
+struct packet_counts packet_counts(void) { return (struct packet_counts){.in_use = in_use, .limit = limit, .made = made, .refused = refused}; }
 
-void packet_set_limit(uint32_t buffers) { limit = buffers; }
+void packet_set_limit(uint32_t most) { limit = most; }
 
 uint32_t checksum_add(const uint8_t *bytes, size_t length, uint32_t sum) {
   /* Eight bytes at a time in the machine's order: the sum of swapped words is the swapped sum (RFC 1071, 2). */

@@ -80,11 +80,11 @@ bool packet_take(struct packet *packet, uint32_t bytes);
 
 struct packet_counts {
   uint32_t in_use, limit; /* buffers */
-  uint64_t refused;       /* packet_new without one */
+  uint64_t made, refused; /* packet_new with one, without one */
 };
 struct packet_counts packet_counts(void);
 /* At most so many buffers from now on; those in use stay. */
-void packet_set_limit(uint32_t buffers);
+void packet_set_limit(uint32_t most);
 
 /* ---- numbers in headers ---- */
 

@@ -46,7 +46,7 @@ static bool index_names(struct router *router, struct errors *errors) {
 
 static void on_timer(void *context) {
   struct element *element = context;
-  schedule_enter();
+  element_enter();
   element->class->timer(element);
 }
 
@@ -164,7 +164,7 @@ void router_free(struct router *router) {
 
 void router_replace(struct router *next) {
   struct router *old = running;
-  schedule_enter();
+  element_enter();
   for (uint32_t i = 0; old != NULL && next != NULL && i < next->count; i++) {
     struct element *element = next->elements[i], *before = router_find(old, (struct slice){element->name, strlen(element->name)});
     if (before != NULL && before->class == element->class && element->class->take_state != NULL) element->class->take_state(element, before);
@@ -182,6 +182,8 @@ void router_replace(struct router *next) {
 /* ---- what elements ask of it ---- */
 
 void *element_alloc(struct element *element, size_t bytes) { return memory_take(element->memory, bytes); }
+
+struct element *element_of(const struct element *element, uint32_t index) { return element->router->elements[index]; }
 
 struct element *element_find(struct element *element, struct slice name) {
   size_t scope = strlen(element->name);
@@ -214,4 +216,8 @@ void element_print(struct element *element, const char *format, ...) {
   shoal_vformat(text, sizeof text, format, arguments);
   va_end(arguments);
   shoal_print("%s: %s\n", element->name, text);
+}
+
+void element_print_line(const struct output *line) {
+  if (schedule_may_print()) shoal_print("%.*s\n", (int)line->length, line->at);
 }

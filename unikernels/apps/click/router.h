@@ -45,8 +45,6 @@ bool handlers_write(struct router *router, struct slice name, struct slice value
 
 /* Takes the element from the list of tasks, stops its timer. */
 void schedule_forget(struct element *element);
-/* Code of elements is about to run, called from outside: the time is read, the bounds on depth and calls begin anew. */
-void schedule_enter(void);
 /* Packets that were dropped since a chain was too deep or a turn too long. */
 uint64_t schedule_cut(void);
 /* A line for each that is told (element_print), a few a second. */

@@ -22,7 +22,7 @@ uint64_t click_exact_ns(void) { return shoal_now_ns(); }
 uint64_t click_wall_ns(void) { return shoal_wall_ns(); }
 uint64_t schedule_cut(void) { return cut; }
 
-void schedule_enter(void) {
+void element_enter(void) {
   now_ns = shoal_now_ns();
   depth = 0;
   steps = CLICK_STEPS_MAX;
@@ -77,7 +77,7 @@ void schedule_forget(struct element *element) {
 
 static void turn(void *context) {
   (void)context;
-  schedule_enter();
+  element_enter();
   for (unsigned i = 0; i < TURN_TASKS && first_task != NULL; i++) {
     struct element *element = first_task;
     first_task = element->next_task;
