@@ -48,13 +48,16 @@ bool schedule_may_print(void) {
 
 /* ---- tasks ---- */
 
+/* As soon as may be, but behind timers that were due before. */
+static void start_turn(void) { shoal_timer_set(&turn_timer, shoal_now_ns()); }
+
 void element_schedule(struct element *element) {
   if (element->scheduled) return;
   element->scheduled = true;
   element->next_task = NULL;
   if (first_task == NULL) {
     first_task = element;
-    shoal_timer_set(&turn_timer, 0);
+    if (!turn_timer.armed) start_turn();
   } else {
     last_task->next_task = element;
   }
@@ -86,7 +89,7 @@ static void turn(void *context) {
     steps = CLICK_STEPS_MAX;
     if (element->class->run(element)) element_schedule(element);
   }
-  if (first_task != NULL) shoal_timer_set(&turn_timer, 0);
+  if (first_task != NULL) start_turn();
 }
 
 /* ---- packets ---- */
