@@ -7,6 +7,7 @@ import { findVerb, readWords, type Verb } from './arguments.ts';
 import { Terminal, type Sink } from './terminal.ts';
 import { apply, deleteVerb, drain, restart, scale } from './verbs/apply.ts';
 import { buildVerb } from './verbs/build.ts';
+import { clickInstall, clickList, clickRead, clickWrite } from './verbs/click.ts';
 import { makeCompletion } from './verbs/completion.ts';
 import { demo } from './verbs/demo.ts';
 import { eventCreate, eventDescribe, eventEnd, eventList, eventRun } from './verbs/event.ts';
@@ -94,6 +95,10 @@ export const verbs: readonly Verb[] = [
   storeVerify,
   storeFill,
   storeCat,
+  clickInstall,
+  clickRead,
+  clickWrite,
+  clickList,
   hostSetup,
   hostShow,
   hostShells,
