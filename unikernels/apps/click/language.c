@@ -361,18 +361,23 @@ static bool read_require(struct reader *reader) {
 
 /* ---- statements ---- */
 
-/* To behind the next semicolon, or before the end of the scope. */
+/* To behind the next semicolon, or before the end of the scope. What is wrong on the way is not told: it may be a consequence. */
 static void recover(struct reader *reader) {
   unsigned depth = 0;
+  uint32_t told = reader->errors->count;
   for (;;) {
     struct token token = lexer_peek(&reader->lexer);
     char sign = token.kind == TOKEN_SIGN ? token.text.at[0] : '\0';
-    if (token.kind == TOKEN_END || (sign == '}' && depth == 0) || (token.kind == TOKEN_BARS && depth == 0)) return;
+    struct slice config;
+    struct place place;
+    if (token.kind == TOKEN_END || (sign == '}' && depth == 0) || (token.kind == TOKEN_BARS && depth == 0)) break;
     lexer_next(&reader->lexer);
-    if (sign == ';' && depth == 0) return;
+    if (sign == ';' && depth == 0) break;
     if (sign == '{') depth++;
     if (sign == '}') depth--;
+    if (sign == '(') lexer_config(&reader->lexer, &config, &place);
   }
+  reader->errors->count = told;
 }
 
 static bool read_statement(struct reader *reader, struct scope *scope) {

@@ -119,7 +119,7 @@ bool lexer_config(struct lexer *lexer, struct slice *config, struct place *place
   struct place start = lexer->place;
   const char *from = lexer->at;
   unsigned depth = 0;
-  char *copy = memory_text(lexer->memory, "", 0), quote = '\0';
+  char *copy = NULL, quote = '\0';
   /* Twice: for its length, and, from the same start, for the copy. */
   for (int pass = 0; pass < 2; pass++) {
     lexer->at = from;

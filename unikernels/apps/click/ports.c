@@ -100,18 +100,21 @@ static void begin_sets(const struct graph *graph, struct port_set *sets) {
   for (uint32_t i = 0; i < graph->element_count; i++) {
     const struct graph_element *element = &graph->elements[i];
     uint32_t inputs = element->input_count, count = inputs + element->output_count;
-    /* The first agnostic port seen of each letter of the flow code. */
+    /* By letter of the flow code: its first agnostic input, and whether an output has it too. */
     uint32_t firsts[128];
+    bool leads[128] = {false};
     memset(firsts, 0xff, sizeof firsts);
-    for (uint32_t j = 0; j < count; j++) {
-      bool output = j >= inputs;
-      uint32_t port = element->first_port + j, number = output ? j - inputs : j;
+    for (uint32_t j = 0; j < 2 * count; j++) {
+      bool again = j >= count, output = j % count >= inputs;
+      uint32_t at = j % count, port = element->first_port + at, number = output ? at - inputs : at;
       char kind = letter(element->class->processing, output, number);
-      sets[port] = (struct port_set){port, kind == 'h' ? PUSH : kind == 'l' ? PULL : AGNOSTIC};
+      if (!again) sets[port] = (struct port_set){port, kind == 'h' ? PUSH : kind == 'l' ? PULL : AGNOSTIC};
       if (kind != 'a') continue;
       unsigned flow = (unsigned char)letter(element->class->flow == NULL ? "x" : element->class->flow, output, number) & 127;
-      if (firsts[flow] == UINT32_MAX) firsts[flow] = port;
-      else join(sets, firsts[flow], port);
+      if (!again && !output && firsts[flow] == UINT32_MAX) firsts[flow] = port;
+      if (!again && output) leads[flow] = true;
+      /* Inputs are alike only where both lead to the same output. */
+      if (again && firsts[flow] != UINT32_MAX && leads[flow]) join(sets, firsts[flow], port);
     }
   }
 }
