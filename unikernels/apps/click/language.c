@@ -1,28 +1,15 @@
 /* See language.h. After a mistake reading goes on behind the next semicolon, so that several are told at once. */
-#include "language.h"
-#include "arguments_split.h"
-#include "lexer.h"
+#include "reader.h"
 
 #define BUCKETS 1024u
 
-struct reader {
-  struct lexer lexer;
-  struct memory *memory;
-  struct errors *errors;
-  struct declared **buckets;
-  unsigned depth;
-};
-
-static bool read_scope(struct reader *reader, struct scope *scope, bool is_compound);
-static bool read_compound(struct reader *reader, struct scope *outer, struct slice name, struct place place, struct compound **result);
-
-static bool fail(struct reader *reader, struct token token, const char *wanted) {
+bool reader_fail(struct reader *reader, struct token token, const char *wanted) {
   if (token.kind == TOKEN_BAD) return false; /* told */
   if (token.kind == TOKEN_END) return errors_add(reader->errors, token.place, "the configuration ends where %s should be", wanted);
   return errors_add(reader->errors, token.place, "'%.*s' where %s should be", (int)(token.text.length < 40 ? token.text.length : 40), token.text.at, wanted);
 }
 
-static bool no_memory(struct reader *reader) { return errors_add(reader->errors, reader->lexer.place, "no memory for the configuration"); }
+bool reader_no_memory(struct reader *reader) { return errors_add(reader->errors, reader->lexer.place, "no memory for the configuration"); }
 
 /* ---- names ---- */
 
@@ -38,7 +25,7 @@ static struct declared *find(struct reader *reader, const struct scope *scope, s
   return one;
 }
 
-static bool find_class(const struct scope *scope, struct slice name, struct class_ref *of) {
+bool reader_find_class(const struct scope *scope, struct slice name, struct class_ref *of) {
   for (; scope != NULL; scope = scope->outer) {
     for (const struct named_class *class = scope->classes; class != NULL; class = class->next) {
       if (!slice_equal(class->name, name)) continue;
@@ -51,10 +38,10 @@ static bool find_class(const struct scope *scope, struct slice name, struct clas
 }
 
 /* A new element of the scope; NULL when there is no memory. */
-static struct declared *declare(struct reader *reader, struct scope *scope, struct slice name, struct place place) {
+struct declared *reader_declare(struct reader *reader, struct scope *scope, struct slice name, struct place place) {
   struct declared *one = memory_take(reader->memory, sizeof *one);
   if (one == NULL) {
-    no_memory(reader);
+    reader_no_memory(reader);
     return NULL;
   }
   struct declared **bucket = &reader->buckets[hash(scope, name)];
@@ -75,20 +62,20 @@ static struct declared *declare_anonymous(struct reader *reader, struct scope *s
     size_t count = shoal_format(digits, sizeof digits, "@%u", number);
     name = memory_take(reader->memory, class.length + count + 1);
     if (name == NULL) {
-      no_memory(reader);
+      reader_no_memory(reader);
       return NULL;
     }
     memcpy(name, class.at, class.length);
     memcpy(name + class.length, digits, count);
     struct slice whole = {name, class.length + count};
     if (find(reader, scope, whole) != NULL) continue;
-    one = declare(reader, scope, whole, place);
+    one = reader_declare(reader, scope, whole, place);
     return one;
   }
 }
 
 /* A name that may be an element's. */
-static bool check_name(struct reader *reader, struct token token) {
+bool reader_check_name(struct reader *reader, struct token token) {
   bool letters = false;
   for (size_t i = 0; i < token.text.length; i++) letters |= !slice_is_digit(token.text.at[i]);
   char last = token.text.at[token.text.length - 1];
@@ -106,11 +93,11 @@ static bool read_class(struct reader *reader, struct scope *scope, struct class_
   *config = SLICE("");
   *config_place = token.place;
   if (token.kind == TOKEN_SIGN && token.text.at[0] == '{') {
-    if (!read_compound(reader, scope, SLICE(""), token.place, &of->compound)) return false;
+    if (!reader_compound(reader, scope, SLICE(""), token.place, &of->compound)) return false;
     of->class = NULL;
   } else if (token.kind != TOKEN_NAME) {
-    return fail(reader, token, "an element class");
-  } else if (!find_class(scope, token.text, of)) {
+    return reader_fail(reader, token, "an element class");
+  } else if (!reader_find_class(scope, token.text, of)) {
     return errors_add(reader->errors, token.place, "unknown element class '%.*s'", (int)(token.text.length < 60 ? token.text.length : 60), token.text.at);
   }
   if (lexer_accept(&reader->lexer, '(')) return lexer_config(&reader->lexer, config, config_place);
@@ -138,16 +125,16 @@ static bool read_list(struct reader *reader, struct scope *scope, struct token f
   names[0] = first;
   while (lexer_accept(&reader->lexer, ',')) {
     struct token token = lexer_next(&reader->lexer);
-    if (token.kind != TOKEN_NAME) return fail(reader, token, "an element's name");
+    if (token.kind != TOKEN_NAME) return reader_fail(reader, token, "an element's name");
     if (count == sizeof names / sizeof *names) return errors_add(reader->errors, token.place, "more than %u names in a declaration", count);
     names[count++] = token;
   }
-  if (!lexer_accept_kind(&reader->lexer, TOKEN_COLONS)) return fail(reader, lexer_next(&reader->lexer), "'::' behind a list of names");
+  if (!lexer_accept_kind(&reader->lexer, TOKEN_COLONS)) return reader_fail(reader, lexer_next(&reader->lexer), "'::' behind a list of names");
   if (!read_class(reader, scope, &of, &config, &config_place)) return false;
   for (unsigned i = 0; i < count; i++) {
-    if (!check_name(reader, names[i])) return false;
+    if (!reader_check_name(reader, names[i])) return false;
     struct declared *one = find(reader, scope, names[i].text);
-    if (one == NULL) one = declare(reader, scope, names[i].text, names[i].place);
+    if (one == NULL) one = reader_declare(reader, scope, names[i].text, names[i].place);
     if (one == NULL || !set_class(reader, one, names[i], of, config, config_place)) return false;
   }
   return true;
@@ -165,20 +152,20 @@ static bool read_element(struct reader *reader, struct scope *scope, struct decl
     *one = declare_anonymous(reader, scope, SLICE(""), token.place);
     return *one != NULL && set_class(reader, *one, token, of, config, config_place);
   }
-  if (token.kind != TOKEN_NAME) return fail(reader, lexer_next(&reader->lexer), "an element");
+  if (token.kind != TOKEN_NAME) return reader_fail(reader, lexer_next(&reader->lexer), "an element");
   lexer_next(&reader->lexer);
   struct token behind = lexer_peek(&reader->lexer);
   if (behind.kind == TOKEN_SIGN && behind.text.at[0] == ',') return read_list(reader, scope, token);
   if (lexer_accept_kind(&reader->lexer, TOKEN_COLONS)) {
-    if (!check_name(reader, token) || !read_class(reader, scope, &of, &config, &config_place)) return false;
+    if (!reader_check_name(reader, token) || !read_class(reader, scope, &of, &config, &config_place)) return false;
     *one = find(reader, scope, token.text);
-    if (*one == NULL) *one = declare(reader, scope, token.text, token.place);
+    if (*one == NULL) *one = reader_declare(reader, scope, token.text, token.place);
     return *one != NULL && set_class(reader, *one, token, of, config, config_place);
   }
   *one = find(reader, scope, token.text);
   bool has_config = behind.kind == TOKEN_SIGN && behind.text.at[0] == '(';
   if (*one != NULL && !has_config) return true;
-  if (*one == NULL && find_class(scope, token.text, &of)) {
+  if (*one == NULL && reader_find_class(scope, token.text, &of)) {
     config = SLICE(""), config_place = token.place;
     if (lexer_accept(&reader->lexer, '(') && !lexer_config(&reader->lexer, &config, &config_place)) return false;
     *one = declare_anonymous(reader, scope, token.text, token.place);
@@ -186,8 +173,8 @@ static bool read_element(struct reader *reader, struct scope *scope, struct decl
   }
   if (*one != NULL) return errors_add(reader->errors, behind.place, "'%.*s' is an element; its arguments belong to its declaration", (int)token.text.length, token.text.at);
   if (has_config) return errors_add(reader->errors, token.place, "unknown element class '%.*s'", (int)(token.text.length < 60 ? token.text.length : 60), token.text.at);
-  if (!check_name(reader, token)) return false;
-  *one = declare(reader, scope, token.text, token.place); /* its declaration is to come */
+  if (!reader_check_name(reader, token)) return false;
+  *one = reader_declare(reader, scope, token.text, token.place); /* its declaration is to come */
   return *one != NULL;
 }
 
@@ -197,8 +184,8 @@ static bool read_port(struct reader *reader, uint32_t *port, bool *given) {
   *port = 0;
   if (!lexer_accept(&reader->lexer, '[')) return true;
   struct token token = lexer_next(&reader->lexer);
-  if (token.kind != TOKEN_NAME || !slice_number(token.text, ELEMENT_PORTS_MAX - 1, &number)) return fail(reader, token, "a port's number (at most 4095)");
-  if (!lexer_accept(&reader->lexer, ']')) return fail(reader, lexer_next(&reader->lexer), "']'");
+  if (token.kind != TOKEN_NAME || !slice_number(token.text, ELEMENT_PORTS_MAX - 1, &number)) return reader_fail(reader, token, "a port's number (at most 4095)");
+  if (!lexer_accept(&reader->lexer, ']')) return reader_fail(reader, lexer_next(&reader->lexer), "']'");
   *port = (uint32_t)number;
   *given = true;
   return true;
@@ -206,7 +193,7 @@ static bool read_port(struct reader *reader, uint32_t *port, bool *given) {
 
 static bool connect(struct reader *reader, struct scope *scope, struct declared *from, uint32_t from_port, struct declared *to, uint32_t to_port, struct place place) {
   struct link *link = memory_take(reader->memory, sizeof *link);
-  if (link == NULL) return no_memory(reader);
+  if (link == NULL) return reader_no_memory(reader);
   *link = (struct link){.from = from, .to = to, .from_port = from_port, .to_port = to_port, .place = place};
   if (from == scope->output && from != NULL) return errors_add(reader->errors, place, "nothing comes out of 'output'");
   if (to == scope->input && to != NULL) return errors_add(reader->errors, place, "nothing goes into 'input'");
@@ -236,127 +223,9 @@ static bool read_chain(struct reader *reader, struct scope *scope) {
     }
     if (!read_port(reader, &from_port, &port_behind)) return false;
     arrow = lexer_peek(&reader->lexer);
-    if (!lexer_accept_kind(&reader->lexer, TOKEN_ARROW)) return !port_behind || fail(reader, arrow, "'->' behind an output port");
+    if (!lexer_accept_kind(&reader->lexer, TOKEN_ARROW)) return !port_behind || reader_fail(reader, arrow, "'->' behind an output port");
     from = to;
   }
-}
-
-/* ---- compound elements ---- */
-
-/* "$a, $b, KEY $c |": nothing is taken when there is no variable. */
-static bool read_formals(struct reader *reader, struct scope *scope) {
-  struct formal **last = &scope->formals;
-  struct token token = lexer_peek(&reader->lexer);
-  if (token.kind == TOKEN_SIGN && token.text.at[0] == '|') {
-    lexer_next(&reader->lexer);
-    return true;
-  }
-  /* A keyword is a name before a variable, so the first one is not told from an element's name by itself. */
-  struct lexer before = reader->lexer;
-  bool keyword = token.kind == TOKEN_NAME;
-  if (keyword) {
-    lexer_next(&reader->lexer);
-    keyword = lexer_peek(&reader->lexer).kind == TOKEN_VARIABLE;
-    reader->lexer = before;
-  }
-  if (token.kind != TOKEN_VARIABLE && !keyword) return true;
-  do {
-    struct formal *formal = memory_take(reader->memory, sizeof *formal);
-    if (formal == NULL) return no_memory(reader);
-    token = lexer_next(&reader->lexer);
-    if (token.kind == TOKEN_NAME) {
-      formal->keyword = token.text;
-      formal->is_rest = slice_equal(token.text, SLICE("__REST__"));
-      token = lexer_next(&reader->lexer);
-    }
-    if (token.kind != TOKEN_VARIABLE) return fail(reader, token, "a parameter");
-    formal->name = token.text;
-    for (const struct formal *other = scope->formals; other != NULL; other = other->next) {
-      if (slice_equal(other->name, token.text)) return errors_add(reader->errors, token.place, "parameter $%.*s twice", (int)token.text.length, token.text.at);
-    }
-    *last = formal;
-    last = &formal->next;
-  } while (lexer_accept(&reader->lexer, ','));
-  return lexer_accept(&reader->lexer, '|') || fail(reader, lexer_next(&reader->lexer), "'|' behind the parameters");
-}
-
-/* Behind '{', up to and with '}'. */
-static bool read_compound(struct reader *reader, struct scope *outer, struct slice name, struct place place, struct compound **result) {
-  struct compound **last = result;
-  if (reader->depth == COMPOUND_DEPTH_MAX) return errors_add(reader->errors, place, "more than %u compound elements in one another", COMPOUND_DEPTH_MAX);
-  reader->depth++;
-  *result = NULL;
-  bool sound = true;
-  do {
-    struct compound *compound = memory_take(reader->memory, sizeof *compound);
-    if (compound == NULL) return no_memory(reader);
-    compound->name = name;
-    compound->place = place;
-    compound->scope.outer = outer;
-    compound->scope.input = declare(reader, &compound->scope, SLICE("input"), place);
-    compound->scope.output = declare(reader, &compound->scope, SLICE("output"), place);
-    if (compound->scope.output == NULL || compound->scope.input == NULL) return false;
-    *last = compound;
-    last = &compound->other;
-    if (!read_formals(reader, &compound->scope)) sound = false;
-    if (!read_scope(reader, &compound->scope, true)) sound = false;
-  } while (lexer_accept_kind(&reader->lexer, TOKEN_BARS));
-  reader->depth--;
-  if (!lexer_accept(&reader->lexer, '}')) return fail(reader, lexer_next(&reader->lexer), "'}'");
-  return sound;
-}
-
-/* "elementclass NAME { ... }" or "elementclass NAME OTHER". */
-static bool read_elementclass(struct reader *reader, struct scope *scope) {
-  struct token name = lexer_next(&reader->lexer);
-  if (name.kind != TOKEN_NAME) return fail(reader, name, "the name of an element class");
-  if (!check_name(reader, name)) return false;
-  struct named_class *class = memory_take(reader->memory, sizeof *class);
-  if (class == NULL) return no_memory(reader);
-  class->name = name.text;
-  struct token token = lexer_next(&reader->lexer);
-  bool sound = true;
-  if (token.kind == TOKEN_SIGN && token.text.at[0] == '{') {
-    sound = read_compound(reader, scope, name.text, name.place, &class->of.compound);
-    if (class->of.compound == NULL) return false;
-  } else if (token.kind != TOKEN_NAME) {
-    return fail(reader, token, "'{' or an element class");
-  } else if (!find_class(scope, token.text, &class->of)) {
-    return errors_add(reader->errors, token.place, "unknown element class '%.*s'", (int)(token.text.length < 60 ? token.text.length : 60), token.text.at);
-  }
-  class->next = scope->classes;
-  scope->classes = class;
-  return sound;
-}
-
-/* "define($a 1, $b 2)" */
-static bool read_define(struct reader *reader, struct scope *scope) {
-  struct slice config;
-  struct place place;
-  struct argument all[32];
-  if (!lexer_accept(&reader->lexer, '(')) return fail(reader, lexer_next(&reader->lexer), "'('");
-  if (!lexer_config(&reader->lexer, &config, &place)) return false;
-  int count = arguments_split(config, place, all, sizeof all / sizeof *all);
-  if (count < 0) return errors_add(reader->errors, place, "more than 32 definitions at once");
-  for (int i = 0; i < count; i++) {
-    struct slice text = all[i].text, name;
-    struct definition *definition = memory_take(reader->memory, sizeof *definition);
-    if (definition == NULL) return no_memory(reader);
-    if (!parse_word(&text, &name) || name.length < 2 || name.at[0] != '$') return errors_add(reader->errors, all[i].place, "a definition is '$NAME VALUE'");
-    definition->name = slice_from(name, 1);
-    while (text.length > 0 && (text.at[0] == ' ' || text.at[0] == '\t' || text.at[0] == '\n' || text.at[0] == '\r')) text = slice_from(text, 1);
-    definition->value = text;
-    definition->next = scope->definitions;
-    scope->definitions = definition;
-  }
-  return true;
-}
-
-static bool read_require(struct reader *reader) {
-  struct slice config;
-  struct place place;
-  if (!lexer_accept(&reader->lexer, '(')) return fail(reader, lexer_next(&reader->lexer), "'('");
-  return lexer_config(&reader->lexer, &config, &place);
 }
 
 /* ---- statements ---- */
@@ -386,19 +255,19 @@ static bool read_statement(struct reader *reader, struct scope *scope) {
     bool is_class = slice_equal(token.text, SLICE("elementclass")), is_require = slice_equal(token.text, SLICE("require"));
     if (is_class || is_require || slice_equal(token.text, SLICE("define"))) {
       lexer_next(&reader->lexer);
-      return is_class ? read_elementclass(reader, scope) : is_require ? read_require(reader) : read_define(reader, scope);
+      return is_class ? reader_elementclass(reader, scope) : is_require ? reader_require(reader) : reader_define(reader, scope);
     }
   }
-  if (token.kind == TOKEN_DOTS) return fail(reader, token, "a statement (Shoal does not extend compound elements)");
+  if (token.kind == TOKEN_DOTS) return reader_fail(reader, token, "a statement (Shoal does not extend compound elements)");
   if (!read_chain(reader, scope)) return false;
   token = lexer_peek(&reader->lexer);
   if (token.kind == TOKEN_END || token.kind == TOKEN_BARS || lexer_accept(&reader->lexer, ';')) return true;
   if (token.kind == TOKEN_SIGN && token.text.at[0] == '}') return true;
   /* Click lets a statement follow a declaration without a semicolon only at the end. */
-  return fail(reader, lexer_next(&reader->lexer), "';' or '->'");
+  return reader_fail(reader, lexer_next(&reader->lexer), "';' or '->'");
 }
 
-static bool read_scope(struct reader *reader, struct scope *scope, bool is_compound) {
+bool reader_scope(struct reader *reader, struct scope *scope, bool is_compound) {
   bool sound = true;
   for (;;) {
     struct token token = lexer_peek(&reader->lexer);
@@ -429,6 +298,6 @@ bool language_read(struct slice text, struct memory *memory, struct scope *root,
   if (text.length > CONFIGURATION_BYTES_MAX) return errors_add(errors, (struct place){0, 0}, "a configuration of more than %u bytes", CONFIGURATION_BYTES_MAX);
   lexer_begin(&reader.lexer, text, memory, errors);
   reader.buckets = memory_take(memory, BUCKETS * sizeof *reader.buckets);
-  if (reader.buckets == NULL) return no_memory(&reader);
-  return read_scope(&reader, root, false) && errors->count == 0;
+  if (reader.buckets == NULL) return reader_no_memory(&reader);
+  return reader_scope(&reader, root, false) && errors->count == 0;
 }
