@@ -60,6 +60,17 @@ static struct slice first_word(struct slice text) {
   return (struct slice){text.at, end};
 }
 
+/* "KEYWORD value", in capitals: never one that is meant by its position, whoever asks for it, and when. */
+static bool is_keyword(struct slice text) {
+  struct slice word = first_word(text);
+  if (word.length == 0 || word.length == text.length || word.at[0] < 'A' || word.at[0] > 'Z') return false;
+  for (size_t i = 0; i < word.length; i++) {
+    char c = word.at[i];
+    if (!(c >= 'A' && c <= 'Z') && !slice_is_digit(c) && c != '_') return false;
+  }
+  return true;
+}
+
 /* The argument of that name; false when it was not given (and told, when it has to be). */
 static bool find(struct arguments *arguments, const char *name, unsigned flags, struct slice *value) {
   struct slice wanted = {name, strlen(name)};
@@ -74,7 +85,7 @@ static bool find(struct arguments *arguments, const char *name, unsigned flags, 
     return true;
   }
   if (flags & ARGUMENT_POSITION) {
-    while (arguments->next < arguments->count && arguments->all[arguments->next].used) arguments->next++;
+    while (arguments->next < arguments->count && (arguments->all[arguments->next].used || is_keyword(arguments->all[arguments->next].text))) arguments->next++;
     if (arguments->next < arguments->count && (arguments->all[arguments->next].text.length > 0 || (flags & ARGUMENT_REQUIRED))) {
       arguments->current = arguments->next;
       arguments->all[arguments->next].used = true;
@@ -251,17 +262,19 @@ bool arguments_element(struct arguments *arguments, const char *name, unsigned f
 }
 
 bool arguments_rest(struct arguments *arguments, struct slice *text) {
-  while (arguments->next < arguments->count && arguments->all[arguments->next].used) arguments->next++;
-  if (arguments->next >= arguments->count) return false;
-  arguments->current = arguments->next;
-  arguments->all[arguments->next].used = true;
+  uint32_t i = arguments->next;
+  while (i < arguments->count && (arguments->all[i].used || is_keyword(arguments->all[i].text))) i++;
+  arguments->next = i;
+  if (i >= arguments->count) return false;
+  arguments->current = i;
+  arguments->all[i].used = true;
   *text = arguments->all[arguments->next++].text;
   return true;
 }
 
 uint32_t arguments_rest_count(const struct arguments *arguments) {
   uint32_t count = 0;
-  for (uint32_t i = arguments->next; i < arguments->count; i++) count += !arguments->all[i].used;
+  for (uint32_t i = arguments->next; i < arguments->count; i++) count += !arguments->all[i].used && !is_keyword(arguments->all[i].text);
   return count;
 }
 

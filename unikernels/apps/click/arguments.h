@@ -7,7 +7,7 @@
  *   arguments_bool(a, "VERBOSE", 0, &verbose);
  *   return arguments_end(a);
  *
- * A call returns true when the argument was given and is well-formed. Mistakes are kept with line and column and make arguments_end
+ * What begins with a word in capitals and goes on behind a blank is a keyword and never taken by position. A call returns true when the argument was given and is well-formed. Mistakes are kept with line and column and make arguments_end
  * false; the value is left alone then. Calls that read by position come in the order of the positions.
  */
 #ifndef CLICK_ARGUMENTS_H

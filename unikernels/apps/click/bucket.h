@@ -21,10 +21,10 @@ static inline void bucket_set(struct bucket *bucket, uint64_t rate, uint64_t lea
   if (bucket->tokens > bucket->most) bucket->tokens = bucket->most;
 }
 
-/* Begins with one packet's worth. */
+/* Begins with one packet's worth, unless nothing ever comes. */
 static inline void bucket_begin(struct bucket *bucket, uint64_t now_ns, uint64_t least_units) {
   bucket->seen_ns = now_ns;
-  bucket->tokens = (int64_t)least_units * BUCKET_UNIT;
+  bucket->tokens = bucket->rate == 0 ? 0 : (int64_t)least_units * BUCKET_UNIT;
 }
 
 static inline void bucket_fill(struct bucket *bucket, uint64_t now_ns) {
