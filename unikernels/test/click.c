@@ -412,6 +412,7 @@ static void test_swap(void) {
   SAYS("c.count", "5"); /* the one that ran runs on */
   refuses("FromDevice(0) -> Discard; FromDevice(vif0) -> Discard", 1, 27, "already");
   refuses("FromDevice(eth7) -> Discard", 1, 12, "no device 7");
+  refuses("FromDevice(eth8) -> Discard", 1, 12, "not the name of a device");
   refuses("FromDevice(wlan) -> Discard", 1, 12, "not the name of a device");
 }
 
