@@ -6,11 +6,12 @@
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { mkdir } from 'node:fs/promises';
-import type { DomainFacts, HostFacts, Hypervisor, SwitchTotals, VifCounters } from '../hypervisor/port.ts';
+import type { AddressTraffic, DomainFacts, HostFacts, Hypervisor, SwitchTotals, VifCounters } from '../hypervisor/port.ts';
 import type { ImageStore } from '../image/store.ts';
 import { asShoalError, ShoalError } from '../model/errors.ts';
 import type { Digest, Uuid } from '../model/ids.ts';
 import { newVmUuid } from '../model/uuid.ts';
+import { Addresses, keyOf, pendingFrom, type PendingMove } from './addresses.ts';
 import { Bulk } from './bulk.ts';
 import { Captures } from './capture.ts';
 import { Definitions } from './definitions.ts';
@@ -23,7 +24,7 @@ import { Runner } from './runner.ts';
 import { verdict } from './verdict.ts';
 import { fromJournal, unseal, type Vm } from './vm.ts';
 
-export type { SwitchTotals };
+export type { AddressTraffic, SwitchTotals };
 
 export interface AgentOptions {
   hypervisor: Hypervisor;
@@ -61,6 +62,7 @@ export class HostAgent {
   readonly runner: Runner;
   readonly bulk: Bulk;
   readonly captures: Captures;
+  readonly addresses: Addresses;
   readonly uuid: Uuid;
   readonly hostname: string = hostname();
   readonly startedMs: number;
@@ -90,6 +92,7 @@ export class HostAgent {
       now: options.now ?? Date.now,
     });
     this.bulk = new Bulk(fleet, this.definitions, this.runner, launches);
+    this.addresses = new Addresses(fleet, options.hypervisor, options.log ?? (() => {}));
     this.captures = new Captures({
       hypervisor: options.hypervisor,
       folder: join(options.runDir ?? join(options.stateDir, 'run'), 'captures'),
@@ -154,6 +157,7 @@ export class HostAgent {
 
   /** Ends the agent, not the VMs. */
   async close(): Promise<void> {
+    this.addresses.close();
     await this.captures.close();
     await this.runner.lanes.idle();
     await this.runner.starter.shells.close();
@@ -176,21 +180,35 @@ export async function openAgent(options: AgentOptions): Promise<HostAgent> {
 
   let uuid: Uuid | undefined;
   const vms = new Map<string, Vm>();
+  const moves = new Map<string, PendingMove>();
+  const unknown = (): ShoalError => new ShoalError('STATE_UNREADABLE', 'The journal has an entry this agent does not know.');
   const apply = (entry: Entry): void => {
     if (typeof entry['host'] === 'string') uuid = entry['host'] as Uuid;
     else if (typeof entry['del'] === 'string') vms.delete(entry['del']);
     else {
-      const vm = fromJournal((entry['put'] ?? {}) as Record<string, unknown>);
-      if (vm === undefined) throw new ShoalError('STATE_UNREADABLE', 'The journal has an entry this agent does not know.');
-      vms.set(vm.uuid, vm);
+      for (const key of (entry['moved'] ?? []) as string[]) moves.delete(key);
+      for (const put of (entry['puts'] ?? (entry['put'] === undefined ? [] : [entry['put']])) as Record<string, unknown>[]) {
+        const vm = fromJournal(put);
+        if (vm === undefined) throw unknown();
+        vms.set(vm.uuid, vm);
+      }
+      for (const each of (entry['moves'] ?? []) as unknown[]) {
+        const move = pendingFrom(each);
+        if (move === undefined) throw unknown();
+        moves.set(keyOf(move), move);
+      }
+      if (['put', 'puts', 'moves', 'moved'].every((kind) => entry[kind] === undefined)) throw unknown();
     }
   };
   // While it opens, the fleet is still empty and what counts is what was read.
   let opened = false;
+  let moving: Addresses | undefined;
   const live = function* (): Generator<Entry> {
     if (uuid !== undefined) yield { host: uuid };
     if (opened) yield* fleet.keptEntries();
     else for (const vm of vms.values()) yield { put: vm as unknown as Entry };
+    if (moving !== undefined) yield* moving.entries();
+    else if (moves.size > 0) yield { moves: [...moves.values()] };
   };
   const journal = await Journal.open(join(options.stateDir, 'agent.journal'), apply, live, log);
   fleet.journal = journal;
@@ -204,8 +222,11 @@ export async function openAgent(options: AgentOptions): Promise<HostAgent> {
   opened = true;
 
   const agent = new HostAgent(options, fleet, uuid, await options.hypervisor.facts());
+  moving = agent.addresses;
+  moving.restore(moves.values());
   await agent.captures.clear();
   await adopt(agent, await options.hypervisor.list(), log);
+  await moving.redo();
   return agent;
 }
 

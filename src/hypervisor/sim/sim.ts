@@ -3,20 +3,17 @@
  * a test drops one agent and gives the same simulator to the next. Deterministic: nothing is random, delays are settable and 0 by
  * default.
  */
-import type { DomainConfig, DomainFacts, DomainShape, DomainState, HostFacts, Hypervisor, Snapshot, VifConfig, VifCounters } from '../port.ts';
+import type { AddressMove, AddressTraffic, DomainConfig, DomainFacts, DomainShape, DomainState, HostFacts, Hypervisor, Snapshot, VifConfig, VifCounters } from '../port.ts';
 import { ShoalError } from '../../model/errors.ts';
 import { asDomid, type Domid, type Uuid } from '../../model/ids.ts';
 import { isVmUuid, newVmUuid } from '../../model/uuid.ts';
+import { SimAddresses } from './addresses.ts';
+import { SimSnapshot, type SimDomain, type SimGuest } from './domain.ts';
 import { SimMirror } from './mirror.ts';
 
-export type SimStep = 'create' | 'build' | 'register' | 'attachVif' | 'seal' | 'unpause' | 'pause' | 'snapshot' | 'resume' | 'destroy' | 'facts';
+export type { SimGuest };
 
-/** What a guest does by itself. */
-export type SimGuest =
-  | 'obeys' // powers off and reboots when asked
-  | 'ignores' // never reacts to a request
-  | 'crashes-at-boot'
-  | 'powers-off-at-boot';
+export type SimStep = 'create' | 'build' | 'register' | 'attachVif' | 'seal' | 'unpause' | 'pause' | 'snapshot' | 'resume' | 'destroy' | 'facts' | 'readdress' | 'move';
 
 export interface SimOptions {
   totalKib?: number;
@@ -29,38 +26,6 @@ export interface SimOptions {
   maxDomains?: number;
 }
 
-interface SimDomain {
-  domid: Domid;
-  uuid: Uuid;
-  name: string;
-  state: DomainState;
-  shutdownReason: DomainFacts['shutdownReason'];
-  memoryKib: number;
-  /** Taken from the host's free memory. */
-  takenKib: number;
-  cmdline: string;
-  built: boolean;
-  registered: boolean;
-  vifs: VifConfig[];
-  mirrors: Map<number, SimMirror>;
-  sealed: boolean;
-  record: string;
-  guest: SimGuest;
-  console: string;
-  /** What was typed into the console. */
-  typed: string;
-}
-
-class SimSnapshot implements Snapshot {
-  readonly shape: DomainShape;
-  readonly console: string;
-
-  constructor(shape: DomainShape, console: string) {
-    this.shape = shape;
-    this.console = console;
-  }
-}
-
 const overheadKib = 72;
 const ringBytes = 2048;
 const typedBytes = 1024;
@@ -71,6 +36,7 @@ export class SimHypervisor implements Hypervisor {
   guest: SimGuest;
   /** Every step done, "create 3": for tests of order. */
   readonly trail: string[] = [];
+  readonly addresses = new SimAddresses();
   readonly #domains = new Map<Domid, SimDomain>();
   readonly #totalKib: number;
   readonly #networks: string[];
@@ -282,6 +248,32 @@ export class SimHypervisor implements Hypervisor {
     this.#endMirror(domain.mirrors, handle);
     if (made !== undefined) domain.mirrors.set(handle, made);
     return true;
+  }
+
+  async setGuestAddresses(domid: Domid, ipv4: readonly string[]): Promise<void> {
+    await this.#step('readdress', domid);
+    const domain = this.#need(domid);
+    if (domain.vifs.some(({ backend }) => backend === 'netback')) throw new ShoalError('VALUE_NOT_SUPPORTED', 'The guest has its devices from the store.');
+    domain.addresses = [...ipv4];
+  }
+
+  async moveAddress(move: AddressMove): Promise<void> {
+    await this.#step('move', (move.to ?? move.from)!.domid);
+    for (const each of [move.from, move.to]) if (each !== undefined) this.#need(each.domid);
+    this.addresses.move(move, this.#domains.values());
+  }
+
+  async holdAddress(network: string, ip: string, ms: number): Promise<void> {
+    this.addresses.hold(network, ip, ms);
+  }
+
+  async addressTraffic(network: string, ip: string): Promise<AddressTraffic | undefined> {
+    return this.addresses.traffic(network, ip, this.#domains.values());
+  }
+
+  /** What a running guest was given. */
+  guestAddresses(domid: Domid): string[] | undefined {
+    return this.#need(domid).addresses;
   }
 
   networks(): string[] {

@@ -23,7 +23,7 @@ import { Templates } from './templates.ts';
 import { Wired, wiredMacs } from './wired.ts';
 import { readRequest, type Request } from './xenstore/wire.ts';
 import { StoreClient, StoreRefusal, storeSockets } from './xenstore/client.ts';
-import type { DomainConfig, DomainFacts, DomainShape, HostFacts, Hypervisor, Snapshot, SwitchTotals, VifConfig, VifCounters } from '../port.ts';
+import type { AddressMove, AddressTraffic, DomainConfig, DomainFacts, DomainShape, HostFacts, Hypervisor, Snapshot, SwitchTotals, VifConfig, VifCounters } from '../port.ts';
 
 export interface XenOptions {
   /** Absolute path of shoal_xen.node. */
@@ -291,6 +291,23 @@ class Xen implements XenHypervisor {
 
   mirrorVif(domid: Domid, handle: number, path?: string): Promise<boolean> {
     return this.wired.mirror(domid, handle, path);
+  }
+
+  async setGuestAddresses(domid: Domid, ipv4: readonly string[]): Promise<void> {
+    this.ours(domid);
+    await this.wired.readdress(domid, ipv4);
+  }
+
+  moveAddress(move: AddressMove): Promise<void> {
+    return this.wired.move(move);
+  }
+
+  holdAddress(network: string, ip: string, ms: number): Promise<void> {
+    return this.wired.hold(network, ip, ms);
+  }
+
+  addressTraffic(network: string, ip: string): Promise<AddressTraffic | undefined> {
+    return this.wired.traffic(network, ip);
   }
 
   switchTotals(): Promise<SwitchTotals | undefined> {

@@ -75,6 +75,10 @@ export interface Native {
   findTemplate(domid: number, digest: Uint8Array): number;
   name(domid: number, handle: Uint8Array, startInfoMfn: number, commandLine: string, macs: Uint8Array): void;
   order(domid: number, word: number): void;
+  /** Addresses of 4 bytes each, at most 8, for a wired guest's device 0; with `ring` it is ordered to take them. Returns the number of the list. */
+  readdress(domid: number, addresses: Uint8Array, ring: boolean): number;
+  /** The number of the list that the guest has taken last; 0: none. */
+  readdressed(domid: number): number;
   takeSnapshot(domid: number, virtBase: bigint, template: number): NativeSnapshot;
   buildCopy(domid: number, snapshot: NativeSnapshot): Built;
   resume(domid: number): void;
