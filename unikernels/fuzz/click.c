@@ -21,7 +21,7 @@ static struct shoal_net {
   bool full;
 } nets[NETS];
 
-struct netif *netif_default;
+struct netif *netif_list;
 bool shoal_ip_start_shared(const struct shoal_ip_share *share, void (*ready)(void)) { return share == NULL && ready != NULL; }
 struct shoal_net *shoal_ip_device(void) { return NULL; }
 

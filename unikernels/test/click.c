@@ -23,7 +23,7 @@ static struct shoal_net {
   unsigned count, left; /* sent so far; how many more fit */
 } nets[NETS];
 
-struct netif *netif_default;
+struct netif *netif_list;
 bool shoal_ip_start_shared(const struct shoal_ip_share *share, void (*ready)(void)) { return share == NULL && ready != NULL; }
 struct shoal_net *shoal_ip_device(void) { return NULL; }
 struct shoal_net *shoal_net_open(unsigned index, const struct shoal_net_events *events, void *context) {

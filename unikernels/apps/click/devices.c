@@ -68,16 +68,25 @@ static void on_writable(void *context) { wake_senders(context); }
 
 /* ---- device 0 with lwIP ---- */
 
-/* For lwIP alone? Frames for the guest's own address that are no one else's business. */
+/* One of the guest's addresses. */
+static bool is_ours(uint32_t address) {
+  const struct netif *netif;
+  NETIF_FOREACH(netif) {
+    if (netif_ip4_addr(netif)->addr == address && address != 0) return true;
+  }
+  return false;
+}
+
+/* For lwIP alone? Frames for the guest's own addresses that are no one else's business. */
 static bool is_own(const uint8_t *head, size_t length) {
-  if (length < 38 || get16(head + 12) != ETHER_IP4 || netif_default == NULL) return false;
+  if (length < 38 || get16(head + 12) != ETHER_IP4) return false;
   unsigned header = (head[14] & 15u) * 4;
-  bool to_us = get_ip4(head + 30) == netif_ip4_addr(netif_default)->addr && !ip4_addr_isany_val(*netif_ip4_addr(netif_default));
   if (header < 20 || 14 + header + 4 > length || (get16(head + 20) & 0x3fff) != 0) return false;
   const uint8_t *transport = head + 14 + header;
+  uint32_t to = get_ip4(head + 30);
   switch (head[23]) {
-    case TCP: return to_us && get16(transport + 2) == admin_port;
-    case ICMP: return to_us && transport[0] == ECHO_REQUEST;
+    case TCP: return get16(transport + 2) == admin_port && is_ours(to);
+    case ICMP: return transport[0] == ECHO_REQUEST && is_ours(to);
     case UDP: return get16(transport + 2) == DHCP_CLIENT;
     default: return false;
   }
