@@ -7,6 +7,7 @@ enum { ETHER_IP4 = 0x0800, ETHER_ARP = 0x0806, ETHER_IP6 = 0x86dd, ICMP = 1, TCP
 
 static struct device devices[DEVICES];
 static uint16_t admin_port; /* 0: lwIP has no device */
+static bool by_dhcp;
 
 /* The sum that SHOAL_NET_CSUM_BLANK left to us: the field holds that of the pseudo header. */
 static void fill_checksum(struct packet *packet) {
@@ -87,7 +88,7 @@ static bool is_own(const uint8_t *head, size_t length) {
   switch (head[23]) {
     case TCP: return get16(transport + 2) == admin_port && is_ours(to);
     case ICMP: return transport[0] == ECHO_REQUEST && is_ours(to);
-    case UDP: return get16(transport + 2) == DHCP_CLIENT;
+    case UDP: return by_dhcp && get16(transport + 2) == DHCP_CLIENT;
     default: return false;
   }
 }
@@ -105,7 +106,9 @@ static bool on_shared_frame(void *context, const uint8_t *frame, size_t length_b
 
 bool devices_share(uint16_t port) {
   static const struct shoal_ip_share share = {.frame = on_shared_frame, .up = on_up, .down = on_down, .writable = on_writable, .context = &devices[0]};
+  const char *ip = shoal_config("ip");
   admin_port = port;
+  by_dhcp = ip != NULL && strcmp(ip, "dhcp") == 0;
   devices[0].asked = true;
   if (!shoal_ip_start_shared(&share, NULL)) return false;
   devices[0].net = shoal_ip_device();
