@@ -9,6 +9,7 @@ import { apply, deleteVerb, drain, restart, scale } from './verbs/apply.ts';
 import { buildVerb } from './verbs/build.ts';
 import { bundleApply, bundleMake } from './verbs/bundle.ts';
 import { ciPublish } from './verbs/ci.ts';
+import { clickInstall, clickList, clickRead, clickWrite } from './verbs/click.ts';
 import { makeCompletion } from './verbs/completion.ts';
 import { demo } from './verbs/demo.ts';
 import { eventCreate, eventDescribe, eventEnd, eventList, eventRun } from './verbs/event.ts';
@@ -122,6 +123,10 @@ export const verbs: readonly Verb[] = [
   storeVerify,
   storeFill,
   storeCat,
+  clickInstall,
+  clickRead,
+  clickWrite,
+  clickList,
   hostSetup,
   hostShow,
   hostShells,
