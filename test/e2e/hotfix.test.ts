@@ -117,3 +117,36 @@ test('hotfix: two hosts, a repository; its first push is released', { timeout: 1
   t.deepEqual(lab.hosts.map((host) => vms.filter((vm) => vm.host === host.name).length), [copies / 2, copies / 2], 'half of them on each host');
   t.deepEqual(doubles(vms), []);
 });
+
+test('hotfix: a fix is built, published and rolled in waves under load; nothing fails', { timeout: 10 * minutes }, async (t) => {
+  fix = await world.build('0.1.1');
+  const addresses = await world.addresses();
+  t.equal(new Set(addresses).size, copies);
+  const load = await Load.start(name, world.folder, addresses, 6, addresses[0]);
+  await sleep(1000);
+  const manifest = join(fix.source, 'images/ping.json');
+  const before = new Set((await real()).map(({ name: vm }) => vm));
+  const published = await shoal(['ci', 'publish', '--service', 'acme/ping', '--image', fix.file, '--manifest', manifest, '--json', '--timeout', '120'], 3 * minutes, () => {}, world.environment);
+  t.equal(published.code, 0, `${published.out} ${published.err}`);
+  t.equal(published.json?.outcome, 'done');
+  t.equal(published.json?.source, fix.manifest.source.commit, 'it says of which source');
+  await load.all('0.1.1', minutes).catch((error: unknown) => t.fail(String(error)));
+  const vms = await settled(fix.manifest.digest);
+  const result = await load.stop();
+  t.deepEqual(result.failed, [], 'no request fails');
+  t.deepEqual(result.versions, { '0.1.1': copies }, 'each address answers with the fix');
+  t.comment(`${result.requests} requests, the slowest ${result.slowestMs} ms; push ${published.json?.pushedS} s, rollout ${published.json?.rolloutS} s`);
+  t.equal(vms.length, copies, 'the old ones are gone');
+  t.ok(vms.every((vm) => vm.image === fix.manifest.digest && !before.has(vm.name)), 'all are new');
+  t.deepEqual(await world.addresses(), addresses, 'the service has the addresses it had');
+  t.deepEqual(doubles(vms), []);
+});
+
+test('hotfix: which source runs in a VM, by one command', { timeout: 2 * minutes }, async (t) => {
+  // The command means a lab's first host.
+  const vm = (await real()).find(({ host }) => host === 'host0');
+  const shown = await shoal(['image', 'show', '--vm', vm!.name, '--source', fix.source, '--lab', name, '--json']);
+  t.equal(shown.code, 0, shown.err);
+  t.equal(shown.json?.source?.commit, fix.manifest.source.commit);
+  t.equal(shown.json?.commit?.subject, 'ping 0.1.1');
+});
