@@ -11,10 +11,11 @@ import { cache } from './cache.ts';
 import { density } from './density.ts';
 import { fleet } from './fleet.ts';
 import { inLab, joined, keep, promiseTable, type Benchmark, type BenchOutcome } from './harness.ts';
+import { hotfix } from './hotfix.ts';
 import { minicache } from './minicache.ts';
 import { packets } from './packets.ts';
 
-const benchmarks: readonly Benchmark[] = [boot, cache, density, fleet, minicache, packets];
+const benchmarks: readonly Benchmark[] = [boot, cache, density, fleet, hotfix, minicache, packets];
 
 const form: Verb = {
   name: 'bench',
