@@ -2,17 +2,16 @@
  * Hot-fixes on two real Xen hosts, all parts together: a repository copied from the example and pushed over HTTPS, releases that roll out, a fix under HTTP load on
  * addresses that move, images that are bad, a controller and an agent that are killed in the middle. What is on the hosts is looked at past the controller.
  */
-import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import test from 'tape';
 import { Load, nowMs } from '../../bench/hotfix/load.ts';
 import { openHotfixWorld, type Build, type HotfixWorld } from '../../bench/hotfix/world.ts';
 import { Client } from '../../src/cli/client.ts';
-import { agentUrlOf } from '../../src/cli/fleet-lab.ts';
+import { digestOf } from '../../src/cli/images.ts';
 import { readTarget } from '../../src/cli/target.ts';
 import { listVms } from '../../src/cli/vms.ts';
-import { git } from '../../src/desired/git.ts';
+import { git, gitText } from '../../src/desired/git.ts';
 import { startController } from '../../src/lab/controller.ts';
 import { labAttach, labDown, type Lab, type LabHost } from '../../src/lab/lab.ts';
 import { endProcess } from '../../src/lab/processes.ts';
@@ -92,8 +91,13 @@ async function settled(digest: string, count = copies): Promise<Real[]> {
   return vms;
 }
 
-const steps = async (): Promise<{ release: number; event: string; phase: string; wave: number }[]> =>
-  world.control.call<{ items: never[] }>('GET', '/v1/deployment/rollouts/acme/ping').then(({ items }) => items);
+/** The record of the service's rollouts, as a clone has it: the last step first. */
+async function record(): Promise<{ release: number; event: string; phase: string; wave: number; text: string }[]> {
+  const work = join(world.folder, 'work');
+  await git(work, ['fetch', '-q', world.url, '+refs/rollout/acme/ping:refs/rollout/acme/ping'], { env: world.env });
+  const commits = (await gitText(work, ['log', '--format=%H', 'refs/rollout/acme/ping'])).split('\n');
+  return Promise.all(commits.map(async (commit) => JSON.parse(await gitText(work, ['cat-file', 'blob', `${commit}:step.json`])) as never));
+}
 
 async function shell(host: LabHost, command: string): Promise<string> {
   const { code, stdout, stderr } = await host.exec(command, { timeoutMs: minutes });
@@ -150,3 +154,87 @@ test('hotfix: which source runs in a VM, by one command', { timeout: 2 * minutes
   t.equal(shown.json?.source?.commit, fix.manifest.source.commit);
   t.equal(shown.json?.commit?.subject, 'ping 0.1.1');
 });
+
+test('hotfix: an image that answers nothing goes no further than the canary, and is taken back', { timeout: 10 * minutes }, async (t) => {
+  const bad = await world.build('0.1.2', true);
+  const addresses = await world.addresses();
+  const load = await Load.start(name, world.folder, addresses, 6, addresses[0]);
+  await world.push(await world.release(bad));
+  let watching = true;
+  let most = 0;
+  const watch = (async () => {
+    for (; watching; await sleep(300)) most = Math.max(most, (await real()).filter(({ image }) => image === bad.manifest.digest).length);
+  })();
+  const { phase, reason } = await world.until(3, ['rolled-back', 'done', 'failed', 'paused'], 2 * minutes);
+  watching = false;
+  await watch;
+  const vms = await settled(fix.manifest.digest);
+  const result = await load.stop();
+  t.equal(phase, 'rolled-back', reason);
+  t.ok(most <= 1, 'at most the canary was ever bad');
+  t.deepEqual(result.failed, [], `none of ${result.requests} requests fails`);
+  t.deepEqual(result.versions, { '0.1.1': copies });
+  t.ok(vms.length === copies && vms.every(({ image }) => image === fix.manifest.digest), 'every VM is on the good one');
+  const [last] = (await record()).filter(({ release }) => release === 3);
+  t.equal(last?.phase, 'rolled-back', `the repository says so: ${last?.text}`);
+});
+
+test('hotfix: an image that is cut short is refused at the push', { timeout: 5 * minutes }, async (t) => {
+  const bytes = fix.bytes.subarray(0, fix.bytes.length >> 1);
+  const manifest = { ...fix.manifest, digest: digestOf(bytes), sizeBytes: bytes.length };
+  const refused = await world.push(await world.release({ manifest, bytes })).then(
+    () => '',
+    (error: unknown) => String((error as Error).message),
+  );
+  t.match(refused, /shoal: .*images\/[\s\S]*kernel/i, refused.slice(0, 300));
+  t.equal((await world.rollout()).release.counter, 3, 'and nothing rolls');
+});
+
+/** A release of another build, by hot-fix; `meanwhile` happens when some copies are replaced and others are not. */
+async function hotFix(t: test.Test, version: string, counter: number, meanwhile: () => Promise<void>): Promise<void> {
+  const build = await world.build(version);
+  const addresses = await world.addresses();
+  const load = await Load.start(name, world.folder, addresses, 4, addresses[0]);
+  await world.push(await world.release(build, { rollout: 'hot-fix' }));
+  let fresh = 0;
+  for (const end = Date.now() + minutes; Date.now() < end && fresh < 4; await sleep(50)) fresh = (await real()).filter(({ image }) => image === build.manifest.digest).length;
+  t.ok(fresh >= 4 && fresh < copies, `${fresh} new copies are there`);
+  await meanwhile();
+  const { phase, reason } = await world.until(counter, ['done', 'rolled-back', 'failed', 'paused'], 3 * minutes);
+  t.equal(phase, 'done', reason);
+  await load.all(version, minutes).catch((error: unknown) => t.fail(String(error)));
+  const vms = await settled(build.manifest.digest);
+  const result = await load.stop();
+  t.ok(vms.length === copies && vms.every(({ image }) => image === build.manifest.digest), 'all copies are of the new release, and nothing else is left');
+  t.deepEqual(doubles(vms), [], 'no address is on two VMs');
+  t.deepEqual(await world.addresses(), addresses, 'the service has the addresses it had');
+  t.deepEqual(result.failed, [], `none of ${result.requests} requests fails; the slowest took ${result.slowestMs} ms`);
+}
+
+test('hotfix: kill -9 of the controller in the middle', { timeout: 10 * minutes }, (t) =>
+  hotFix(t, '0.1.3', 4, async () => {
+    const { process: before } = world.controller;
+    await endProcess(before, 0);
+    const { process: now, url } = await startController(name);
+    t.notEqual(now.pid, before.pid);
+    t.equal(url, world.controller.url, 'the next one is where it was');
+  }));
+
+test('hotfix: kill -9 of an agent in the middle', { timeout: 10 * minutes }, (t) =>
+  hotFix(t, '0.1.4', 5, async () => {
+    const host = lab.hosts[1]!;
+    const pid = await shell(host, 'cat /run/shoal-agent.pid');
+    await shell(host, `kill -9 ${pid}`);
+    for (const end = Date.now() + minutes; Date.now() < end; await sleep(200)) if ((await shell(host, 'cat /run/shoal-agent.pid').catch(() => pid)) !== pid) break;
+    t.notEqual(await shell(host, 'cat /run/shoal-agent.pid'), pid, 'its supervisor started another');
+  }));
+
+test('hotfix: what the record says, and down', { timeout: 5 * minutes }, async (t) => {
+  const ends = (await record()).filter(({ phase }) => phase === 'done' || phase === 'rolled-back').map(({ release, phase }) => `${release} ${phase}`);
+  t.deepEqual(ends, ['5 done', '4 done', '3 rolled-back', '2 done', '1 done'], 'each release, and how it ended');
+  world.close();
+  for (const client of clients.values()) await client.close();
+  if (!keep) await labDown(name);
+});
+
+test.onFinish(() => void (keep || labDown(name)));
