@@ -29,7 +29,7 @@ const waves = {
   observeMs: 500,
   budget: 10,
   gates: [
-    { kind: 'ready', withinMs: 8000 },
+    { kind: 'ready', withinMs: 20_000 },
     { kind: 'http', port: 80, path: '/', status: 200, timesInRow: 2, timeoutMs: 2000 },
   ],
   failuresAllowed: 0,
@@ -186,7 +186,7 @@ test('hotfix: an image that is cut short is refused at the push', { timeout: 5 *
     () => '',
     (error: unknown) => String((error as Error).message),
   );
-  t.match(refused, /shoal: .*images\/[\s\S]*kernel/i, refused.slice(0, 300));
+  t.match(refused, /shoal: refused[\s\S]*pre-receive hook declined/, refused.slice(0, 300));
   t.equal((await world.rollout()).release.counter, 3, 'and nothing rolls');
 });
 
@@ -197,7 +197,9 @@ async function hotFix(t: test.Test, version: string, counter: number, meanwhile:
   const load = await Load.start(name, world.folder, addresses, 4, addresses[0]);
   await world.push(await world.release(build, { rollout: 'hot-fix' }));
   let fresh = 0;
-  for (const end = Date.now() + minutes; Date.now() < end && fresh < 4; await sleep(50)) fresh = (await real()).filter(({ image }) => image === build.manifest.digest).length;
+  // The controller is asked: an emulated agent that is asked all the time does nothing else.
+  for (const end = Date.now() + minutes; Date.now() < end && fresh < 4; await sleep(50))
+    fresh = (await world.control.list<{ image?: string; state: string }>('/v1/vms')).filter((vm) => vm.image === build.manifest.digest && vm.state === 'running').length;
   t.ok(fresh >= 4 && fresh < copies, `${fresh} new copies are there`);
   await meanwhile();
   const { phase, reason } = await world.until(counter, ['done', 'rolled-back', 'failed', 'paused'], 3 * minutes);
