@@ -128,7 +128,8 @@ export class PathAgent implements PathSide {
     return this.#each(tokens, ({ subflows }) => subflows.some(({ local }) => local.address === from), (connection) => {
       const { token, announced, subflows } = connection;
       if (!anew && (announced.some((one) => one.address === address) || pathState(connection, address).established > 0)) return false;
-      if (subflows.length >= this.#policy.maxSubflows) return `it has ${subflows.length} subflows already`;
+      const living = subflows.filter(({ state }) => state !== 'closing').length;
+      if (living >= this.#policy.maxSubflows) return `it has ${living} subflows already`;
       const taken = new Set([0, ...announced.map(({ id }) => id), ...subflows.map(({ localId }) => localId)]);
       if (taken.size > highestId) return 'it has no id left';
       // Onwards, not the lowest that is free: that may be one whose removal is still on its way to the peer, and would hit the new address.
@@ -158,8 +159,8 @@ export class PathAgent implements PathSide {
     const on = subflows.filter(({ local }) => local.address === address);
     const ids = new Set([...announced.filter((one) => one.address === address).map(({ id }) => id), ...on.map(({ localId }) => localId)]);
     for (const id of ids) this.port.withdraw(token, { address, id });
-    // The kernel ends what joined an announced address; on the first one this end's subflow would stand until it times out.
-    for (const { local, remote, localId } of on) if (!announced.some(({ id }) => id === localId)) this.port.destroySubflow(token, local, remote);
+    // The kernel only tells the peer, whose answer may go into a tombstone: this end's subflows are ended here.
+    for (const { local, remote } of on) this.port.destroySubflow(token, local, remote);
     return ids.size > 0;
   }
 
