@@ -11,6 +11,7 @@ import { dirname, join, resolve } from 'node:path';
 import type { Hypervisor } from '../hypervisor/port.ts';
 import { SimHypervisor } from '../hypervisor/sim/sim.ts';
 import { openXen } from '../hypervisor/xen/adapter.ts';
+import { makeVolume } from '../cache/store/volume.ts';
 import { openAgent, type HostAgent } from '../host/agent.ts';
 import { launchSteps, type StepHook } from '../host/launch.ts';
 import { parseKernel } from '../image/elf.ts';
@@ -95,6 +96,7 @@ async function main(): Promise<void> {
     stateDir: config.stateDir,
     runDir: config.switchPath === undefined ? undefined : dirname(config.switchPath),
     networks: config.networks,
+    makeStore: async (path) => void (await makeVolume(path)),
     hook,
     log,
     ...(config.shells === undefined ? {} : { shells: config.shells }),

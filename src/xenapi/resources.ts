@@ -5,6 +5,7 @@
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { uuidOfRef } from '../host/refs.ts';
+import { serveFile } from '../image/serving.ts';
 import { asShoalError, ShoalError, type ErrorCode } from '../model/errors.ts';
 import { isDigest, type Digest } from '../model/ids.ts';
 import type { Api } from './api.ts';
@@ -32,6 +33,7 @@ export function serveResource(
   path: string,
   query: URLSearchParams,
 ): boolean {
+  if (serveFile(api.shelf, request, response, path, query)) return true;
   const image = /^\/image\/([^/]+)$/.exec(path)?.[1];
   if (image === undefined && path !== '/console') return false;
   const work = async (): Promise<void> => {
@@ -91,7 +93,7 @@ async function removeImage(api: Api, response: ServerResponse, digest: Digest): 
       data: { image: digest, vms },
     });
   }
-  await api.agent.images.remove(digest);
+  await api.agent.removeImage(digest);
   answer(response, { removed: digest });
 }
 

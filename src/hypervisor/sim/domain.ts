@@ -1,6 +1,6 @@
 /** A domain of the simulator. */
 import type { Domid, Uuid } from '../../model/ids.ts';
-import type { DomainFacts, DomainShape, DomainState, Snapshot, VifConfig } from '../port.ts';
+import type { DomainFacts, DomainShape, DomainState, Snapshot, VbdConfig, VifConfig } from '../port.ts';
 import type { SimMirror } from './mirror.ts';
 
 /** What a guest does by itself. */
@@ -23,6 +23,7 @@ export interface SimDomain {
   built: boolean;
   registered: boolean;
   vifs: VifConfig[];
+  vbds: VbdConfig[];
   mirrors: Map<number, SimMirror>;
   addresses?: string[];
   sealed: boolean;

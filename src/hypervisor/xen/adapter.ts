@@ -7,17 +7,17 @@
 import { asDomid, type Digest, type Domid, type Uuid } from '../../model/ids.ts';
 import { isVmUuid, newVmUuid } from '../../model/uuid.ts';
 import { ShoalError } from '../../model/errors.ts';
-import {
-  calling, callingAsync, failureErrno, loadNative, nativeError, type Built, type Native, type NativeDomain,
-} from './native.ts';
+import { calling, callingAsync, failureErrno, loadNative, nativeError, type Built, type Native, type NativeDomain } from './native.ts';
 import { Changes } from './changes.ts';
+import { Disks } from './disks.ts';
 import { handleOf, reasonOf, stateOf, uuidOf } from './domain.ts';
 import { Networks, vifName, type NetworkConfig } from './networks.ts';
 import {
-  backendErrorPath, backendPath, backendRoot, introduceRequests, nameRequest, recordPath, registerRequests, removeErrorRequests, removeRequests,
-  removeWiredRequests, scriptMark, sealRequest, shutdownRequests,
+  backendErrorPath, backendRoot, diskErrorPath, introduceRequests, nameRequest, recordPath, registerRequests, removeErrorRequests, removeRequests,
+  removeWiredRequests, sealRequest, shutdownRequests,
 } from './nodes.ts';
 import { Snapshots, XenSnapshot } from './snapshots.ts';
+import { sweep } from './sweep.ts';
 import { SwitchClient } from './switch-client.ts';
 import { Templates } from './templates.ts';
 import { Wired, wiredMacs } from './wired.ts';
@@ -82,6 +82,7 @@ class Xen implements XenHypervisor {
   private readonly templates: Templates;
   private readonly wired: Wired;
   private readonly snapshots: Snapshots;
+  private readonly disks: Disks;
 
   constructor(native: Native, store: StoreClient, nets: Networks, wired: Wired) {
     this.native = native;
@@ -90,40 +91,17 @@ class Xen implements XenHypervisor {
     this.wired = wired;
     this.changes = new Changes(native, (domid) => void wired.disconnect(domid).catch(() => {}));
     this.templates = new Templates(native);
+    this.disks = new Disks(native);
     this.snapshots = new Snapshots(native, this.templates, wired);
   }
 
   async start(): Promise<void> {
     this.changes.start();
     this.templates.start(this.native.domains());
-    this.nets.start(await this.sweep());
-    await this.store.watch('@releaseDomain', () => this.changes.scanSoon());
-  }
-
-  /**
-   * MAC of every vif of ours that has a backend, by name of its link. What a domain of ours left in the store when it went away while nobody
-   * looked is removed; what others left is theirs.
-   */
-  private async sweep(): Promise<Map<string, string>> {
-    const macs = new Map<string, string>();
-    const alive = new Set(this.native.domains().map((domain) => domain.domid));
-    const dead = (names: string[]): number[] => names.map(Number).filter((domid) => domid > 0 && !alive.has(domid));
-    // Each question is asked for all at once: a thousand answers arrive in the time of a few.
-    const homeless = dead(await this.store.directory('/local/domain'));
-    const records = await this.readAll(homeless.map(recordPath));
-    const backends = (await this.store.directory(backendRoot)).map(Number);
-    const handles = await Promise.all(backends.map((domid) => this.store.directory(`${backendRoot}/${domid}`)));
-    const devices = backends.flatMap((domid, i) => handles[i]!.map((handle) => ({ domid, handle: Number(handle) })));
-    const scripts = await this.readAll(devices.map(({ domid, handle }) => `${backendPath(domid, handle)}/script`));
-    const addresses = await this.readAll(devices.map(({ domid, handle }) => `${backendPath(domid, handle)}/mac`));
-    const leftOver = new Set(homeless.filter((_, i) => records[i] !== undefined));
-    for (const [i, { domid, handle }] of devices.entries()) {
-      if (scripts[i] !== scriptMark) continue;
-      if (alive.has(domid)) macs.set(vifName(domid, handle), addresses[i] ?? '');
-      else leftOver.add(domid);
-    }
+    const { macs, leftOver } = await sweep(this.store, new Set(this.native.domains().map((domain) => domain.domid)));
     for (const domid of leftOver) await this.remove([...removeRequests(domid), ...removeErrorRequests(domid)]);
-    return macs;
+    this.nets.start(macs);
+    await this.store.watch('@releaseDomain', () => this.changes.scanSoon());
   }
 
   async facts(): Promise<HostFacts> {
@@ -137,7 +115,7 @@ class Xen implements XenHypervisor {
     };
   }
 
-  async create({ memoryKib, image, vifs }: DomainShape): Promise<Domid> {
+  async create({ memoryKib, image, vifs, vbds = [] }: DomainShape): Promise<Domid> {
     if (!Number.isSafeInteger(memoryKib) || memoryKib < kibPerPage || memoryKib % kibPerPage !== 0) {
       throw new ShoalError('MEMORY_INVALID', `${memoryKib} KiB is no whole number of pages of ${kibPerPage} KiB`);
     }
@@ -145,7 +123,7 @@ class Xen implements XenHypervisor {
       throw new ShoalError('IMAGE_TOO_LARGE', `the image needs ${image.memoryBytes} bytes, the VM has ${memoryKib * 1024}`);
     }
     for (const vif of vifs) this.nets.known(vif.network);
-    const wired = this.wired.wants({ memoryKib, image, vifs });
+    const wired = this.wired.wants({ memoryKib, image, vifs, vbds });
     const domid = calling('creating a domain', () =>
       this.native.create(handleOf(newVmUuid()), memoryKib / kibPerPage, mostEventPort, mostGrantFrames, wired ? vifs.length : 0));
     this.changes.made(domid);
@@ -170,6 +148,10 @@ class Xen implements XenHypervisor {
     const { cmdline } = config;
     const built = this.built.get(domid);
     if (!built) throw new ShoalError('INTERNAL_ERROR', `domain ${domid} was not built here`);
+    if (!built.wired && config.vifs.some(({ also = [] }) => also.length > 0)) {
+      const why = 'on netback a guest would answer for addresses that are not its own yet';
+      throw new ShoalError('VALUE_NOT_SUPPORTED', why, { hint: 'Leave "also" out, or give the VM the backend switch.', params: ['also', '', why] });
+    }
     if (Buffer.byteLength(cmdline) > mostCommandLineBytes) {
       throw new ShoalError('COMMAND_LINE_TOO_LONG', `the command line has ${Buffer.byteLength(cmdline)} bytes; ${mostCommandLineBytes} is the limit`);
     }
@@ -178,7 +160,18 @@ class Xen implements XenHypervisor {
     this.records.delete(domid);
     built.name = config.name;
     if (built.wired) await this.wired.identify(domid, config);
-    else await this.store.transaction(registerRequests(domid, config), introduceRequests(domid, built.storeMfn, storePort));
+    else await this.registerInStore(domid, config, built);
+  }
+
+  private async registerInStore(domid: Domid, config: DomainConfig, built: Built): Promise<void> {
+    const vbds = config.vbds ?? [];
+    const disks = await this.disks.open(domid, vbds);
+    try {
+      await this.store.transaction(registerRequests(domid, config, disks), introduceRequests(domid, built.storeMfn, storePort));
+      await this.disks.taken(domid, vbds, (index) => this.store.read(diskErrorPath(domid, index)));
+    } finally {
+      this.disks.release(domid);
+    }
   }
 
   async attachVif(domid: Domid, vif: VifConfig): Promise<void> {
@@ -241,6 +234,7 @@ class Xen implements XenHypervisor {
       await this.vifsMade(domid);
       await this.remove(removeRequests(domid));
       await this.nets.gone(domid);
+      await this.disks.gone(domid);
       await this.remove(removeErrorRequests(domid));
     }
     await this.changes.departed(domid);
@@ -381,12 +375,6 @@ class Xen implements XenHypervisor {
     for (const handle of await this.store.directory(`${backendRoot}/${domid}`)) {
       await this.nets.made(vifName(domid, Number(handle)), () => this.store.read(backendErrorPath(domid, Number(handle))));
     }
-  }
-
-  /** Values of many nodes; undefined for those that are not there. */
-  private async readAll(paths: string[]): Promise<(string | undefined)[]> {
-    const answers = await this.store.settle(paths.map(readRequest));
-    return answers.map((answer) => (answer.status === 'fulfilled' ? answer.value.toString('utf8') : undefined));
   }
 
   private async remove(requests: Request[]): Promise<void> {

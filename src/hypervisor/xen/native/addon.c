@@ -130,5 +130,6 @@ NAPI_MODULE_INIT()
   define_domain_functions(env, exports);
   define_guest_functions(env, exports);
   define_network_functions(env, exports);
+  define_disk_functions(env, exports);
   return exports;
 }

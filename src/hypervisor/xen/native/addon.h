@@ -38,6 +38,7 @@ void define_function(napi_env env, napi_value exports, const char *name, napi_ca
 void define_domain_functions(napi_env env, napi_value exports);
 void define_guest_functions(napi_env env, napi_value exports);
 void define_network_functions(napi_env env, napi_value exports);
+void define_disk_functions(napi_env env, napi_value exports);
 
 struct call;
 enum { LARGEST_DOMID = 0x7fef };
