@@ -3,52 +3,27 @@
  * a test drops one agent and gives the same simulator to the next. Deterministic: nothing is random, delays are settable and 0 by
  * default.
  */
-import type { DomainConfig, DomainFacts, DomainShape, DomainState, HostFacts, Hypervisor, Snapshot, VifConfig, VifCounters } from '../port.ts';
+import type { DomainConfig, DomainFacts, DomainShape, DomainState, HostFacts, Hypervisor, MemoryReader, MemoryWriter, Snapshot, VifConfig, VifCounters } from '../port.ts';
 import { ShoalError } from '../../model/errors.ts';
 import { asDomid, type Domid, type Uuid } from '../../model/ids.ts';
 import { isVmUuid, newVmUuid } from '../../model/uuid.ts';
+import { factsOf, type SimDomain, type SimGuest } from './domain.ts';
+import { SimReader, SimWriter } from './memory.ts';
 import { SimMirror } from './mirror.ts';
 
-export type SimStep = 'create' | 'build' | 'register' | 'attachVif' | 'seal' | 'unpause' | 'pause' | 'snapshot' | 'resume' | 'destroy' | 'facts';
-
-/** What a guest does by itself. */
-export type SimGuest =
-  | 'obeys' // powers off and reboots when asked
-  | 'ignores' // never reacts to a request
-  | 'crashes-at-boot'
-  | 'powers-off-at-boot';
+export type { SimGuest };
+export type SimStep = 'create' | 'build' | 'register' | 'attachVif' | 'seal' | 'unpause' | 'pause' | 'snapshot' | 'suspend' | 'readMemory' | 'writeMemory' | 'writeEnd' | 'resume' | 'destroy' | 'facts';
 
 export interface SimOptions {
   totalKib?: number;
-  /** Taken by dom0 and Xen. */
+
   dom0Kib?: number;
   networks?: string[];
+  cpuFeatures?: Uint8Array;
   /** Milliseconds a step takes. */
   delaysMs?: Partial<Record<SimStep, number>>;
   guest?: SimGuest;
   maxDomains?: number;
-}
-
-interface SimDomain {
-  domid: Domid;
-  uuid: Uuid;
-  name: string;
-  state: DomainState;
-  shutdownReason: DomainFacts['shutdownReason'];
-  memoryKib: number;
-  /** Taken from the host's free memory. */
-  takenKib: number;
-  cmdline: string;
-  built: boolean;
-  registered: boolean;
-  vifs: VifConfig[];
-  mirrors: Map<number, SimMirror>;
-  sealed: boolean;
-  record: string;
-  guest: SimGuest;
-  console: string;
-  /** What was typed into the console. */
-  typed: string;
 }
 
 class SimSnapshot implements Snapshot {
@@ -74,6 +49,7 @@ export class SimHypervisor implements Hypervisor {
   readonly #domains = new Map<Domid, SimDomain>();
   readonly #totalKib: number;
   readonly #networks: string[];
+  readonly #cpuFeatures: Uint8Array;
   readonly #maxDomains: number;
   #freeKib: number;
   #nextDomid = 1;
@@ -84,6 +60,7 @@ export class SimHypervisor implements Hypervisor {
     this.#totalKib = options.totalKib ?? 16 * 1024 * 1024;
     this.#freeKib = this.#totalKib - (options.dom0Kib ?? 1024 * 1024);
     this.#networks = options.networks ?? ['default'];
+    this.#cpuFeatures = options.cpuFeatures ?? new Uint8Array(4);
     this.#maxDomains = options.maxDomains ?? 0x7fef;
     this.delaysMs = options.delaysMs ?? {};
     this.guest = options.guest ?? 'obeys';
@@ -219,6 +196,48 @@ export class SimHypervisor implements Hypervisor {
     if (domain.guest === 'obeys' && domain.state === 'running') setImmediate(() => this.#become(domain, 'shutdown', reason));
   }
 
+  async suspend(domid: Domid): Promise<void> {
+    await this.#step('suspend', domid);
+    const domain = this.#need(domid);
+    if (domain.guest !== 'obeys' || domain.state !== 'running') throw new ShoalError('TIMEOUT', `Domain ${domid} did not suspend itself.`);
+    this.#become(domain, 'shutdown', 'suspend');
+  }
+
+  readMemory(domid: Domid, _shape: DomainShape, passes: boolean): MemoryReader {
+    this.#fail('readMemory', domid);
+    const domain = this.#need(domid);
+    const check = (running: boolean): void => {
+      if (this.#domains.get(domid) === domain && (domain.state === 'running') === running) return;
+      throw new ShoalError('HYPERCALL_FAILED', `Domain ${domid} is ${domain.state}.`, { data: { errno: 'EBUSY' } });
+    };
+    return new SimReader(domain.pages, passes, () => JSON.stringify({ memoryKib: domain.memoryKib, console: domain.console }), check);
+  }
+
+  writeMemory(domid: Domid, shape: DomainShape): MemoryWriter {
+    this.#fail('writeMemory', domid);
+    const domain = this.#need(domid);
+    this.#take(domain, shape.memoryKib);
+    return new SimWriter(shape.memoryKib / 4, (pages, state) => {
+      this.#fail('writeEnd', domid);
+      const { memoryKib, console } = state as { memoryKib: number; console: string };
+      if (memoryKib !== shape.memoryKib) throw new ShoalError('SAVED_VM_INVALID', 'The state is of a guest of another size.');
+      Object.assign(domain, { pages, console, built: true });
+    });
+  }
+
+  async cpuFeatures(): Promise<Uint8Array> {
+    return this.#cpuFeatures;
+  }
+
+  /** The guest writes a page of its memory. */
+  writePage(domid: Domid, frame: number, content: string): void {
+    this.#need(domid).pages.set(frame, Buffer.from(content));
+  }
+
+  page(domid: Domid, frame: number): string {
+    return this.#need(domid).pages.get(frame)?.toString() ?? '';
+  }
+
   /** A copy has what the original had printed. */
   async snapshot(domid: Domid, shape: DomainShape): Promise<Snapshot> {
     await this.#step('snapshot', domid);
@@ -229,11 +248,6 @@ export class SimHypervisor implements Hypervisor {
     await this.#step('resume', domid);
     const domain = this.#need(domid);
     if (domain.shutdownReason === 'suspend') this.#become(domain, 'running');
-  }
-
-  /** The guest suspends itself. */
-  suspend(domid: Domid): void {
-    this.#become(this.#need(domid), 'shutdown', 'suspend');
   }
 
   async destroy(domid: Domid): Promise<void> {
@@ -299,10 +313,15 @@ export class SimHypervisor implements Hypervisor {
 
   // Parts
 
-  /** Takes the step's time, then fails when a fault says so. */
+  /** Takes the step's time. */
   async #step(step: SimStep, domid: Domid): Promise<void> {
     const delayMs = this.delaysMs[step] ?? 0;
     if (delayMs > 0) await new Promise((resolve) => setTimeout(resolve, delayMs));
+    this.#fail(step, domid);
+  }
+
+  /** Fails when a fault says so. */
+  #fail(step: SimStep, domid: Domid): void {
     if (step !== 'facts') this.trail.push(`${step} ${domid}`);
     const fault = this.#faults.find((f) => f.step === step);
     if (fault === undefined) return;
@@ -333,6 +352,7 @@ export class SimHypervisor implements Hypervisor {
       guest: this.guest,
       console: '',
       typed: '',
+      pages: new Map(),
     };
     this.#take(domain, overheadKib);
     this.#domains.set(domain.domid, domain);
@@ -382,15 +402,3 @@ export class SimHypervisor implements Hypervisor {
     throw new ShoalError('HYPERCALL_FAILED', `There is no domain ${domid}.`, { data: { domid } });
   }
 }
-
-const factsOf = (d: SimDomain): DomainFacts => ({
-  domid: d.domid,
-  uuid: d.uuid,
-  state: d.state,
-  shutdownReason: d.shutdownReason,
-  ours: isVmUuid(d.uuid),
-  sealed: d.sealed,
-  record: d.record,
-  memoryKib: d.built ? d.memoryKib : 0,
-  cpuTimeNs: 0n,
-});

@@ -14,16 +14,17 @@ import { Changes } from './changes.ts';
 import { handleOf, reasonOf, stateOf, uuidOf } from './domain.ts';
 import { Networks, vifName, type NetworkConfig } from './networks.ts';
 import {
-  backendErrorPath, backendPath, backendRoot, introduceRequests, nameRequest, recordPath, registerRequests, removeErrorRequests, removeRequests,
-  removeWiredRequests, scriptMark, sealRequest, shutdownRequests,
+  backendErrorPath, backendRoot, introduceRequests, nameRequest, recordPath, registerRequests, removeErrorRequests, removeRequests,
+  removeWiredRequests, sealRequest, shutdownRequests,
 } from './nodes.ts';
-import { Snapshots, XenSnapshot } from './snapshots.ts';
+import { Memory, XenSnapshot } from './memory.ts';
+import { removeNodes, sweep } from './sweep.ts';
 import { SwitchClient } from './switch-client.ts';
 import { Templates } from './templates.ts';
 import { Wired, wiredMacs } from './wired.ts';
-import { readRequest, type Request } from './xenstore/wire.ts';
+import { readRequest } from './xenstore/wire.ts';
 import { StoreClient, StoreRefusal, storeSockets } from './xenstore/client.ts';
-import type { DomainConfig, DomainFacts, DomainShape, HostFacts, Hypervisor, Snapshot, SwitchTotals, VifConfig, VifCounters } from '../port.ts';
+import type { DomainConfig, DomainFacts, DomainShape, HostFacts, Hypervisor, MemoryReader, MemoryWriter, Snapshot, SwitchTotals, VifConfig, VifCounters } from '../port.ts';
 
 export interface XenOptions {
   /** Absolute path of shoal_xen.node. */
@@ -81,7 +82,7 @@ class Xen implements XenHypervisor {
   private readonly changes: Changes;
   private readonly templates: Templates;
   private readonly wired: Wired;
-  private readonly snapshots: Snapshots;
+  private readonly memory: Memory;
 
   constructor(native: Native, store: StoreClient, nets: Networks, wired: Wired) {
     this.native = native;
@@ -90,40 +91,14 @@ class Xen implements XenHypervisor {
     this.wired = wired;
     this.changes = new Changes(native, (domid) => void wired.disconnect(domid).catch(() => {}));
     this.templates = new Templates(native);
-    this.snapshots = new Snapshots(native, this.templates, wired);
+    this.memory = new Memory(native, this.templates, (domid) => this.requestShutdown(domid, 'suspend'));
   }
 
   async start(): Promise<void> {
     this.changes.start();
     this.templates.start(this.native.domains());
-    this.nets.start(await this.sweep());
+    this.nets.start(await sweep(this.store, this.native));
     await this.store.watch('@releaseDomain', () => this.changes.scanSoon());
-  }
-
-  /**
-   * MAC of every vif of ours that has a backend, by name of its link. What a domain of ours left in the store when it went away while nobody
-   * looked is removed; what others left is theirs.
-   */
-  private async sweep(): Promise<Map<string, string>> {
-    const macs = new Map<string, string>();
-    const alive = new Set(this.native.domains().map((domain) => domain.domid));
-    const dead = (names: string[]): number[] => names.map(Number).filter((domid) => domid > 0 && !alive.has(domid));
-    // Each question is asked for all at once: a thousand answers arrive in the time of a few.
-    const homeless = dead(await this.store.directory('/local/domain'));
-    const records = await this.readAll(homeless.map(recordPath));
-    const backends = (await this.store.directory(backendRoot)).map(Number);
-    const handles = await Promise.all(backends.map((domid) => this.store.directory(`${backendRoot}/${domid}`)));
-    const devices = backends.flatMap((domid, i) => handles[i]!.map((handle) => ({ domid, handle: Number(handle) })));
-    const scripts = await this.readAll(devices.map(({ domid, handle }) => `${backendPath(domid, handle)}/script`));
-    const addresses = await this.readAll(devices.map(({ domid, handle }) => `${backendPath(domid, handle)}/mac`));
-    const leftOver = new Set(homeless.filter((_, i) => records[i] !== undefined));
-    for (const [i, { domid, handle }] of devices.entries()) {
-      if (scripts[i] !== scriptMark) continue;
-      if (alive.has(domid)) macs.set(vifName(domid, handle), addresses[i] ?? '');
-      else leftOver.add(domid);
-    }
-    for (const domid of leftOver) await this.remove([...removeRequests(domid), ...removeErrorRequests(domid)]);
-    return macs;
   }
 
   async facts(): Promise<HostFacts> {
@@ -154,16 +129,50 @@ class Xen implements XenHypervisor {
   }
 
   async build(domid: Domid, shape: DomainShape, from?: Snapshot): Promise<void> {
+    if (from instanceof XenSnapshot) return this.buildCopy(domid, shape, from);
     const { image, memoryKib, vifs } = shape;
     const pages = memoryKib / kibPerPage;
     const wired = this.wired.wants(shape);
     const built = await callingAsync(`building domain ${domid}`, () =>
-      from instanceof XenSnapshot ? this.native.buildCopy(domid, from.native) : this.native.build(
+      this.native.build(
         domid, pages, image.pages, image.memoryBytes, image.virtBase, image.entry, image.hypercallPage,
         wired ? Uint8Array.from(vifs, ({ handle }) => handle) : undefined, this.templates.of(image), pages > apartPages,
       ));
+    await this.made(domid, shape, built, wired);
+  }
+
+  private async buildCopy(domid: Domid, shape: DomainShape, from: XenSnapshot): Promise<void> {
+    const writer = this.writeMemory(domid, shape);
+    try {
+      for (const piece of from.pieces) writer.piece(piece);
+      await writer.end(from.state);
+    } finally {
+      writer.close();
+    }
+  }
+
+  private async made(domid: Domid, shape: DomainShape, built: Built, wired: boolean): Promise<void> {
     this.built.set(domid, { ...built, wired, name: '' });
     if (wired) await this.wired.connect(domid, shape, built);
+  }
+
+  async suspend(domid: Domid): Promise<void> {
+    this.ours(domid);
+    await this.memory.suspend(domid);
+  }
+
+  readMemory(domid: Domid, shape: DomainShape, passes: boolean): MemoryReader {
+    this.ours(domid);
+    return this.memory.read(domid, shape, passes);
+  }
+
+  writeMemory(domid: Domid, shape: DomainShape): MemoryWriter {
+    const wired = this.wired.wants(shape);
+    return this.memory.write(domid, shape, wired, (built) => this.made(domid, shape, built, wired));
+  }
+
+  async cpuFeatures(): Promise<Uint8Array> {
+    return calling('the features of the processors', () => this.native.cpuFeatures());
   }
 
   async register(domid: Domid, config: DomainConfig): Promise<void> {
@@ -213,7 +222,7 @@ class Xen implements XenHypervisor {
 
   async snapshot(domid: Domid, shape: DomainShape): Promise<Snapshot> {
     this.ours(domid);
-    return this.snapshots.take(domid, shape);
+    return this.memory.snapshot(domid, shape);
   }
 
   async resume(domid: Domid): Promise<void> {
@@ -236,12 +245,12 @@ class Xen implements XenHypervisor {
       }
     }
     if (wired) {
-      await this.remove(removeWiredRequests(domid));
+      await removeNodes(this.store, removeWiredRequests(domid));
     } else {
       await this.vifsMade(domid);
-      await this.remove(removeRequests(domid));
+      await removeNodes(this.store, removeRequests(domid));
       await this.nets.gone(domid);
-      await this.remove(removeErrorRequests(domid));
+      await removeNodes(this.store, removeErrorRequests(domid));
     }
     await this.changes.departed(domid);
     this.changes.ended(domid);
@@ -365,23 +374,7 @@ class Xen implements XenHypervisor {
       await this.nets.made(vifName(domid, Number(handle)), () => this.store.read(backendErrorPath(domid, Number(handle))));
     }
   }
-
-  /** Values of many nodes; undefined for those that are not there. */
-  private async readAll(paths: string[]): Promise<(string | undefined)[]> {
-    const answers = await this.store.settle(paths.map(readRequest));
-    return answers.map((answer) => (answer.status === 'fulfilled' ? answer.value.toString('utf8') : undefined));
-  }
-
-  private async remove(requests: Request[]): Promise<void> {
-    for (const answer of await this.store.settle(requests)) {
-      if (answer.status === 'fulfilled') continue;
-      if (!(answer.reason instanceof StoreRefusal) || !goneAlready.has(answer.reason.errno)) throw answer.reason;
-    }
-  }
 }
-
-/** No such node; or no such domain: its number is not known to the daemon, as oxenstored puts it. */
-const goneAlready = new Set(['ENOENT', 'EINVAL']);
 
 /** Guest's port of the store's event channel: the first that Xen gives out (native/control.h). */
 const storePort = 1;

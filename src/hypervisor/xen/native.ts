@@ -56,8 +56,9 @@ export interface Built {
 /** Pages of a template, at most (native/template.h). */
 export const mostTemplatePages = 376;
 
-/** The addon's own; its memory goes with it. */
-export type NativeSnapshot = { readonly nativeSnapshot: unique symbol };
+/** The addon's own. */
+export type NativeReader = { readonly nativeReader: unique symbol };
+export type NativeWriter = { readonly nativeWriter: unique symbol };
 
 export interface Native {
   /** `guestCpus`: a bitmap of the processors that guests run on; empty for all. */
@@ -75,8 +76,17 @@ export interface Native {
   findTemplate(domid: number, digest: Uint8Array): number;
   name(domid: number, handle: Uint8Array, startInfoMfn: number, commandLine: string, macs: Uint8Array): void;
   order(domid: number, word: number): void;
-  takeSnapshot(domid: number, virtBase: bigint, template: number): NativeSnapshot;
-  buildCopy(domid: number, snapshot: NativeSnapshot): Built;
+  readMemory(domid: number, virtBase: bigint, template: number, passes: boolean): NativeReader;
+  readAgain(reader: NativeReader): void;
+  /** Empty at the end of a pass. */
+  readPiece(reader: NativeReader, running: boolean): Buffer;
+  readState(reader: NativeReader): Buffer;
+  writeMemory(domid: number, memoryPages: number, template: number): NativeWriter;
+  writePiece(writer: NativeWriter, piece: Uint8Array): void;
+  /** Closes the writer. */
+  writeEnd(writer: NativeWriter, state: Uint8Array, vifCount: number): Built;
+  closeMemory(handle: NativeReader | NativeWriter): void;
+  cpuFeatures(): Buffer;
   resume(domid: number): void;
   destroy(domid: number, apart: boolean): object | Promise<object>;
   pause(domid: number): void;

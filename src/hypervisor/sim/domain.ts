@@ -1,0 +1,48 @@
+/** A simulated domain, and what the port says of it. */
+import type { DomainFacts, DomainState, VifConfig } from '../port.ts';
+import type { Domid, Uuid } from '../../model/ids.ts';
+import { isVmUuid } from '../../model/uuid.ts';
+import type { SimPages } from './memory.ts';
+import type { SimMirror } from './mirror.ts';
+
+/** What a guest does by itself. */
+export type SimGuest =
+  | 'obeys' // powers off and reboots when asked
+  | 'ignores' // never reacts to a request
+  | 'crashes-at-boot'
+  | 'powers-off-at-boot';
+
+export interface SimDomain {
+  domid: Domid;
+  uuid: Uuid;
+  name: string;
+  state: DomainState;
+  shutdownReason: DomainFacts['shutdownReason'];
+  memoryKib: number;
+  /** Taken from the host's free memory. */
+  takenKib: number;
+  cmdline: string;
+  built: boolean;
+  registered: boolean;
+  vifs: VifConfig[];
+  mirrors: Map<number, SimMirror>;
+  sealed: boolean;
+  record: string;
+  guest: SimGuest;
+  console: string;
+  /** What was typed into the console. */
+  typed: string;
+  pages: SimPages;
+}
+
+export const factsOf = (d: SimDomain): DomainFacts => ({
+  domid: d.domid,
+  uuid: d.uuid,
+  state: d.state,
+  shutdownReason: d.shutdownReason,
+  ours: isVmUuid(d.uuid),
+  sealed: d.sealed,
+  record: d.record,
+  memoryKib: d.built ? d.memoryKib : 0,
+  cpuTimeNs: 0n,
+});
