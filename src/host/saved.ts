@@ -97,12 +97,15 @@ export function* encodeSaved(record: SavedRecord, reader: MemoryReader): Generat
 /** Takes a stream apart, in order: `record` first, then what `fill` hands to a writer. Nothing is believed before `fill` came back. */
 export class SavedSource {
   readonly #chunks: AsyncIterator<Uint8Array>;
+  readonly #ends: boolean;
   readonly #hash = createHash('sha256');
   #held: Buffer = Buffer.alloc(0);
   /** Bytes read so far. */
   bytes = 0;
 
-  constructor(chunks: AsyncIterable<Uint8Array>) {
+  /** `ends`: the chunks end where the VM does. */
+  constructor(chunks: AsyncIterable<Uint8Array>, ends = true) {
+    this.#ends = ends;
     this.#chunks = chunks[Symbol.asyncIterator]();
   }
 
@@ -161,7 +164,7 @@ export class SavedSource {
   }
 
   async #nothingMore(): Promise<void> {
-    if (this.#held.length === 0 && (await this.#chunks.next()).done === true) return;
+    if (this.#held.length === 0 && (!this.#ends || (await this.#chunks.next()).done === true)) return;
     throw invalidSaved('something follows its end');
   }
 }

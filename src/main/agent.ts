@@ -95,6 +95,7 @@ async function main(): Promise<void> {
     stateDir: config.stateDir,
     runDir: config.switchPath === undefined ? undefined : dirname(config.switchPath),
     networks: config.networks,
+    credentials: tls,
     hook,
     log,
     ...(config.shells === undefined ? {} : { shells: config.shells }),

@@ -21,6 +21,7 @@ import {
   type WireError,
 } from './plugin-types.ts';
 import { integer, json, wrong } from './plugin-arguments.ts';
+import { migrationFunctions } from './plugin-migration.ts';
 import { shells, storeCounts } from './plugin-shells.ts';
 import { SlicedList, SlicedText } from './sliced.ts';
 
@@ -126,6 +127,7 @@ const functions: Record<string, { takes: readonly string[]; run: PluginFunction 
       return {};
     },
   },
+  ...migrationFunctions,
   shells: {
     takes: ['prepare', 'drain', 'most'],
     run: (api, _, args) => shells(api, args),
@@ -149,6 +151,7 @@ const functions: Record<string, { takes: readonly string[]; run: PluginFunction 
         switch: (await api.agent.switchTotals()) ?? null,
         agent: {
           version: api.version,
+          fingerprint: api.agent.arrivals.fingerprint ?? null,
           rssKib: Math.round(process.memoryUsage.rss() / 1024),
           heapUsedKib: Math.round(process.memoryUsage().heapUsed / 1024),
           uptimeS: Math.round((Date.now() - api.agent.startedMs) / 1000),

@@ -236,7 +236,7 @@ const isUp = (vm: Vm): boolean => vm.power === 'Running' || vm.power === 'Paused
 
 const allowed = {
   Halted: ['start', 'start_on', 'clone', 'destroy'],
-  Suspended: ['resume', 'hard_shutdown', 'destroy'],
+  Suspended: ['resume', 'hard_shutdown'],
   Running: ['pause', 'suspend', 'checkpoint', 'migrate_send', 'clean_shutdown', 'hard_shutdown', 'clean_reboot', 'hard_reboot'],
   Paused: ['unpause', 'hard_shutdown', 'hard_reboot'],
 };

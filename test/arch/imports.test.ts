@@ -20,7 +20,8 @@ const rules: Record<string, { may: string[]; node: boolean; packages?: string[] 
   journal: { may: [], node: true },
   plan: { may: [], node: false },
   place: { may: [], node: false },
-  host: { may: ['image', 'journal', 'hypervisor/port.ts'], node: true },
+  migrate: { may: [], node: false },
+  host: { may: ['image', 'journal', 'hypervisor/port.ts', 'migrate'], node: true },
   xenapi: { may: ['host'], node: true },
   control: { may: ['plan', 'place', 'journal', 'xenapi'], node: true, packages: ['@fastify/static', 'ajv', 'fastify', 'undici', 'xen-api'] },
   // It runs in a browser.
