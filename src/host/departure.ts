@@ -115,7 +115,10 @@ export class Departure {
       await this[`_${state}`]();
       return 'done';
     } catch (thrown) {
-      if (state === 'commit') return 'lost';
+      if (state === 'commit') {
+        this.#reason = thrown instanceof Refused ? thrown.reason : new ShoalError('MIGRATION_FAILED', 'The target did not take the VM in the end.');
+        return 'lost';
+      }
       if (state === 'undo' || state === 'release') throw thrown;
       if (thrown instanceof Lost) this.#reason ??= new ShoalError('MIGRATION_FAILED', `${thrown.message}.`, { cause: thrown });
       else this.#reason ??= thrown instanceof Refused ? thrown.reason : asShoalError(thrown);
@@ -178,9 +181,19 @@ export class Departure {
     this.#progress(0.9);
   }
 
+  /** A target that was cut off meanwhile still waits for the word. */
   async #commit(): Promise<SourceEvent> {
-    this.#link.say({ say: 'commit' });
-    await this.#link.word(['committed'], true);
+    for (let again = false; ; again = true) {
+      this.#link.say({ say: 'commit' });
+      try {
+        await this.#link.word(['committed'], true);
+        break;
+      } catch (error) {
+        if (again || !(error instanceof Lost) || this.#signal.aborted) throw error;
+        await this.#link.connect();
+        await this.#link.word(['filled'], true);
+      }
+    }
     this.#downtimeMs = performance.now() - this.#suspendedAt;
     return 'committed';
   }

@@ -59,11 +59,14 @@ export async function listen(options: ServerOptions): Promise<XenApiServer> {
       response.destroy();
     });
   };
+  /** The server forgets connections that became something else. */
+  const migrations = new Set<Duplex>();
   const settings = { keepAliveTimeout: keepAliveMs, headersTimeout: 20_000, requestTimeout: 300_000 };
   const server: Server =
     options.tls === undefined ? createPlainServer(settings, onRequest) : createServer({ ...settings, ...options.tls, ...agentsCertificates }, onRequest);
   server.on('upgrade', (request: IncomingMessage, socket: Duplex, head: Buffer) => {
-    socket.on('error', () => socket.destroy());
+    migrations.add(socket);
+    socket.on('error', () => socket.destroy()).on('close', () => migrations.delete(socket));
     void takeMigration(options.api, request, socket, head).catch(() => socket.destroy());
   });
   server.maxConnections = maxConnections;
@@ -84,6 +87,7 @@ export async function listen(options: ServerOptions): Promise<XenApiServer> {
       new Promise((resolve) => {
         server.close(() => resolve());
         server.closeAllConnections();
+        for (const socket of migrations) socket.destroy();
       }),
   };
 }

@@ -66,6 +66,9 @@ export const vmMigrate: Verb = {
   },
 };
 
+/** What the operator gave is what the hosts reach each other by; in a lab they have addresses of their own. */
+const urlOf = (words: Words): { url?: string } => (words.text('to')?.startsWith('https://') === true ? { url: words.text('to')! } : {});
+
 async function addressOf(target: Client): Promise<string> {
   const [host] = Object.values(await target.records('host'));
   return `https://${String(host?.['address'] ?? '')}`;
@@ -73,7 +76,7 @@ async function addressOf(target: Client): Promise<string> {
 
 async function plan(terminal: Terminal, words: Words, client: Client, target: Client, uuid: string, name: string): Promise<void> {
   const rtt = words.flag('rtt-ms') ? { rttMs: String(words.number('rtt-ms', 0, 0, 3_600_000)) } : {};
-  const said = await client.plugin<Plan>('migrate-plan', { vm: uuid, url: await addressOf(target), live: String(words.flag('live')), ...rtt }, { timeoutMs: 60_000 });
+  const said = await client.plugin<Plan>('migrate-plan', { vm: uuid, url: urlOf(words).url ?? (await addressOf(target)), live: String(words.flag('live')), ...rtt }, { timeoutMs: 60_000 });
   terminal.printJson({ name, ...said });
   const way = said.rttMs === undefined ? 'the host cannot be reached from there' : `round trip ${ms(said.rttMs)} ms`;
   terminal.print(`${name}: ${said.advice === 'migrate' ? 'migrate' : 'start afresh there'}`);
@@ -84,7 +87,7 @@ async function move(terminal: Terminal, words: Words, client: Client, target: Cl
   const { agent } = await client.plugin<Facts>('facts');
   if (agent.fingerprint === null) throw new ShoalError('MIGRATION_REFUSED', 'The host of the VM speaks without TLS.', { hint: 'Give its agent a certificate.' });
   const [targetHost] = Object.keys(await target.records('host'));
-  const dest = await target.call<Record<string, string>>('host.migrate_receive', [targetHost, '', { fingerprint: agent.fingerprint }]);
+  const dest = await target.call<Record<string, string>>('host.migrate_receive', [targetHost, '', { fingerprint: agent.fingerprint, ...urlOf(words) }]);
   const ip = words.text('ip');
   const done = await client.plugin<Departed>('migrate', { vm: uuid, dest, live: String(words.flag('live')), ...(ip === undefined ? {} : { ip }) }, { timeoutMs: migrationMs });
   terminal.printJson({ name, uuid, ...done });
