@@ -68,6 +68,15 @@ export interface LaunchItem {
   vifs: { network: string; ip?: string }[];
 }
 
+/** What a migration was like. */
+export interface Migrated {
+  /** As it has them now, in the order of the vifs. */
+  addresses: string[];
+  bytes: number;
+  totalMs: number;
+  downtimeMs: number;
+}
+
 export type LaunchOutcome = { uuid: Uuid } | { error: ShoalError };
 
 /**
@@ -93,6 +102,13 @@ export interface HostLink {
   /** Memory as Xen says now. */
   lookAtHost(): Promise<SeenHost>;
   putImage(digest: string, bytes: Uint8Array): Promise<void>;
+  /**
+   * Moves a running VM from this host to another one; resolves when it runs there. Throws what either host had against it, with the VM running here;
+   * MIGRATION_IN_DOUBT, with this host asking until it knows; HOST_UNSUPPORTED. The hosts need nobody for it once they have begun.
+   */
+  migrate(uuid: Uuid, to: HostLink, live: boolean): Promise<Migrated>;
+  /** A ticket for one VM to come to this host from the one with this certificate (SHA-256). */
+  admit(fingerprint: string): Promise<Record<string, string>>;
   /** Of the VM's vif `handle` (0, 1, …) while it runs; undefined where the host does not count them. */
   counters(uuid: Uuid, handle: number): Promise<VifCounters | undefined>;
   /** Console output beyond the cursor. */

@@ -9,7 +9,7 @@ import { advise, estimate, type Advice, type Estimate } from '../migrate/estimat
 import { sourceAfterKill, type SourceEvent } from '../migrate/table.ts';
 import { Departure, loadOf, type Departed, type DepartureChoices, type DeparturesOptions } from './departure.ts';
 import type { Ticket } from './departure-link.ts';
-import type { Vm } from './vm.ts';
+import { ownerPrefix, type Vm } from './vm.ts';
 
 export interface Plan extends Estimate {
   rttMs: number | undefined;
@@ -46,6 +46,9 @@ export class Departures {
     const { credentials, runner } = this.#o;
     if (credentials === undefined) throw new ShoalError('MIGRATION_REFUSED', 'This host speaks without TLS.', { hint: 'Give its agent a certificate.' });
     runner.expect(vm, ['Running']);
+    // Its controller's ledger binds it, and its addresses, to this host: it would make another one.
+    if (Object.keys(vm.otherConfig).some((key) => key.startsWith(ownerPrefix)))
+      throw new ShoalError('MIGRATION_REFUSED', `VM "${vm.name}" belongs to a fleet.`, { hint: 'Have its controller drain the host: a new copy is made elsewhere first.' });
     if (vm.leaving !== undefined) throw new ShoalError('MIGRATION_IN_DOUBT', `VM "${vm.name}" may have migrated already.`);
     let told: (error: ShoalError) => void = () => {};
     const doubt = new Promise<never>((_, reject) => (told = reject));

@@ -9,6 +9,7 @@ import type { Actor } from '../tokens.ts';
 import { serveConsole } from './console.ts';
 import { metrics } from './metrics.ts';
 import { openApi } from './openapi.ts';
+import { migrationRoutes } from './migration-routes.ts';
 import { operatorRoutes } from './operator-routes.ts';
 import { problem, toProblemError } from './problems.ts';
 import { mustSeeAll, readers, type Context, type Route } from './route.ts';
@@ -54,7 +55,7 @@ export async function serveFleet(options: ServerOptions): Promise<FleetServer> {
   // Bytes are read by the route that wants them.
   app.addContentTypeParser('application/octet-stream', (_request, _payload, done) => done(null));
 
-  const all: Route[] = [...serviceRoutes, ...operatorRoutes, ...ownRoutes(streams)];
+  const all: Route[] = [...serviceRoutes, ...operatorRoutes, ...migrationRoutes, ...ownRoutes(streams)];
   const document = JSON.stringify(openApi(all, context.version));
   all.push(openApiRoute(document));
 

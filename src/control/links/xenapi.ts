@@ -9,7 +9,7 @@ import { request } from 'undici';
 import { asShoalError, ShoalError } from '../../model/errors.ts';
 import { copyKey, formatCopyId } from '../../model/fleet.ts';
 import type { Uuid } from '../../model/ids.ts';
-import type { HostLink, LaunchItem, LaunchOutcome, LinkListener, SeenHost, SeenVm, VifCounters } from '../port.ts';
+import type { HostLink, LaunchItem, LaunchOutcome, LinkListener, Migrated, SeenHost, SeenVm, VifCounters } from '../port.ts';
 import { callTimeoutMs, linkError, makeConnection, type Connection, type HostAddress } from './connection.ts';
 import { launchOneByOne } from './one-by-one.ts';
 import { networkRecord, vifRecord, vmRecord, type Record_, type VifRecord, type VmRecord } from './records.ts';
@@ -35,6 +35,7 @@ interface Happening {
 const watched = ['VM', 'VIF', 'network', 'host', 'host_metrics'];
 /** While a host starts many VMs it answers so often: a call alone is some ten milliseconds of the lab's dom0. */
 const holdMs = 150;
+const migrationTimeoutMs = 600_000;
 /** Launching takes a second a VM at the very most. */
 const launchTimeoutMs = (count: number): number => callTimeoutMs + 1000 * count;
 
@@ -325,6 +326,18 @@ export class XenApiLink implements HostLink {
       if (asShoalError(error).code === 'VALUE_NOT_SUPPORTED') return undefined;
       throw error;
     });
+  }
+
+  async migrate(uuid: Uuid, to: HostLink, live: boolean): Promise<Migrated> {
+    if (!this.#plugin) throw new ShoalError('HOST_UNSUPPORTED', `${this.#o.url} sends no VMs to other hosts by itself.`);
+    const { agent } = await this.#callPlugin<{ agent: { fingerprint: string | null } }>('facts', {});
+    const dest = JSON.stringify(await to.admit(agent.fingerprint ?? ''));
+    return this.#bounded(this.#callPlugin<Migrated>('migrate', { vm: uuid, dest, live: String(live) }), migrationTimeoutMs);
+  }
+
+  async admit(fingerprint: string): Promise<Record<string, string>> {
+    if (!this.#plugin) throw new ShoalError('HOST_UNSUPPORTED', `${this.#o.url} takes no VMs of other hosts.`);
+    return (await this.#raw('host.migrate_receive', this.#hostRef, '', { fingerprint })) as Record<string, string>;
   }
 
   async putImage(digest: string, bytes: Uint8Array): Promise<void> {

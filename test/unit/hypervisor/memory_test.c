@@ -42,6 +42,24 @@ void builder_open_to_dom0(uint8_t *shared_info_page, uint8_t *grant_page, uint64
   memset(grant_page, (int)((console_mfn + second_mfn) & 0x7f), PAGE_BYTES);
 }
 
+#ifdef FUZZ
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+  struct parsed_state parsed;
+  struct build_result result = { 0 };
+  struct world *world;
+
+  if (size == 0) return 0;
+  world = new_world();
+  if (data[0] & 1) (void)stream_apply(&world->target, data + 1, size - 1);
+  else if (state_parse(data + 1, size - 1, PAGES, SHARED, data[0] >> 1 & 3, &parsed) == 0)
+    stream_settle(&world->target, &parsed.fixed, 77, &result);
+  free(world);
+  return 0;
+}
+#else
+
 /* A state that is right, and its length. */
 static size_t good_state(uint8_t *bytes, int wired)
 {
@@ -60,24 +78,6 @@ static size_t good_state(uint8_t *bytes, int wired)
   memset(bytes + sizeof state + SHARED * sizeof place, 0x5a, 16);
   return sizeof state + SHARED * sizeof place + 16;
 }
-
-#ifdef FUZZ
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
-{
-  struct parsed_state parsed;
-  struct build_result result = { 0 };
-  struct world *world;
-
-  if (size == 0) return 0;
-  world = new_world();
-  if (data[0] & 1) (void)stream_apply(&world->target, data + 1, size - 1);
-  else if (state_parse(data + 1, size - 1, PAGES, SHARED, data[0] >> 1 & 3, &parsed) == 0)
-    stream_settle(&world->target, &parsed.fixed, 77, &result);
-  free(world);
-  return 0;
-}
-#else
 
 static int number, failures;
 

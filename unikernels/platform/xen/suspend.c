@@ -77,7 +77,6 @@ static void suspend(void *context) {
   }
   loop_flush(); /* frames that were sent, notifications */
   clock_stop();
-  mmu_show_frame_list();
   name_pages();
   guest_disconnect();
   bool cancelled = hypercall3(__HYPERVISOR_sched_op, SCHEDOP_shutdown, (unsigned long)&request, mmu_frame_of(info)) != 0;
