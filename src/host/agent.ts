@@ -50,7 +50,7 @@ export interface AgentOptions {
   credentials?: Credentials | undefined;
   /** How long the source of a migration may be away; 30,000 by default. */
   migrationPatienceMs?: number | undefined;
-  /** Tests stop the agent at moments of a migration. */
+  /** Tests stop the agent at moments of a migration: "source STATE", "source STATE:EVENT", "target filled", "target commit", "target committed". */
   migrationHook?: ((moment: string) => void | Promise<void>) | undefined;
   /** Milliseconds after which a capture that nobody reads ends; 10,000 by default. */
   capturePatienceMs?: number | undefined;
@@ -109,9 +109,9 @@ export class HostAgent {
     const { hypervisor, images, credentials, migrationPatienceMs: patienceMs, migrationHook } = options;
     const log = options.log ?? (() => {});
     const fingerprint = credentials === undefined ? undefined : new X509Certificate(credentials.cert).fingerprint256;
-    this.arrivals = new Arrivals({ hypervisor, fleet, runner: this.runner, images, fingerprint, log, patienceMs, hook: migrationHook, committed: arrived });
+    this.arrivals = new Arrivals({ hypervisor, fleet, runner: this.runner, images, fingerprint, log, patienceMs, hook: (moment) => migrationHook?.(`target ${moment}`), committed: arrived });
     this.neighbours = new Neighbours();
-    this.departures = new Departures({ hypervisor, fleet, runner: this.runner, images, credentials, log, hook: migrationHook, neighbours: this.neighbours });
+    this.departures = new Departures({ hypervisor, fleet, runner: this.runner, images, credentials, log, hook: (moment) => migrationHook?.(`source ${moment}`), neighbours: this.neighbours });
     this.suspender = new Suspender({
       hypervisor: options.hypervisor,
       fleet,

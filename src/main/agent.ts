@@ -50,18 +50,21 @@ async function hypervisorOf(config: AgentConfig): Promise<Hypervisor> {
   return openXen({ addonPath, networks, switchPath: config.switchPath, guestCpus: config.guestCpus });
 }
 
-/** SHOAL_CRASH_AT=step or after:step: the agent kills itself there, for tests of what the next agent makes of it. */
+/** SHOAL_CRASH_AT=step, after:step or a moment of a migration (AgentOptions.migrationHook): the agent kills itself there, for tests of what the next agent makes of it. */
 function crashHook(moment: string | undefined): StepHook | undefined {
   if (moment === undefined || moment === '') return undefined;
+  if (/^(source|target) /.test(moment)) return killAt(moment);
   const step = moment.replace(/^after:/, '');
   if (!(launchSteps as readonly string[]).includes(step))
     throw new ShoalError('CONFIG_INVALID', `SHOAL_CRASH_AT: there is no step "${step}".`);
-  return (now) => {
-    if (now !== moment) return undefined;
-    process.kill(process.pid, 'SIGKILL');
-    return new Promise(() => {});
-  };
+  return killAt(moment);
 }
+
+const killAt = (moment: string): StepHook => (now) => {
+  if (now !== moment) return undefined;
+  process.kill(process.pid, 'SIGKILL');
+  return new Promise(() => {});
+};
 
 function firstAddress(): string {
   const all = Object.values(networkInterfaces()).flatMap((each) => each ?? []);
@@ -97,6 +100,7 @@ async function main(): Promise<void> {
     networks: config.networks,
     credentials: tls,
     hook,
+    migrationHook: hook,
     log,
     ...(config.shells === undefined ? {} : { shells: config.shells }),
     ...(config.launches === undefined ? {} : { launches: config.launches }),

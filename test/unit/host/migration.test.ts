@@ -84,9 +84,9 @@ class World {
 
   async open(targetSim: SimOptions = {}, targetAgent: Partial<AgentOptions> = {}): Promise<this> {
     this.#agentOptions = { credentials, migrationPatienceMs: 250, ...targetAgent };
-    const hooked = (who: string) => (moment: string) => this.hook(`${who} ${moment}`);
-    this.source = await makeRig({}, { credentials, migrationHook: hooked('source') });
-    this.target = await makeRig(targetSim, { ...this.#agentOptions, migrationHook: hooked('target') });
+    const migrationHook = (moment: string): void | Promise<void> => this.hook(moment);
+    this.source = await makeRig({}, { credentials, migrationHook });
+    this.target = await makeRig(targetSim, { ...this.#agentOptions, migrationHook });
     await this.#serve();
     this.way = await new Way().open(this.#server.port);
     return this;
