@@ -19,6 +19,7 @@ interface Known {
 }
 
 const everyMs = 60_000;
+const firstMs = 1_000;
 const waitMs = 3_000;
 const tries = 3;
 const mostNeighbours = 1024;
@@ -29,6 +30,7 @@ const atOnce = 16;
 export class Neighbours {
   readonly #known = new Map<string, Known>();
   #timer: NodeJS.Timeout | undefined;
+  #first: NodeJS.Timeout | undefined;
 
   /** From now on this host is measured; one more than there may be takes the place of the one that was named first. */
   name(url: string): void {
@@ -38,6 +40,7 @@ export class Neighbours {
       if (this.#known.size >= mostNeighbours) this.#known.delete(this.#known.keys().next().value!);
       this.#known.set(origin, { rtts: [], rttMs: undefined, measuredMs: 0, past: [] });
     }
+    this.#first ??= setTimeout(() => void this.measureAll(), firstMs).unref();
     this.#timer ??= setInterval(() => void this.measureAll(), everyMs).unref();
   }
 
@@ -89,6 +92,7 @@ export class Neighbours {
 
   close(): void {
     clearInterval(this.#timer);
+    clearTimeout(this.#first);
   }
 }
 

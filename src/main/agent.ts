@@ -106,6 +106,7 @@ async function main(): Promise<void> {
     ...(config.launches === undefined ? {} : { launches: config.launches }),
     ...(config.memoryReserveKib === undefined ? {} : { memoryReserveKib: config.memoryReserveKib }),
   });
+  for (const url of config.neighbours) agent.neighbours.name(url);
   ready(new Api({ agent, version, address: config.address ?? firstAddress(), password }));
   log(
     `agent: ready on ${config.listen.host}:${server.port}${tls === undefined ? ' (no TLS)' : ''}, ${Math.round(process.uptime() * 1000)} ms after its start`,

@@ -270,10 +270,8 @@ export class XenApiLink implements HostLink {
     const ref = (await this.#raw('VM.get_by_uuid', uuid)) as string;
     const { power_state: power } = (await this.#raw('VM.get_record', ref)) as { power_state: string };
     if (power === 'Running') return;
-    await this.#bounded(
-      power === 'Paused' ? this.#raw('VM.unpause', ref) : this.#raw('VM.start', ref, false, false),
-      callTimeoutMs,
-    );
+    const call = power === 'Paused' ? 'VM.unpause' : power === 'Suspended' ? 'VM.resume' : 'VM.start';
+    await this.#bounded(power === 'Paused' ? this.#raw(call, ref) : this.#raw(call, ref, false, false), callTimeoutMs);
   }
 
   async restart(uuid: Uuid): Promise<void> {
