@@ -47,7 +47,7 @@ export interface Benchmark {
   vms?: { full: number; quick: number; least: number; most: number };
   /** Hosts of its lab; 1 when left out. */
   hosts?: number;
-  /** Memory of each of the lab's hosts for so many VMs, in MiB; the lab's default when left out. */
+  /** Memory of each of the lab's hosts for so many VMs (0 when its sizes are its own), in MiB; the lab's default when left out. */
   memoryMib?(vms: number): number;
   /** In the lab; left out by one that needs none. */
   run?(this: void, context: BenchContext): Promise<BenchOutcome>;

@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { table } from '../src/cli/format.ts';
 import { repositoryRoot } from '../src/lab/paths.ts';
 import { atLeast, compared, machineFacts, type BenchContext, type Benchmark, type BenchOutcome, type Promised } from './harness.ts';
-import { measureConformance } from './minicache/conformance.ts';
+import { localCandidates, measureConformance } from './minicache/conformance.ts';
 import { Network } from './minicache/network.ts';
 import { leastFrom16Kib, medianGbps, packetize, packetizeCsv, packetizePlot } from './minicache/packetize.ts';
 import { preparePrograms, run } from './minicache/programs.ts';
@@ -52,7 +52,7 @@ async function measure({ terminal, quick }: Omit<BenchContext, 'lab'>): Promise<
       promises.push(compared('MINI-3', `the same in bits`, ours.gbps, 'Gb/s'));
       promises.push(atLeast('MINI-4', `beside nginx on the same machine, ${bytes} bytes`, ours.requestsPerS / theirs.requestsPerS, 'times', 1));
     }
-    const conformance = await measureConformance(network, folder, ['minicache', 'nginx', 'varnish'], onStep);
+    const conformance = await measureConformance(network, folder, localCandidates(folder), onStep);
     for (const { server, passed, required, failed } of conformance) {
       const name = `http-cache-tests, required passed of ${required}, ${server}`;
       promises.push(server === 'minicache' ? atLeast('MINI-1', name, passed, '', 142) : compared('MINI-1', name, passed, ''));

@@ -7,6 +7,7 @@ import { readWords, type Verb } from '../src/cli/arguments.ts';
 import { nearest } from '../src/cli/format.ts';
 import { Terminal } from '../src/cli/terminal.ts';
 import { boot } from './boot.ts';
+import { cache } from './cache.ts';
 import { density } from './density.ts';
 import { fleet } from './fleet.ts';
 import { inLab, joined, keep, promiseTable, type Benchmark, type BenchOutcome } from './harness.ts';
@@ -14,7 +15,7 @@ import { minicache } from './minicache.ts';
 import { migration } from './migration.ts';
 import { packets } from './packets.ts';
 
-const benchmarks: readonly Benchmark[] = [boot, density, fleet, migration, minicache, packets];
+const benchmarks: readonly Benchmark[] = [boot, cache, density, fleet, migration, minicache, packets];
 
 const form: Verb = {
   name: 'bench',
@@ -58,7 +59,7 @@ async function main(argv: readonly string[], terminal: Terminal): Promise<number
   process.on('SIGINT', onSignal);
   process.on('SIGTERM', onSignal);
   const context = { terminal, quick, vms, signal: stopped.signal };
-  const size = { memoryMib: vms && bench.memoryMib?.(vms), hosts: bench.hosts };
+  const size = { memoryMib: bench.memoryMib?.(vms ?? 0), hosts: bench.hosts };
   const { run, withoutLab } = bench;
   let outcome: BenchOutcome = { promises: [], lines: [], files: {}, machine: {} };
   if (run !== undefined) outcome = await inLab(terminal, words.text('lab') ?? 'bench', size, (lab) => run({ ...context, lab }));

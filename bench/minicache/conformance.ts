@@ -14,6 +14,17 @@ export interface Conformance {
   failed: string[];
 }
 
+export interface Candidate {
+  server: string;
+  /** "http://10.0.0.2". */
+  base: string;
+  /** Starts it; undefined when it runs already. */
+  command?: string[];
+}
+
+/** The tests' own server, that all of them fetch from. */
+export const testsPort = 8009;
+
 interface Suite {
   tests: { id: string; kind?: string; browser_only?: boolean }[];
 }
@@ -30,28 +41,31 @@ async function readSuites(): Promise<Suite[]> {
   return [...((await load('index.mjs')) as Suite[]), (await load('surrogate-control.mjs')) as Suite];
 }
 
-export async function measureConformance(network: Network, folder: string, servers: readonly string[], onStep: (text: string) => void): Promise<Conformance[]> {
-  const suites = await readSuites();
-  const env = { npm_config_protocol: 'http', npm_config_port: '8000', npm_config_pidfile: join(folder, 'tests.pid') };
-  network.start(network.client, -1, [process.execPath, '--no-warnings', 'server/server.mjs'], env, testsFolder);
-  await network.ready('http://127.0.0.1:8000/');
-  const proxy = `proxy_cache_path ${folder}/cache keys_zone=z:10m; server { listen 127.0.0.1:8001; location / { proxy_pass http://127.0.0.1:8000; proxy_cache z;
+/** On one machine: ours, nginx and Varnish before the tests' server. */
+export function localCandidates(folder: string): Candidate[] {
+  const proxy = `proxy_cache_path ${folder}/cache keys_zone=z:10m; server { listen 127.0.0.1:8001; location / { proxy_pass http://127.0.0.1:${testsPort}; proxy_cache z;
 proxy_cache_revalidate on; proxy_http_version 1.1; proxy_set_header Connection ""; } }`;
   writeFileSync(join(folder, 'proxy.conf'), nginxSettings(folder, '127.0.0.1:8001', proxy));
-  const commands: Record<string, { base: string; command: string[] }> = {
-    minicache: { base: 'http://10.0.0.2', command: [minicacheProgram, 'tap0', 'name=c', 'ip=10.0.0.2/24', 'origin=10.0.0.1:8000', 'ram=65536'] },
-    nginx: { base: 'http://127.0.0.1:8001', command: ['nginx', '-c', join(folder, 'proxy.conf')] },
-    varnish: { base: 'http://127.0.0.1:8002', command: ['varnishd', '-F', '-a', '127.0.0.1:8002', '-b', '127.0.0.1:8000', '-n', join(folder, 'varnish'), '-s', 'malloc,64m'] },
-  };
+  return [
+    { server: 'minicache', base: 'http://10.0.0.2', command: [minicacheProgram, 'tap0', 'name=c', 'ip=10.0.0.2/24', `origin=10.0.0.1:${testsPort}`, 'ram=65536'] },
+    { server: 'nginx', base: 'http://127.0.0.1:8001', command: ['nginx', '-c', join(folder, 'proxy.conf')] },
+    { server: 'varnish', base: 'http://127.0.0.1:8002', command: ['varnishd', '-F', '-a', '127.0.0.1:8002', '-b', `127.0.0.1:${testsPort}`, '-n', join(folder, 'varnish'), '-s', 'malloc,64m'] },
+  ];
+}
+
+export async function measureConformance(network: Network, folder: string, candidates: readonly Candidate[], onStep: (text: string) => void): Promise<Conformance[]> {
+  const suites = await readSuites();
+  const env = { npm_config_protocol: 'http', npm_config_port: String(testsPort), npm_config_pidfile: join(folder, 'tests.pid') };
+  network.start(network.client, -1, [process.execPath, '--no-warnings', 'server/server.mjs'], env, testsFolder);
+  await network.ready(`http://127.0.0.1:${testsPort}/`);
   const found: Conformance[] = [];
-  for (const server of servers) {
-    const { base, command } = commands[server]!;
+  for (const { server, base, command } of candidates) {
     onStep(`http-cache-tests against ${server}`);
-    const child = network.start(network.client, -1, command);
+    const child = command === undefined ? undefined : network.start(network.client, -1, command);
     await network.ready(`${base}/`);
     const words = ['env', '-C', testsFolder, `npm_config_base=${base}`, 'npm_config_id=', 'npm_package_config_id=', process.execPath, '--no-warnings', 'cli.mjs'];
     const results = JSON.parse(await run(network.words(network.client, -1, words), 300_000)) as Record<string, unknown>;
-    await network.stop(child);
+    if (child !== undefined) await network.stop(child);
     found.push({ server, ...countRequired(suites, results) });
   }
   return found;

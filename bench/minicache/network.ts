@@ -1,4 +1,7 @@
-/** A client's network namespace with a TAP device for minicache's Linux build and a veth to another namespace for the servers it is compared with. */
+/**
+ * A client's network namespace with a TAP device for minicache's Linux build and a veth to another namespace for the servers it is compared with; or,
+ * without `open`, a namespace that is there already, as a lab's router has one.
+ */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { must } from '../../src/lab/processes.ts';
@@ -7,12 +10,18 @@ import { ShoalError } from '../../src/model/errors.ts';
 const failed = { code: 'SETUP_FAILED', timeoutMs: 30_000 } as const;
 
 export class Network {
-  readonly client = `shoal-mcb-${process.pid}`;
+  readonly client: string;
   readonly server = `shoal-mcs-${process.pid}`;
   readonly #children: ChildProcess[] = [];
+  #opened = false;
+
+  constructor(client = `shoal-mcb-${process.pid}`) {
+    this.client = client;
+  }
 
   async open(): Promise<void> {
     const inside = (namespace: string, ...words: string[]) => must(['ip', '-n', namespace, ...words], failed);
+    this.#opened = true;
     for (const namespace of [this.client, this.server]) {
       await must(['ip', 'netns', 'add', namespace], failed);
       await inside(namespace, 'link', 'set', 'lo', 'up');
@@ -58,6 +67,6 @@ export class Network {
 
   async close(): Promise<void> {
     for (const child of this.#children.reverse()) await this.stop(child);
-    for (const namespace of [this.client, this.server]) await must(['ip', 'netns', 'del', namespace], failed).catch(() => undefined);
+    for (const namespace of this.#opened ? [this.client, this.server] : []) await must(['ip', 'netns', 'del', namespace], failed).catch(() => undefined);
   }
 }

@@ -24,6 +24,7 @@ import { networkList } from './verbs/network-list.ts';
 import { origin } from './verbs/origin.ts';
 import { benchVerb, testVerb } from './verbs/scripts.ts';
 import { storeCat, storeFill, storeList, storeMake, storeVerify } from './verbs/store.ts';
+import { summon } from './verbs/summon.ts';
 import { top } from './verbs/top.ts';
 import { vmCapture } from './verbs/vm-capture.ts';
 import { vmConsole } from './verbs/vm-console.ts';
@@ -71,6 +72,7 @@ export const verbs: readonly Verb[] = [
   tokenMake,
   tokenEnd,
   origin,
+  summon,
   eventRun,
   eventCreate,
   eventList,

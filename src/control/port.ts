@@ -65,7 +65,32 @@ export interface LaunchItem {
   image: string;
   memoryKib: number;
   args: string;
-  vifs: { network: string; ip?: string }[];
+  /** `also`: further addresses the guest has configured, which the host gives frames of only once they are moved to it. */
+  vifs: { network: string; ip?: string; also?: string[] }[];
+}
+
+/**
+ * One address goes from one VM to another on the same host: connections that `from` has stay with it until they end, or for
+ * `drainMs` at most, all else goes to `to`. `from` may be halted or gone: then `to` just gets it.
+ */
+export interface AddressMove {
+  from: Uuid;
+  to: Uuid;
+  ip: string;
+  drainMs: number;
+}
+
+/** Frames of TCP and UDP to and from an address, since its VM got it or the host's switch was started. */
+export interface AddressTraffic {
+  frames: number;
+  bytes: number;
+  /** Since the last of them, or since the counting began. */
+  idleMs: number;
+  /** VMs that had it and may have connections left. */
+  drains: number;
+  held: boolean;
+  /** Frames that are kept for it. */
+  waiting: number;
 }
 
 /** What a migration was like. */
@@ -101,6 +126,15 @@ export interface HostLink {
   look(uuid: Uuid): Promise<SeenVm | undefined>;
   /** Memory as Xen says now. */
   lookAtHost(): Promise<SeenHost>;
+  /**
+   * Those that failed; doing one again that was done changes nothing. After it `to` shows the address and `from` no more. Throws
+   * VALUE_NOT_SUPPORTED where the host cannot move addresses.
+   */
+  moveAddress(moves: readonly AddressMove[]): Promise<{ move: AddressMove; error: ShoalError }[]>;
+  /** For `ms` (0: no longer) frames for an address that nobody has yet wait on the host for the VM that gets it. Throws VALUE_NOT_SUPPORTED. */
+  holdAddress(network: string, ip: string, ms: number): Promise<void>;
+  /** In the order asked; undefined where nobody there has it, or the host does not count. */
+  addressTraffic(network: string, ips: readonly string[]): Promise<(AddressTraffic | undefined)[]>;
   putImage(digest: string, bytes: Uint8Array): Promise<void>;
   /**
    * Moves a running VM from this host to another one; resolves when it runs there. Throws what either host had against it, with the VM running here;

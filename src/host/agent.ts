@@ -7,11 +7,12 @@ import { X509Certificate } from 'node:crypto';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { mkdir } from 'node:fs/promises';
-import type { DomainFacts, HostFacts, Hypervisor, SwitchTotals, VifCounters } from '../hypervisor/port.ts';
+import type { AddressTraffic, DomainFacts, HostFacts, Hypervisor, SwitchTotals, VifCounters } from '../hypervisor/port.ts';
 import type { ImageStore } from '../image/store.ts';
 import { asShoalError, ShoalError } from '../model/errors.ts';
 import type { Digest, Uuid } from '../model/ids.ts';
 import { newVmUuid } from '../model/uuid.ts';
+import { Addresses, keyOf, pendingFrom, type PendingMove } from './addresses.ts';
 import { Arrivals, type Arrived } from './arrivals.ts';
 import { Bulk } from './bulk.ts';
 import { Captures } from './capture.ts';
@@ -29,7 +30,7 @@ import { Suspender } from './suspender.ts';
 import { verdict } from './verdict.ts';
 import { fromJournal, unseal, type Vm } from './vm.ts';
 
-export type { SwitchTotals };
+export type { AddressTraffic, SwitchTotals };
 
 export interface AgentOptions {
   hypervisor: Hypervisor;
@@ -77,6 +78,7 @@ export class HostAgent {
   readonly arrivals: Arrivals;
   readonly departures: Departures;
   readonly neighbours: Neighbours;
+  readonly addresses: Addresses;
   readonly uuid: Uuid;
   readonly hostname: string = hostname();
   readonly startedMs: number;
@@ -106,6 +108,7 @@ export class HostAgent {
       now: options.now ?? Date.now,
     });
     this.bulk = new Bulk(fleet, this.definitions, this.runner, launches);
+    this.addresses = new Addresses(fleet, options.hypervisor, options.log ?? (() => {}));
     const { hypervisor, images, credentials, migrationPatienceMs: patienceMs, migrationHook } = options;
     const log = options.log ?? (() => {});
     const fingerprint = credentials === undefined ? undefined : new X509Certificate(credentials.cert).fingerprint256;
@@ -184,6 +187,7 @@ export class HostAgent {
 
   /** Ends the agent, not the VMs. */
   async close(): Promise<void> {
+    this.addresses.close();
     await this.captures.close();
     this.neighbours.close();
     await this.arrivals.close();
@@ -210,6 +214,8 @@ export async function openAgent(options: AgentOptions): Promise<HostAgent> {
   let uuid: Uuid | undefined;
   const vms = new Map<string, Vm>();
   const arrived = new Map<string, Arrived>();
+  const moves = new Map<string, PendingMove>();
+  const unknown = (): ShoalError => new ShoalError('STATE_UNREADABLE', 'The journal has an entry this agent does not know.');
   const apply = (entry: Entry): void => {
     if (typeof entry['host'] === 'string') uuid = entry['host'] as Uuid;
     else if (typeof entry['del'] === 'string') vms.delete(entry['del']);
@@ -217,18 +223,30 @@ export async function openAgent(options: AgentOptions): Promise<HostAgent> {
     else if (entry['arrived'] !== undefined && entry['put'] === undefined) noteArrived(arrived, entry['arrived']);
     else {
       noteArrived(arrived, entry['arrived']);
-      const vm = fromJournal((entry['put'] ?? {}) as Record<string, unknown>);
-      if (vm === undefined) throw new ShoalError('STATE_UNREADABLE', 'The journal has an entry this agent does not know.');
-      vms.set(vm.uuid, vm);
+      for (const key of (entry['moved'] ?? []) as string[]) moves.delete(key);
+      for (const put of (entry['puts'] ?? (entry['put'] === undefined ? [] : [entry['put']])) as Record<string, unknown>[]) {
+        const vm = fromJournal(put);
+        if (vm === undefined) throw unknown();
+        vms.set(vm.uuid, vm);
+      }
+      for (const each of (entry['moves'] ?? []) as unknown[]) {
+        const move = pendingFrom(each);
+        if (move === undefined) throw unknown();
+        moves.set(keyOf(move), move);
+      }
+      if (['put', 'puts', 'moves', 'moved'].every((kind) => entry[kind] === undefined)) throw unknown();
     }
   };
   // While it opens, the fleet is still empty and what counts is what was read.
   let opened = false;
+  let moving: Addresses | undefined;
   const live = function* (): Generator<Entry> {
     if (uuid !== undefined) yield { host: uuid };
     for (const each of [...arrived.values()]) yield { arrived: each as unknown as Entry };
     if (opened) yield* fleet.keptEntries();
     else for (const vm of vms.values()) yield { put: vm as unknown as Entry };
+    if (moving !== undefined) yield* moving.entries();
+    else if (moves.size > 0) yield { moves: [...moves.values()] };
   };
   const journal = await Journal.open(join(options.stateDir, 'agent.journal'), apply, live, log);
   fleet.journal = journal;
@@ -242,9 +260,12 @@ export async function openAgent(options: AgentOptions): Promise<HostAgent> {
   opened = true;
 
   const agent = new HostAgent(options, fleet, uuid, await options.hypervisor.facts(), arrived);
+  moving = agent.addresses;
+  moving.restore(moves.values());
   await agent.captures.clear();
   await agent.suspender.open();
   await adopt(agent, await options.hypervisor.list(), log);
+  await moving.redo();
   return agent;
 }
 

@@ -8,7 +8,7 @@ import { isVmUuid, newVmUuid } from '../model/uuid.ts';
 import type { Fleet } from './fleet.ts';
 import { formatIpv4, type Network } from './networks.ts';
 import type { SavedRecord, SavedVif } from './saved.ts';
-import { checkArgs, checkMemory, checkName, checkOtherConfig, checkText, cmdlineOf, limits, sealOf, type Vif, type Vm } from './vm.ts';
+import { checkArgs, checkMemory, checkName, checkOtherConfig, checkText, cmdlineOf, limits, sealOf, type Vm } from './vm.ts';
 
 export interface ArrivalChoices {
   /** Instead of the name it has. */
@@ -83,12 +83,13 @@ function placeVif(vm: Vm, vif: SavedVif, fleet: Fleet, same: boolean, choices: A
   const { handle, backend, rateKbit } = vif;
   const given = handle === 0 ? choices.ipv4 : undefined;
   // In the same subnet an address goes along, or the VM stays where it is: whoever speaks with it would find another there.
-  const kept = same && network.subnet !== undefined && subnetText(network) === vif.subnet ? vif.ipv4[0] : undefined;
+  const goesAlong = same && network.subnet !== undefined && subnetText(network) === vif.subnet;
+  const [kept, ...more] = goesAlong ? vif.ipv4 : [];
   const ipv4 = given ?? kept;
+  const also = goesAlong && given === undefined ? vif.also : undefined;
   const mac = same && fleet.isMacFree(vif.mac) ? { mac: vif.mac } : {};
-  fleet.addVif(vm, handle, name, { ...mac, backend, rateKbit, ...(ipv4 === undefined ? {} : { ipv4 }) });
+  const made = fleet.addVif(vm, handle, name, { ...mac, also, backend, rateKbit, ...(ipv4 === undefined ? {} : { ipv4 }) });
+  if (given !== undefined) return;
+  for (const address of more) fleet.transfer(name, address, undefined, { vm, vif: made });
+  if (more.length > 0) made.ipv4 = [...vif.ipv4];
 }
-
-/** Whether the guest will find another address than it had. */
-export const moved = (record: SavedRecord, vifs: readonly Vif[]): boolean =>
-  record.vifs.some(({ ipv4 }, i) => ipv4[0] !== vifs[i]?.ipv4[0]);

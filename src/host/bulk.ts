@@ -61,7 +61,7 @@ export interface EachSpec {
   image: string;
   memoryKib: number;
   args?: string;
-  vifs?: { network: string; ip?: string }[];
+  vifs?: { network: string; ip?: string; also?: string[] }[];
   otherConfig?: Record<string, string>;
 }
 
@@ -260,7 +260,7 @@ const definitionOf = ({ name, image, memoryKib, args, vifs, otherConfig }: EachS
   memoryKib,
   args: args ?? '',
   otherConfig: otherConfig ?? {},
-  vifs: (vifs ?? []).map(({ network, ip }) => ({ network, ipv4: ip })),
+  vifs: (vifs ?? []).map(({ network, ip, also }) => ({ network, ipv4: ip, also })),
 });
 
 function namesOf(spec: LaunchSpec): string[] {

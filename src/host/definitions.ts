@@ -32,7 +32,7 @@ export interface VmDefinition {
   network?: string;
   ipv4?: string;
   /** Or several, numbered in this order; each with the address it is to have, or one assigned. */
-  vifs?: readonly { network: string; ipv4?: string | undefined }[];
+  vifs?: readonly { network: string; ipv4?: string | undefined; also?: readonly string[] | undefined }[];
   backend?: VifBackend | undefined;
   rateKbit?: number | undefined;
 }
@@ -222,6 +222,7 @@ export class Definitions {
 interface VifDefinition {
   network: string;
   ipv4?: string | undefined;
+  also?: readonly string[] | undefined;
   backend?: VifBackend | undefined;
   rateKbit?: number | undefined;
 }

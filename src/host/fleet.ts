@@ -6,6 +6,7 @@
 import type { VifBackend } from '../hypervisor/port.ts';
 import { ShoalError } from '../model/errors.ts';
 import type { Digest, Domid, Uuid } from '../model/ids.ts';
+import { newVmUuid } from '../model/uuid.ts';
 import { atMost } from '../journal/compaction.ts';
 import type { Entry, Journal } from '../journal/journal.ts';
 import { AddressBook, MacBook, type Network } from './networks.ts';
@@ -21,6 +22,7 @@ export type Change =
 export interface GivenVif {
   mac?: string | undefined;
   ipv4?: string | undefined;
+  also?: readonly string[] | undefined;
   backend?: VifBackend | undefined;
   rateKbit?: number | undefined;
 }
@@ -191,7 +193,8 @@ export class Fleet {
       if (given.ipv4 !== undefined) ipv4.push(book.claim(given.ipv4, vm.uuid));
       else if (book.network.subnet !== undefined) ipv4.push(book.take(vm.uuid));
       const { backend, rateKbit } = given;
-      const vif: Vif = { handle, mac, network, ipv4, ...(backend === undefined ? {} : { backend }), ...(rateKbit === undefined ? {} : { rateKbit }) };
+      const also = given.also?.map((address) => book.check(address));
+      const vif: Vif = { handle, mac, network, ipv4, ...(also === undefined || also.length === 0 ? {} : { also }), ...(backend === undefined ? {} : { backend }), ...(rateKbit === undefined ? {} : { rateKbit }) };
       vm.vifs.push(vif);
       vm.vifs.sort((a, b) => a.handle - b.handle);
       this.emit({ of: 'vif', kind: 'add', vm: vm.uuid, handle });
@@ -239,6 +242,35 @@ export class Fleet {
     book.claim(address, vm.uuid);
     for (const old of vif.ipv4) book.release(old, vm.uuid);
     vif.ipv4 = [address];
+  }
+
+  /** The address leaves one VM's vif, becomes the first of another's, or both; the book follows. Throws ADDRESS_*, and then nothing changed. */
+  transfer(network: string, ip: string, from: { vm: Vm; vif: Vif } | undefined, to: { vm: Vm; vif: Vif } | undefined): void {
+    const book = this.#book(network);
+    if (from !== undefined) book.release(ip, from.vm.uuid);
+    if (to !== undefined && book.holder(ip) !== to.vm.uuid) {
+      try {
+        book.claim(ip, to.vm.uuid);
+      } catch (error) {
+        if (from !== undefined) book.claim(ip, from.vm.uuid);
+        throw error;
+      }
+    }
+    for (const each of [from, to]) {
+      if (each === undefined) continue;
+      const others = each.vif.ipv4.filter((own) => own !== ip);
+      each.vif.ipv4 = each === to ? [ip, ...others] : others;
+      this.emit({ of: 'vif', kind: 'mod', vm: each.vm.uuid, handle: each.vif.handle });
+      this.changed(each.vm, true);
+    }
+  }
+
+  /** Whether a VM of the network may get it now. Throws NETWORK_UNKNOWN, ADDRESS_*. */
+  checkAddress(network: string, ip: string): void {
+    const book = this.#book(network);
+    const nobody = newVmUuid();
+    book.claim(ip, nobody);
+    book.release(ip, nobody);
   }
 
   // Changes

@@ -72,6 +72,19 @@ export class AddressBook {
 
   /** Holds one given address. Throws ADDRESS_INVALID, ADDRESS_IN_USE. */
   claim(text: string, owner: Uuid): string {
+    const address = parseIpv4(this.check(text))!;
+    const holder = this.#holders.get(address);
+    if (holder !== undefined) {
+      throw new ShoalError('ADDRESS_IN_USE', `${text} is in use on network "${this.network.name}".`, {
+        data: { address: text, network: this.network.name, vm: holder },
+      });
+    }
+    this.#holders.set(address, owner);
+    return text;
+  }
+
+  /** That a VM of the network could have it. Throws ADDRESS_INVALID. */
+  check(text: string): string {
     const { first, last } = this.#subnet();
     const address = parseIpv4(text);
     if (address === undefined || address < first || address > last || this.#reserved(address)) {
@@ -81,13 +94,6 @@ export class AddressBook {
         { data: { address: text, network: this.network.name, first: formatIpv4(first), last: formatIpv4(last) } },
       );
     }
-    const holder = this.#holders.get(address);
-    if (holder !== undefined) {
-      throw new ShoalError('ADDRESS_IN_USE', `${text} is in use on network "${this.network.name}".`, {
-        data: { address: text, network: this.network.name, vm: holder },
-      });
-    }
-    this.#holders.set(address, owner);
     return text;
   }
 

@@ -14,6 +14,7 @@ const blockHeadBytes = 8;
 const digestBytes = 32;
 export const mostRecordBytes = 64 * 1024;
 const mostStateBytes = 64 * 1024;
+const mostAddresses = 8;
 
 const blocks = { piece: 1, state: 2, end: 3 } as const;
 
@@ -24,6 +25,7 @@ export interface SavedVif {
   /** Of the network it was on, "10.64.0.0/16 10.64.0.1": prefix and gateway; "" where guests ask DHCP. */
   subnet: string;
   ipv4: string[];
+  also?: string[];
   backend?: 'switch' | 'netback';
   rateKbit?: number;
 }
@@ -196,9 +198,10 @@ export function parseRecord(bytes: Uint8Array): SavedRecord {
 function isVif(value: unknown): boolean {
   if (typeof value !== 'object' || value === null) return false;
   const v = value as Record<string, unknown>;
-  const { backend, rateKbit } = v;
+  const { backend, rateKbit, also } = v;
   return (
-    Number.isInteger(v['handle']) && isText(v['mac']) && isText(v['network']) && isText(v['subnet']) && isTexts(v['ipv4']) && v['ipv4'].length <= 1 &&
+    Number.isInteger(v['handle']) && isText(v['mac']) && isText(v['network']) && isText(v['subnet']) && isTexts(v['ipv4']) && v['ipv4'].length <= mostAddresses &&
+    (also === undefined || (isTexts(also) && also.length <= mostAddresses)) &&
     (backend === undefined || backend === 'switch' || backend === 'netback') && (rateKbit === undefined || Number.isSafeInteger(rateKbit))
   );
 }

@@ -15,6 +15,8 @@ export interface Vif {
   network: string;
   /** Static addresses; empty on a network with DHCP. */
   ipv4: string[];
+  /** Addresses that its guest has configured from its start; they become its own when they are moved to it. */
+  also?: string[];
   /** When left out: what the network prefers and the image can. */
   backend?: VifBackend;
   /** What the guest may send, in kbit/s; no limit when left out. */
@@ -63,6 +65,7 @@ export const limits = {
   memoryMinKib: 1024,
   memoryMaxKib: 1024 * 1024 * 1024,
   vifs: 8,
+  otherAddresses: 7,
 } as const;
 
 const nameForm = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
@@ -117,7 +120,7 @@ export function checkOtherConfig(map: Record<string, string>): Record<string, st
   return map;
 }
 
-/** `name=NAME ip=A.B.C.D/LEN gw=A.B.C.D ARGS`; the first vif's address, `ip=dhcp` on a network without addresses of its own. */
+/** `name=NAME ip=A.B.C.D/LEN gw=A.B.C.D [ips=A.B.C.D,...] ARGS`; the first vif's addresses, `ip=dhcp` on a network without addresses of its own. */
 export function cmdlineOf(vm: Vm, networkNamed: (name: string) => Network | undefined): string {
   const words = [`name=${vm.name}`];
   const vif = vm.vifs[0];
@@ -126,6 +129,10 @@ export function cmdlineOf(vm: Vm, networkNamed: (name: string) => Network | unde
     const address = vif.ipv4[0];
     if (subnet === undefined || address === undefined) words.push('ip=dhcp');
     else words.push(`ip=${address}/${subnet.prefix}`, `gw=${formatIpv4(subnet.gateway)}`);
+    const others = [...new Set([...vif.ipv4.slice(1), ...(vif.also ?? [])])].filter((other) => other !== address);
+    if (others.length > limits.otherAddresses)
+      throw unsupported('also', others.join(','), `a vif has at most ${limits.otherAddresses + 1} addresses`);
+    if (subnet !== undefined && address !== undefined && others.length > 0) words.push(`ips=${others.join(',')}`);
   }
   if (vm.args !== '') words.push(vm.args);
   const cmdline = words.join(' ');
@@ -179,12 +186,13 @@ function vifsFrom(value: unknown): Vif[] | undefined {
   for (const v of value as Record<string, unknown>[]) {
     if (typeof v !== 'object' || v === null || !Number.isInteger(v['handle'])) return undefined;
     if (typeof v['mac'] !== 'string' || typeof v['network'] !== 'string' || !isStrings(v['ipv4'])) return undefined;
-    const { backend, rateKbit } = v;
+    const { backend, rateKbit, also } = v;
     vifs.push({
       handle: v['handle'] as number,
       mac: v['mac'],
       network: v['network'],
       ipv4: v['ipv4'],
+      ...(isStrings(also) ? { also } : {}),
       ...(backend === 'switch' || backend === 'netback' ? { backend } : {}),
       ...(typeof rateKbit === 'number' ? { rateKbit } : {}),
     });

@@ -118,6 +118,34 @@ export interface SwitchTotals {
   memoryKib: number;
 }
 
+export interface VifPlace {
+  domid: Domid;
+  handle: number;
+}
+
+/** An address that leaves one vif of a network, or goes to one, or both. */
+export interface AddressMove {
+  network: string;
+  ip: string;
+  from: VifPlace | undefined;
+  to: VifPlace | undefined;
+  /** So long `from` keeps the connections it has. */
+  drainMs: number;
+}
+
+/** Frames of TCP and UDP to and from an address, since its holder got it or the backend was started. */
+export interface AddressTraffic {
+  frames: number;
+  bytes: number;
+  /** Since the last of them, or since the counting began. */
+  idleMs: number;
+  /** Former holders that may have connections left. */
+  drains: number;
+  /** Whether frames are kept for it, and how many. */
+  held: boolean;
+  waiting: number;
+}
+
 export type DomainState = 'running' | 'paused' | 'shutdown' | 'crashed' | 'dying';
 
 export interface DomainFacts {
@@ -200,6 +228,24 @@ export interface Hypervisor {
    * its place. False where the backend cannot. Throws SWITCH_REFUSED, SWITCH_UNAVAILABLE.
    */
   mirrorVif(domid: Domid, handle: number, path?: string): Promise<boolean>;
+
+  /**
+   * Gives a running guest's device 0 these addresses and waits until it has them; its first one it keeps in any case. Throws
+   * VALUE_NOT_SUPPORTED where its kernel cannot, or its devices came from the store.
+   */
+  setGuestAddresses(domid: Domid, ipv4: readonly string[]): Promise<void>;
+  /**
+   * From now on new connections to the address reach `to`; the guests are not told. Whatever moment this process or the backend ends at, one of
+   * them has it. Done before is well. Throws SWITCH_REFUSED, SWITCH_UNAVAILABLE, VALUE_NOT_SUPPORTED where there is no switch.
+   */
+  moveAddress(move: AddressMove): Promise<void>;
+  /**
+   * For `ms` (0: no longer) ARP is answered for an address that no running guest has, and the first frames for it wait until one does and is
+   * up. Throws as moveAddress; SWITCH_REFUSED with errno EEXIST where a guest that runs has it.
+   */
+  holdAddress(network: string, ip: string, ms: number): Promise<void>;
+  /** Undefined where nobody has it, or there is no switch. */
+  addressTraffic(network: string, ip: string): Promise<AddressTraffic | undefined>;
 
   /** Undefined where there is no switch, or none that answers soon. */
   switchTotals?(): Promise<SwitchTotals | undefined>;

@@ -94,7 +94,7 @@ export async function startController(lab: string, settings?: ControllerSettings
     let { forwarder, port } = before ?? { forwarder: undefined, port: preferredPort };
     if (forwarder === undefined || !isAlive(forwarder)) {
       await endThoseWith(lab, files.label);
-      ({ forwarder, port } = await startForwarder(lab, tools, port));
+      ({ forwarder, port } = await startForwarder(lab, tools, files.label, port, insidePort));
     }
     record.controller = { process: startProcess(lab), forwarder, port };
     writeRecord(record);
@@ -154,13 +154,17 @@ async function prepare(record: LabRecord, settings: ControllerSettings | undefin
   if (settings !== undefined || !existsSync(files.configFile)) writeConfig(name, settings ?? {});
 }
 
-async function startForwarder(lab: string, tools: string, wanted: number): Promise<{ forwarder: ProcessName; port: number }> {
-  const words = [filesOf(lab).label, String(wanted), namespacePath(routerNamespace(lab)), String(insidePort)];
+/** A port of the machine's loopback, `wanted` when that is free, that leads to one of the router's. Ends with the lab. */
+export const forwardInto = async (lab: string, name: string, wanted: number, inside: number): Promise<number> =>
+  (await startForwarder(lab, await buildTools(), join(labFolder(lab), name), wanted, inside)).port;
+
+async function startForwarder(lab: string, tools: string, label: string, wanted: number, inside: number): Promise<{ forwarder: ProcessName; port: number }> {
+  const words = [label, String(wanted), namespacePath(routerNamespace(lab)), String(inside)];
   const child = spawn(join(tools, 'forward'), words, { stdio: ['ignore', 'pipe', 'ignore'], detached: true });
   const port = await new Promise<number>((resolve, reject) => {
     child.stdout.once('data', (line: Buffer) => resolve(Number(/^ready (\d+)/.exec(line.toString())?.[1])));
     child.once('error', reject);
-    child.once('exit', (code) => reject(new ShoalError('LAB_FAILED', `the forwarder of the controller's port ended with ${code}`)));
+    child.once('exit', (code) => reject(new ShoalError('LAB_FAILED', `the forwarder of a port ended with ${code}`)));
   });
   child.stdout.destroy();
   child.unref();

@@ -1,4 +1,5 @@
 /** What goes into and comes out of the plugin "shoal", for the host that serves it and the clients here that call it. */
+import type { AddressTraffic } from '../host/agent.ts';
 import type { LaunchedVm as LaunchedOnHost, LaunchSpec } from '../host/bulk.ts';
 
 export type { LaunchSpec };
@@ -66,6 +67,22 @@ export interface CaptureRead {
   dropped: number;
   ended: boolean;
 }
+
+/** The result of `move-address` and `release-address`: those that failed, by their place in the list. */
+export interface AddressesMoved {
+  failed: ({ index: number } & WireError)[];
+}
+
+/** The result of `hold-address`. */
+export interface AddressesHeld {
+  heldMs: number;
+}
+
+/** The result of `address-traffic`, in the order of the question; null where nobody has the address. */
+export interface AddressTrafficOf {
+  traffic: (AddressTraffic | null)[];
+}
+export type { AddressTraffic } from '../host/agent.ts';
 
 /** What the switch counts, in the result of `facts`. */
 export type { SwitchTotals } from '../host/agent.ts';

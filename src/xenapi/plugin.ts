@@ -18,20 +18,18 @@ import {
   type LaunchResult,
   type LaunchSpec,
   type ListColumn,
-  type WireError,
 } from './plugin-types.ts';
-import { integer, json, wrong } from './plugin-arguments.ts';
+import { integer, json, isStrings, objectOf, shown, stringsOf, wrong, type PluginFunctions } from './plugin-arguments.ts';
+import { addressFunctions } from './plugin-addresses.ts';
 import { migrationFunctions } from './plugin-migration.ts';
 import { shells, storeCounts } from './plugin-shells.ts';
 import { SlicedList, SlicedText } from './sliced.ts';
 
 type Args = Record<string, string>;
-/** Its result goes as JSON; a SlicedText is JSON already. */
-type PluginFunction = (api: Api, caller: Caller, args: Args) => Promise<unknown> | unknown;
 
 const stopTimeoutMs = 10_000;
 
-const functions: Record<string, { takes: readonly string[]; run: PluginFunction }> = {
+const functions: PluginFunctions = {
   launch: {
     takes: ['spec'],
     run: async (api, caller, args) => {
@@ -127,6 +125,7 @@ const functions: Record<string, { takes: readonly string[]; run: PluginFunction 
       return {};
     },
   },
+  ...addressFunctions,
   ...migrationFunctions,
   shells: {
     takes: ['prepare', 'drain', 'most'],
@@ -177,8 +176,6 @@ export async function callPlugin(api: Api, caller: Caller, plugin: string, name:
 const failure = (name: string, why: string): ShoalError =>
   new ShoalError('XENAPI_PLUGIN_FAILURE', `${name.slice(0, 64)}: ${why}`, { params: [name.slice(0, 64), 'argument', why] });
 
-const shown = ({ code, message, hint, data }: ShoalError): WireError => ({ code, message, hint, data });
-
 function* launchedVms(vms: BulkLaunch['vms']): Generator<LaunchedVm> {
   for (const vm of vms) yield { ref: refOf(vm.uuid), ...vm };
 }
@@ -192,12 +189,6 @@ const resultOf = (result: BulkResult): BulkOutcome => ({
 function vmsOf(text: string | undefined): string[] | 'all' {
   if (text === 'all' || text === '"all"') return 'all';
   return stringsOf('vms', text);
-}
-
-function stringsOf(name: string, text: string | undefined): string[] {
-  const value = json(name, text);
-  if (Array.isArray(value) && value.every((v) => typeof v === 'string')) return value;
-  throw wrong(name, 'a JSON list of strings');
 }
 
 function columnsOf(text: string | undefined): readonly ListColumn[] {
@@ -272,9 +263,9 @@ function eachSpecsOf(text: string | undefined): EachSpec[] {
     const vifs = spec['vifs'] ?? [];
     if (!Array.isArray(vifs) || vifs.length > limits.vifs) throw wrong(`specs[${i}].vifs`, `a list of at most ${limits.vifs}`);
     for (const [j, vif] of vifs.entries()) {
-      const { network, ip } = objectOf(`specs[${i}].vifs[${j}]`, vif, ['network', 'ip']);
-      if (typeof network !== 'string' || (ip !== undefined && typeof ip !== 'string'))
-        throw wrong(`specs[${i}].vifs[${j}]`, 'network and, if one is wanted, ip as strings');
+      const { network, ip, also } = objectOf(`specs[${i}].vifs[${j}]`, vif, ['network', 'ip', 'also']);
+      if (typeof network !== 'string' || (ip !== undefined && typeof ip !== 'string') || !(also === undefined || isStrings(also)))
+        throw wrong(`specs[${i}].vifs[${j}]`, 'network and, if wanted, ip as strings, also as a list of strings');
     }
     const otherConfig = spec['otherConfig'] ?? {};
     if (
@@ -285,11 +276,4 @@ function eachSpecsOf(text: string | undefined): EachSpec[] {
       throw wrong(`specs[${i}].otherConfig`, 'a map of strings');
     return spec as unknown as EachSpec;
   });
-}
-
-function objectOf(path: string, value: unknown, fields: readonly string[]): Record<string, unknown> {
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw wrong(path, 'a JSON object');
-  for (const key of Object.keys(value))
-    if (!fields.includes(key)) throw wrong(`${path}.${key.slice(0, 64)}`, `one of ${fields.join(', ')}`);
-  return value as Record<string, unknown>;
 }

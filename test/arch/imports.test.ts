@@ -29,6 +29,7 @@ const rules: Record<string, { may: string[]; node: boolean; packages?: string[] 
   'cache/store': { may: [], node: true },
   cache: { may: ['control', 'cache/route'], node: true, packages: ['@fastify/static', 'dns-packet', 'fastify', 'piscina'] },
   'cache/route': { may: [], node: true, packages: ['dns-packet'] },
+  summon: { may: ['control', 'cache/route'], node: true, packages: ['dns-packet', 'undici'] },
   setup: { may: [], node: true },
   lab: { may: ['setup'], node: true },
   cli: { may: ['cache/store', 'lab', 'setup', 'xenapi'], node: true, packages: ['xen-api'] },

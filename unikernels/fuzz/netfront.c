@@ -42,8 +42,8 @@ static const struct shoal_net_events events = {.up = on_up, .down = on_down, .fr
 
 static void check(void) {
   unsigned lent = 0;
-  for (unsigned i = 0; i < net.buffer_count; i++) lent += net.tx_buffers[i].lent;
-  if (net.linked && lent + net.tx_free_count != net.buffer_count) abort();
+  for (unsigned i = 0; i < net.buffer_count; i++) lent += net.tx_buffers[i].lent + net.tx_buffers[i].joined;
+  if (net.linked && lent + net.group.count + net.tx_free_count != net.buffer_count) abort();
 }
 
 static void receive_response(struct input *input) {
@@ -67,10 +67,31 @@ static void turn(void) {
   loop_turn();
 }
 
+/* Segments that mostly follow each other, as a backend is sent that takes them together; the input says where they do not. */
+static void send_segments(struct input *input) {
+  uint8_t how = input_byte(input);
+  size_t tcp = how & 1 ? 54 : 34;
+  uint32_t sequence = 1000;
+  net.long_ipv4 = net.long_ipv6 = true;
+  for (unsigned i = 0; i <= how >> 3; i++) {
+    uint8_t *frame = shoal_net_reserve(&net);
+    if (frame == NULL) return;
+    size_t data = how & 2 ? 1000 : input_byte(input) * 5u;
+    memset(frame, 0, tcp + 20 + data);
+    if (tcp == 54) frame[12] = 0x86, frame[13] = 0xdd, frame[14] = 0x60, frame[20] = 6;
+    else frame[12] = 8, frame[14] = 0x45, frame[23] = 6;
+    for (unsigned k = 0; k < 4; k++) frame[tcp + 4 + k] = (uint8_t)(sequence >> (24 - 8 * k));
+    frame[tcp + 12] = how & 4 ? input_byte(input) : 0x50;
+    frame[tcp + 13] = 16;
+    sequence += (uint32_t)data;
+    shoal_net_commit(&net, tcp + 20 + data, SHOAL_NET_CSUM_BLANK);
+  }
+}
+
 static void act(struct input *input) {
   static const uint8_t mac[6] = {2};
   uint8_t *room;
-  switch (input_byte(input) % 10) {
+  switch (input_byte(input) % 11) {
     case 0: receive_response(input); break;
     case 1: transmit_response(input); break;
     case 2: netfront_poll(&net); break;
@@ -84,6 +105,7 @@ static void act(struct input *input) {
     case 5: *((uint32_t *)net.tx.sring + input_byte(input) % 16) = input_word(input); break;
     case 6: *((uint8_t *)net.rx.sring + input_word(input) % PAGE_BYTES) = input_byte(input); break;
     case 7: turn(); break;
+    case 9: send_segments(input); break;
     case 8:
       world_grants_stuck = input_byte(input) & 1;
       netfront_unlink(&net);

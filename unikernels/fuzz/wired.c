@@ -75,8 +75,8 @@ static void check_wiring(void) {
 
 static void check(const struct shoal_net *net) {
   unsigned lent = 0;
-  for (unsigned i = 0; i < net->buffer_count; i++) lent += net->tx_buffers[i].lent;
-  if (net->linked && lent + net->tx_free_count != net->buffer_count) abort();
+  for (unsigned i = 0; i < net->buffer_count; i++) lent += net->tx_buffers[i].lent + net->tx_buffers[i].joined;
+  if (net->linked && lent + net->group.count + net->tx_free_count != net->buffer_count) abort();
   if (net->linked && (net->own_rings || world_grants != net->buffer_count * 3 / 2)) abort();
   if (world_pages != net->buffer_count * 3 / 2 || world_ports != 0) abort();
 }

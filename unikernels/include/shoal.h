@@ -198,7 +198,7 @@ void shoal_block_submit(struct block_device *device, struct shoal_block_request 
 
 /* ---- network: TCP/IP ---- */
 
-/* Brings lwIP up on device 0 as the words ip= and gw= say (ip=A.B.C.D/LEN [gw=A.B.C.D], or ip=dhcp), announces the address, and
+/* Brings lwIP up on device 0 as the words ip= and gw= say (ip=A.B.C.D/LEN [gw=A.B.C.D] [ips=A.B.C.D,...], or ip=dhcp), announces the addresses, and
  * calls `ready` whenever the device has come up with an address. False, with a line on the console, when the words are missing or
  * malformed. lwIP's raw API may be used once this returned true. */
 bool shoal_ip_start(void (*ready)(void));

@@ -26,6 +26,7 @@
 #define WIRING_POWEROFF 1u
 #define WIRING_REBOOT 2u
 #define WIRING_SUSPEND 3u
+#define WIRING_READDRESS 4u /* take the addresses of struct wiring_addresses */
 
 /* One network device on Xen's netif rings (xen/io/netif.h), a single page each. Both rings lie initialised (SHARED_RING_INIT) before the
  * guest runs, and a backend in domain `backend` may look at them already. One event channel serves both directions; the guest's buffers are
@@ -48,7 +49,20 @@ struct wiring {
   struct wiring_vif vifs[WIRING_VIFS];
 };
 
+/* Right behind struct wiring: the IPv4 addresses that device 0 is to have now, its first one among them or not (it is never taken away). The
+ * host writes them, changes `wanted` last, and orders WIRING_READDRESS; a guest that has them says so by `taken`. A guest that does not
+ * know the order never does. */
+#define WIRING_ADDRESSES 8u
+struct wiring_addresses {
+  uint32_t wanted; /* another number for each list */
+  uint32_t taken;  /* by the guest */
+  uint32_t count;
+  uint32_t addresses[WIRING_ADDRESSES]; /* in network order */
+};
+
 _Static_assert(sizeof(struct wiring_vif) == 24, "wiring ABI");
 _Static_assert(sizeof(struct wiring) == 16 + 24 * WIRING_VIFS, "wiring ABI");
+_Static_assert(sizeof(struct wiring_addresses) == 12 + 4 * WIRING_ADDRESSES, "wiring ABI");
+_Static_assert(WIRING_OFFSET + sizeof(struct wiring) + sizeof(struct wiring_addresses) <= 4096, "in one page");
 
 #endif

@@ -115,3 +115,9 @@ bool config_parse_mac(const char *text, uint8_t mac[6]) {
   memcpy(mac, parsed, sizeof parsed);
   return true;
 }
+
+static bool (*listener)(const uint32_t *addresses, size_t count);
+
+void config_listen(bool (*change)(const uint32_t *addresses, size_t count)) { listener = change; }
+
+bool config_readdress(const uint32_t *addresses, size_t count) { return listener != NULL && listener(addresses, count); }

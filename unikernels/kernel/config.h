@@ -23,4 +23,10 @@ bool config_parse_host(const char *text, uint32_t *address, uint32_t *mask);
 /* "xx:xx:xx:xx:xx:xx" of one station (no group address). */
 bool config_parse_mac(const char *text, uint8_t mac[6]);
 
+/* The host changes the addresses of device 0 while the guest runs: `change` gets them in network order, and says whether they were taken. */
+void config_listen(bool (*change)(const uint32_t *addresses, size_t count));
+
+/* Passes them on; false where nobody listens. */
+bool config_readdress(const uint32_t *addresses, size_t count);
+
 #endif

@@ -4,6 +4,7 @@
  * store has that. Both read from one table.
  */
 #include "control.h"
+#include "config.h"
 #include "events.h"
 #include "platform.h"
 #include "store.h"
@@ -14,6 +15,14 @@ static bool asking;
 static void power_off(void) { shoal_shutdown(SHOAL_POWEROFF); }
 static void reboot(void) { shoal_shutdown(SHOAL_REBOOT); }
 
+static void readdress(void) {
+  uint32_t list[WIRING_ADDRESSES];
+  size_t count;
+  uint32_t number = wired_addresses(list, &count);
+  if (number != 0 && config_readdress(list, count)) wired_took_addresses(number);
+  else shoal_print("control: addresses that cannot be taken\n");
+}
+
 static const struct order {
   const char *word;
   uint32_t number; /* in the wiring; WIRING_NOTHING: has none */
@@ -23,6 +32,7 @@ static const struct order {
   {"halt", WIRING_NOTHING, power_off},
   {"reboot", WIRING_REBOOT, reboot},
   {"suspend", WIRING_SUSPEND, platform_suspend},
+  {NULL, WIRING_READDRESS, readdress},
 };
 #define ORDERS (sizeof orders / sizeof *orders)
 
@@ -37,7 +47,7 @@ static void on_word(void *context, int error, const char *value, size_t length) 
   asking = false;
   if (error != 0 || length == 0) return;
   for (size_t i = 0; i < ORDERS; i++) {
-    if (strcmp(value, orders[i].word) != 0) continue;
+    if (orders[i].word == NULL || strcmp(value, orders[i].word) != 0) continue;
     shoal_print("control: %s\n", orders[i].word);
     if (!store_write("control/shutdown", "", on_acknowledged, (void *)&orders[i])) orders[i].obey();
     return;
@@ -56,7 +66,7 @@ static void look_for_number(void *context) {
   if (number == WIRING_NOTHING) return;
   for (size_t i = 0; i < ORDERS; i++) {
     if (orders[i].number != number) continue;
-    shoal_print("control: %s\n", orders[i].word);
+    if (orders[i].word != NULL) shoal_print("control: %s\n", orders[i].word);
     orders[i].obey();
     return;
   }

@@ -122,7 +122,11 @@ static void on_frame(void *context, const uint8_t *frame, size_t length_bytes, u
   checks &= (uint16_t)~NETIF_CHECKSUM_GEN_TCP;
 #endif
   NETIF_SET_CHECKSUM_CTRL(&netif, checks);
-  if (netif.input(packet, &netif) != ERR_OK) pbuf_free(packet);
+  /* A question for another address is answered by its own interface. */
+  uint32_t asked_for = 0;
+  if (big_endian16(bytes + 12) == ETHTYPE_ARP) memcpy(&asked_for, bytes + 38, sizeof asked_for);
+  struct netif *to = asked_for == 0 ? &netif : ip_addresses_find(asked_for);
+  if (to->input(packet, to) != ERR_OK) pbuf_free(packet);
   if (by_dhcp) ip_timers_check_dhcp();
 }
 
@@ -134,6 +138,7 @@ static void on_writable(void *context) {
 static void on_down(void *context) {
   (void)context;
   netif_set_link_down(&netif);
+  ip_addresses_link(false);
 }
 
 static void tell_ready(void) {
@@ -176,6 +181,7 @@ static void on_up(void *context, const uint8_t *mac) {
   start_ip6();
 #endif
   netif_set_link_up(&netif); /* lwIP announces the address with a gratuitous ARP request */
+  ip_addresses_link(true);
   if (!netif_is_up(&netif)) return; /* a clone without a usable address */
   if (by_dhcp) {
     const struct dhcp *dhcp = netif_dhcp_data(&netif);
@@ -241,12 +247,14 @@ static void on_resumed(bool as_clone) {
   etharp_cleanup_netif(&netif);
   if (!read_words(&address, &mask, &gateway)) {
     netif_set_addr(&netif, IP4_ADDR_ANY4, IP4_ADDR_ANY4, IP4_ADDR_ANY4);
+    ip_addresses_set(NULL, 0);
     netif_set_down(&netif);
     return;
   }
   ip4_addr_t ip = {lwip_htonl(address)}, netmask = {lwip_htonl(mask)}, gw = {lwip_htonl(gateway)};
   netif_set_addr(&netif, &ip, &netmask, &gw);
   netif_set_up(&netif);
+  ip_addresses_start(&netif, init_netif);
   ip_timers_start(by_dhcp ? &netif : NULL);
 }
 
@@ -265,6 +273,7 @@ bool shoal_ip_start(void (*ready)(void)) {
   netif_set_status_callback(&netif, on_address);
   netif_set_hostname(&netif, shoal_config("name"));
   netif_set_up(&netif);
+  ip_addresses_start(&netif, init_netif);
   ip_timers_start(by_dhcp ? &netif : NULL);
   static struct resume_hook hook = {.resumed = on_resumed};
   resume_listen(&hook);

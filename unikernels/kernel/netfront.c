@@ -18,10 +18,63 @@ static void break_device(struct shoal_net *net, const char *why) {
   netfront_down(net);
 }
 
+static netif_tx_request_t *next_request(struct shoal_net *net) { return RING_GET_REQUEST(&net->tx, net->tx.req_prod_pvt++); }
+
+/* Whether this frame's data can follow that of the one before it in one slot: they lie in the two halves of a page. */
+static bool joins(const struct netfront_group *group, unsigned i) {
+  return i > 0 && group->ids[i] == group->ids[i - 1] + 1u && group->ids[i] % 2 == 1;
+}
+
+/*
+ * Puts the frames that wait into the ring: one, or several segments as one long frame, of which all but the first give their data only. Each lies in
+ * its own buffer, and the backend is told where its data begins; a slot costs the backend more than moving data within a page costs us.
+ */
+static void emit_group(struct shoal_net *net) {
+  struct netfront_group *group = &net->group;
+  unsigned count = group->count;
+  netif_tx_request_t *request = NULL;
+  if (count == 0) return;
+  group->count = group->slots = 0;
+  if (count > 1) segments_finish(&group->run);
+  for (unsigned i = 0; i < count; i++) {
+    uint16_t id = group->ids[i], headers = i == 0 ? 0 : group->run.head, data = (uint16_t)(group->lengths[i] - headers);
+    struct netfront_buffer *buffer = &net->tx_buffers[id];
+    if (joins(group, i)) {
+      struct netfront_buffer *before = &net->tx_buffers[id - 1];
+      uint16_t begins = i == 1 ? 0 : group->run.head;
+      memmove(before->bytes + group->lengths[i - 1], buffer->bytes + headers, data);
+      before->joined = true;
+      /* The first slot tells the length of the whole. */
+      if (i > 1) request->size = (uint16_t)(group->lengths[i - 1] - begins + data);
+      if (i + 1 == count) request->flags &= (uint16_t)~NETTXF_more_data;
+      continue;
+    }
+    request = next_request(net);
+    request->gref = buffer->ref;
+    request->offset = (uint16_t)(buffer->offset + headers);
+    request->id = id;
+    request->size = i == 0 ? (uint16_t)group->run.length : data;
+    request->flags = i + 1 < count ? NETTXF_more_data : 0;
+    buffer->lent = true;
+    if (i > 0) continue;
+    request->flags |= group->flags & SHOAL_NET_CSUM_BLANK    ? NETTXF_csum_blank | NETTXF_data_validated
+                      : group->flags & SHOAL_NET_CSUM_VALID ? NETTXF_data_validated
+                                                            : 0;
+    if (count == 1) continue;
+    request->flags |= NETTXF_extra_info;
+    struct netif_extra_info *extra = (struct netif_extra_info *)next_request(net);
+    *extra = (struct netif_extra_info){.type = XEN_NETIF_EXTRA_TYPE_GSO};
+    extra->u.gso.size = group->run.each;
+    extra->u.gso.type = group->run.tcp == 54 ? XEN_NETIF_GSO_TYPE_TCPV6 : XEN_NETIF_GSO_TYPE_TCPV4;
+  }
+  if (!net->tx_starved) net->tx.sring->rsp_event = net->tx.req_prod_pvt + 1; /* past all that can be answered: no event */
+}
+
 void netfront_flush(void *context) {
   struct shoal_net *net = context;
   int notify_tx = 0, notify_rx = 0;
   if (!net->linked || net->broken) return;
+  emit_group(net);
   if (net->tx.req_prod_pvt != net->tx_pushed) {
     RING_PUSH_REQUESTS_AND_CHECK_NOTIFY(&net->tx, notify_tx);
     net->tx_pushed = net->tx.req_prod_pvt;
@@ -101,6 +154,10 @@ static void receive_all(struct shoal_net *net) {
   if (net->rx.req_prod_pvt != net->rx_pushed) loop_flush_later(&net->batch);
 }
 
+void netfront_free_transmit(struct shoal_net *net, unsigned id) {
+  net->tx_free[(net->tx_free_first + net->tx_free_count++) % net->buffer_count] = (uint16_t)id;
+}
+
 /* Takes back the transmit buffers that the backend has done with. */
 static void reclaim(struct shoal_net *net) {
   RING_IDX producer = *(volatile RING_IDX *)&net->tx.sring->rsp_prod;
@@ -117,8 +174,11 @@ static void reclaim(struct shoal_net *net) {
       break_device(net, "a transmit buffer that it does not have");
       return;
     }
-    net->tx_buffers[response.id].lent = false;
-    net->tx_free[net->tx_free_count++] = response.id;
+    struct netfront_buffer *buffer = &net->tx_buffers[response.id];
+    buffer->lent = false;
+    netfront_free_transmit(net, response.id);
+    if (buffer->joined) netfront_free_transmit(net, response.id + 1u);
+    buffer->joined = false;
   }
 }
 
@@ -145,26 +205,32 @@ uint8_t *shoal_net_reserve(struct shoal_net *net) {
     net->tx_starved = net->tx_free_count == 0;
   }
   if (net->broken || net->tx_free_count == 0) return NULL;
-  return net->tx_buffers[net->tx_free[net->tx_free_count - 1]].bytes;
+  return net->tx_buffers[net->tx_free[net->tx_free_first]].bytes;
 }
 
 void shoal_net_commit(struct shoal_net *net, size_t length_bytes, uint32_t flags) {
   if (net->tx_free_count == 0 || length_bytes < 14 || length_bytes > SHOAL_NET_FRAME_BYTES) {
     shoal_panic("net %u: commit of %zu bytes", net->index, length_bytes);
   }
-  uint16_t id = net->tx_free[--net->tx_free_count];
-  struct netfront_buffer *buffer = &net->tx_buffers[id];
-  netif_tx_request_t *request = RING_GET_REQUEST(&net->tx, net->tx.req_prod_pvt);
-  request->gref = buffer->ref;
-  request->offset = buffer->offset;
-  request->flags = flags & SHOAL_NET_CSUM_BLANK    ? NETTXF_csum_blank | NETTXF_data_validated
-                   : flags & SHOAL_NET_CSUM_VALID ? NETTXF_data_validated
-                                                  : 0;
-  request->id = id;
-  request->size = (uint16_t)length_bytes;
-  buffer->lent = true;
-  net->tx.req_prod_pvt++;
-  if (!net->tx_starved) net->tx.sring->rsp_event = net->tx.req_prod_pvt + 1; /* past all that can be answered: no event */
+  uint16_t id = net->tx_free[net->tx_free_first];
+  net->tx_free_first = (net->tx_free_first + 1) % net->buffer_count;
+  net->tx_free_count--;
+  struct netfront_group *group = &net->group;
+  uint8_t *frame = net->tx_buffers[id].bytes;
+  group->ids[group->count] = id;
+  bool shares = joins(group, group->count);
+  bool follows = group->count > 0 && group->slots + !shares <= NETFRONT_SLOTS && segments_follow(&group->run, frame, length_bytes, flags);
+  if (!follows) {
+    emit_group(net);
+    group->ids[0] = id;
+    segments_begin(&group->run, frame, length_bytes, flags);
+    group->flags = flags;
+    if (!(group->run.tcp == 54 ? net->long_ipv6 : net->long_ipv4)) group->run.closed = true;
+    shares = false;
+  }
+  group->slots += !shares;
+  group->lengths[group->count++] = (uint16_t)length_bytes;
+  if (group->run.closed) emit_group(net);
   loop_flush_later(&net->batch);
 }
 

@@ -12,6 +12,7 @@
 #include "barrier.h"
 #include <xen/io/netif.h>
 #include "loop.h"
+#include "segments.h"
 
 _Static_assert(sizeof(struct netif_tx_request) == 12 && sizeof(struct netif_tx_response) == 4, "netif ABI");
 _Static_assert(sizeof(struct netif_rx_request) == 8 && sizeof(struct netif_rx_response) == 8, "netif ABI");
@@ -22,6 +23,11 @@ _Static_assert(sizeof(struct netif_rx_request) == 8 && sizeof(struct netif_rx_re
 #define NETFRONT_BUFFERS_MIN 8u
 /* Two transmit buffers share a page: a frame fits in half of one. A receive buffer is a page, for the protocol has no offset. */
 #define NETFRONT_TX_BYTES 2048u
+
+/* Slots that any backend takes for a frame (XEN_NETIF_NR_SLOTS_MIN), but one. */
+#define NETFRONT_SLOTS 17u
+/* Frames that go out as one: two that lie in one page may share a slot. */
+#define NETFRONT_GROUP (2u * NETFRONT_SLOTS)
 
 /* What both ends must know of each other to exchange frames. */
 struct netfront_link {
@@ -37,6 +43,15 @@ struct netfront_buffer {
   grant_ref_t ref;
   uint16_t offset; /* in its page */
   bool lent;       /* the backend has it */
+  bool joined;     /* what lay in the other half of its page goes out with it */
+};
+
+/* Frames that were committed and are not in the ring yet, for the next one may be the next segment of the same flow. */
+struct netfront_group {
+  struct segment_run run;
+  unsigned count, slots;
+  uint32_t flags;
+  uint16_t ids[NETFRONT_GROUP + 1], lengths[NETFRONT_GROUP + 1];
 };
 
 struct shoal_net {
@@ -49,15 +64,17 @@ struct shoal_net {
   bool own_rings; /* their pages are the guest's to free */
   bool sending; /* the application was told that it can send */
   bool broken;  /* the backend broke the protocol: the device is not used any more */
+  bool long_ipv4, long_ipv6; /* the backend takes frames of several segments, and buffers */
 
   netif_tx_front_ring_t tx;
   netif_rx_front_ring_t rx;
   RING_IDX tx_pushed, rx_pushed; /* our own copy of req_prod: the shared one can be written by the backend */
   unsigned buffer_count;
   struct netfront_buffer *tx_buffers, *rx_buffers; /* one allocation, tx_buffers first */
-  uint16_t *tx_free;                               /* stack of ids, in the same allocation */
-  unsigned tx_free_count;
+  uint16_t *tx_free; /* ids, those free longest first, from tx_free_first on and around; in the same allocation */
+  unsigned tx_free_first, tx_free_count;
   bool tx_starved, rx_skipping;
+  struct netfront_group group;
   struct loop_batch batch;
   struct shoal_timer again;
 };
@@ -86,6 +103,9 @@ void netfront_down(struct shoal_net *net);
 
 /* Takes what the backend has put into the rings. */
 void netfront_poll(struct shoal_net *net);
+
+/* A transmit buffer is free: neighbours that come back in their order are taken in it, too. */
+void netfront_free_transmit(struct shoal_net *net, unsigned id);
 
 /* Puts a receive buffer into the ring; not seen by the backend until it is pushed. */
 void netfront_post_receive(struct shoal_net *net, uint16_t id);

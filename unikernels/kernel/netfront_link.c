@@ -66,11 +66,12 @@ static void start_rings(struct shoal_net *net, netif_tx_sring_t *tx, netif_rx_sr
   FRONT_RING_INIT(&net->tx, tx, PAGE_BYTES);
   FRONT_RING_INIT(&net->rx, rx, PAGE_BYTES);
   net->tx_pushed = 0;
-  net->tx_starved = net->rx_skipping = false;
-  net->tx_free_count = 0;
-  for (unsigned i = net->buffer_count; i > 0; i--) {
-    net->tx_buffers[i - 1].lent = false;
-    net->tx_free[net->tx_free_count++] = (uint16_t)(i - 1);
+  net->tx_starved = net->rx_skipping = net->long_ipv4 = net->long_ipv6 = false;
+  net->group.count = net->group.slots = 0;
+  net->tx_free_first = net->tx_free_count = 0;
+  for (unsigned i = 0; i < net->buffer_count; i++) {
+    net->tx_buffers[i].lent = net->tx_buffers[i].joined = false;
+    netfront_free_transmit(net, i);
   }
   for (unsigned i = 0; i < net->buffer_count; i++) netfront_post_receive(net, (uint16_t)i);
   RING_PUSH_REQUESTS(&net->rx);

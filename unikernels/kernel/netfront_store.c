@@ -61,8 +61,8 @@ static void write_half(struct device *device) {
   write_number(device, "rx-ring-ref", link->rx_ring_ref);
   write_number(device, "event-channel-tx", link->tx_port);
   write_number(device, "event-channel-rx", link->rx_port);
-  /* Honest features: frames are copied to us in one buffer each, a blank checksum is understood (no feature-no-csum-offload),
-   * and there is no feature-sg and no feature-gso-*. rx-notify: we tell when we posted buffers. */
+  /* Honest features of what we take: frames are copied to us in one buffer each, a blank checksum is understood (no
+   * feature-no-csum-offload), and there is no feature-sg and no feature-gso-*. What we send is another matter. rx-notify: we tell when we posted buffers. */
   write_number(device, "request-rx-copy", 1);
   write_number(device, "feature-rx-notify", 1);
   write_number(device, "state", CONNECTED);
@@ -102,7 +102,26 @@ static void on_online(void *context, int error, const char *value, size_t length
   if (error == 0 && strcmp(value, "1") == 0 && device->front == DOWN) write_number(device, "state", INITIALISING);
 }
 
-static void do_nothing(struct device *device) { (void)device; }
+static void on_long_ipv4(void *context, int error, const char *value, size_t length) {
+  struct device *device = context;
+  (void)length;
+  device->net->long_ipv4 = device->front != DOWN && error == 0 && strcmp(value, "1") == 0;
+}
+
+static void on_long_ipv6(void *context, int error, const char *value, size_t length) {
+  struct device *device = context;
+  (void)length;
+  device->net->long_ipv6 = device->front != DOWN && error == 0 && strcmp(value, "1") == 0;
+}
+
+/* Who takes frames of several segments takes them in several buffers too (feature-sg goes with it in every backend there is). */
+static void do_ask_long(struct device *device) {
+  char path[PATH_BYTES];
+  shoal_format(path, sizeof path, "%s/feature-gso-tcpv4", device->backend);
+  store_read(path, on_long_ipv4, device);
+  shoal_format(path, sizeof path, "%s/feature-gso-tcpv6", device->backend);
+  store_read(path, on_long_ipv6, device);
+}
 
 static void do_lose(struct device *device) {
   netfront_unlink(device->net);
@@ -134,7 +153,9 @@ static const struct transition {
   enum front to;
   void (*effect)(struct device *device);
 } transitions[] = {
-  {ANNOUNCED, 1u << CONNECTED, LINKED, do_nothing},
+  /* Some backends connect and never say so. */
+  {ANNOUNCED, 1u << INIT_WAIT, ANNOUNCED, do_ask_long},
+  {ANNOUNCED, 1u << CONNECTED, LINKED, do_ask_long},
   {ANNOUNCED, 1u << CLOSING | 1u << CLOSED, DOWN, do_close},
   {LINKED, 1u << CLOSING | 1u << CLOSED, DOWN, do_close},
   {LINKED, 1u << UNKNOWN | 1u << INITIALISING | 1u << INITIALISED, DOWN, do_lose},

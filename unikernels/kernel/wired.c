@@ -110,3 +110,17 @@ void *wired_page(uint32_t frame) { return place.memory + frame * PAGE_BYTES; }
 uint32_t wired_order_port(void) { return has_orders ? place.order_port : 0; }
 
 uint32_t wired_take_order(void) { return __atomic_exchange_n(&place.wiring->order, WIRING_NOTHING, __ATOMIC_SEQ_CST); }
+
+static struct wiring_addresses *addresses(void) { return (struct wiring_addresses *)(place.wiring + 1); }
+
+uint32_t wired_addresses(uint32_t list[WIRING_ADDRESSES], size_t *count) {
+  struct wiring_addresses copy;
+  uint32_t number = __atomic_load_n(&addresses()->wanted, __ATOMIC_ACQUIRE);
+  memcpy(&copy, addresses(), sizeof copy);
+  if (copy.count > WIRING_ADDRESSES) return 0;
+  memcpy(list, copy.addresses, sizeof copy.addresses);
+  *count = copy.count;
+  return number;
+}
+
+void wired_took_addresses(uint32_t number) { __atomic_store_n(&addresses()->taken, number, __ATOMIC_RELEASE); }

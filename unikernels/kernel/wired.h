@@ -42,4 +42,8 @@ uint32_t wired_order_port(void);
 /* Takes the order that is there (WIRING_NOTHING when there is none). */
 uint32_t wired_take_order(void);
 
+/* The addresses that device 0 is to have; the number of the list is for wired_took_addresses. 0 when the list makes no sense. */
+uint32_t wired_addresses(uint32_t list[WIRING_ADDRESSES], size_t *count);
+void wired_took_addresses(uint32_t number);
+
 #endif

@@ -28,6 +28,7 @@ static struct shoal_net {
   bool deaf; /* has no room */
 } wire;
 
+static unsigned sent_before_clone;
 static unsigned resumed_count, resumed_as_clone;
 static void do_nothing(void) {}
 static void on_app_resumed(bool as_clone) {
@@ -287,6 +288,87 @@ static void test_resume(void) {
   CHECK(timers_next_due_ns() == TIMER_NEVER);
 }
 
+static unsigned announced(uint32_t address) { return is_arp_request(address, address); }
+
+static void deliver_ping(uint32_t to) {
+  uint8_t ping[16] = {8};
+  put16(ping + 2, sum_of(ping, sizeof ping, 0));
+  deliver_ip(guest_mac, 1, PEER_IP, to, ping, sizeof ping, 0);
+}
+
+static bool is_pong(uint32_t from) { return get16(wire.last + 12) == 0x0800 && wire.last[23] == 1 && wire.last[34] == 0 && get32(wire.last + 26) == from; }
+
+/* Addresses beside the first, from the command line and later. */
+static void test_more(void) {
+  static const char words[] = "name=a ip=10.64.1.1/16 gw=10.64.0.1 ips=10.64.9.1,10.65.0.7";
+  const uint32_t second = 0x0a400901, third = 0x0a410007, fourth = 0x0a40090a;
+  config_init(words, sizeof words);
+  CHECK(shoal_ip_start(NULL));
+  wire.events->up(wire.context, guest_mac);
+  CHECK(wire.sent == 3); /* each is announced */
+  deliver_arp(2);
+  struct tcp_pcb *listening = tcp_new();
+  CHECK(tcp_bind(listening, IP_ANY_TYPE, 80) == ERR_OK);
+  listening = tcp_listen(listening);
+  tcp_accept(listening, on_accept);
+  const uint32_t all[] = {GUEST_IP, second, third};
+  for (unsigned i = 0; i < 3; i++) {
+    deliver_ping(all[i]);
+    CHECK(is_pong(all[i]) && memcmp(wire.last, peer_mac, 6) == 0);
+    connect_to(all[i], guest_mac, 1000 + i);
+    CHECK(accepted == i + 1 && get32(wire.last + 26) == all[i]); /* answered under the address that was called */
+    deliver_arp_to(all[i], 1);
+    CHECK(get16(wire.last + 20) == 2 && get32(wire.last + 28) == all[i] && memcmp(wire.last + 22, guest_mac, 6) == 0);
+  }
+  deliver_ping(fourth);
+  CHECK(!is_pong(fourth));
+
+  const uint32_t later[] = {lwip_htonl(fourth), lwip_htonl(GUEST_IP), lwip_htonl(second)};
+  wire.sent = 0;
+  CHECK(config_readdress(later, 3) && wire.sent == 2); /* one is announced; the third's connection is reset, the others' is not */
+  CHECK(errors == 1 && tcp_active_pcbs != NULL);
+  deliver_ping(fourth);
+  CHECK(is_pong(fourth));
+  deliver_ping(GUEST_IP);
+  CHECK(is_pong(GUEST_IP));
+  wire.sent = 0;
+  deliver_ping(third);
+  CHECK(wire.sent == 0);
+  CHECK(config_readdress(later, 3) && wire.sent == 0 && errors == 1); /* again: nothing changes */
+  uint32_t many[9];
+  for (unsigned i = 0; i < 9; i++) many[i] = lwip_htonl(second + 100 + i);
+  CHECK(!config_readdress(many, 8) && !config_readdress((uint32_t[]){lwip_htonl(0xe0000001)}, 1) && !config_readdress((uint32_t[]){0}, 1));
+  deliver_ping(fourth);
+  CHECK(is_pong(fourth)); /* what is refused changes nothing */
+  CHECK(config_readdress(many, 7));
+  deliver_ping(second + 106);
+  CHECK(is_pong(second + 106) && errors == 2);
+  for (unsigned round = 0; round < 500; round++) CHECK(config_readdress(many + round % 3, 1 + round % 7));
+  CHECK(config_readdress(NULL, 0));
+
+  wire.events->down(wire.context);
+  wire.sent = 0;
+  CHECK(config_readdress(later, 3) && wire.sent == 0); /* while it is down */
+  wire.events->up(wire.context, clone_mac);
+  CHECK(wire.sent == 3 && memcmp(wire.last + 6, clone_mac, 6) == 0);
+  /* A clone has none of its original's. */
+  sent_before_clone = wire.sent;
+  go_on("name=b ip=10.64.1.2/16 gw=10.64.0.1 ips=10.64.9.2", guest_mac);
+  CHECK(wire.sent == sent_before_clone + 2 && announced(0x0a400902));
+  static const char *const senseless[] = {"10.64.9.1,", ",10.64.9.1", "10.64.9", "10.64.9.1,,10.64.9.2", "224.0.0.1", "10.64.9.1;10.64.9.2", "10.64.9.1000000000000",
+                                          "1.0.0.1,1.0.0.2,1.0.0.3,1.0.0.4,1.0.0.5,1.0.0.6,1.0.0.7,1.0.0.8"};
+  for (unsigned i = 0; i < sizeof senseless / sizeof *senseless; i++) {
+    char line[200];
+    shoal_format(line, sizeof line, "name=c%u ip=10.64.1.2/16 ips=%s", i, senseless[i]);
+    world_console_length = 0;
+    unsigned sent = wire.sent;
+    go_on(line, guest_mac);
+    CHECK(wire.sent == sent + 1 && strstr(world_console, "is no list") != NULL);
+  }
+  wait_seconds(60);
+  CHECK(timers_next_due_ns() == TIMER_NEVER);
+}
+
 /* A clone of a guest with a leased address wants one of its own; a static one may turn to DHCP. */
 static void test_resume_dhcp(void) {
   static const char words[] = "name=a ip=dhcp", other[] = "name=b ip=dhcp";
@@ -323,6 +405,7 @@ int main(int argc, char **argv) {
   world_reset();
   const char *which = argc > 1 ? argv[1] : "";
   if (strcmp(which, "dhcp") == 0) test_dhcp();
+  else if (strcmp(which, "more") == 0) test_more();
   else if (strcmp(which, "resume") == 0) test_resume();
   else if (strcmp(which, "resume-dhcp") == 0) test_resume_dhcp();
   else test_static();

@@ -57,6 +57,8 @@ static const char *value_of(const char *path) {
   if (strcmp(path, "device/vif/0/backend") == 0) return backend_path;
   if (ends_with(path, "/state")) return backend_state;
   if (ends_with(path, "/online")) return online;
+  if (ends_with(path, "/feature-gso-tcpv4")) return "1";
+  if (ends_with(path, "/feature-gso-tcpv6")) return "0";
   if (strcmp(path, "control/shutdown") == 0) return order;
   return NULL;
 }
@@ -131,13 +133,120 @@ static void test_handshake(struct shoal_net *net) {
   CHECK(asked("W device/vif/0/tx-ring-ref=") && asked("W device/vif/0/rx-ring-ref=") && asked("W device/vif/0/event-channel-tx=") &&
         asked("W device/vif/0/event-channel-rx=") && net->link.tx_port != net->link.rx_port);
   CHECK(asked("W device/vif/0/request-rx-copy=1;W device/vif/0/feature-rx-notify=1;W device/vif/0/state=4;"));
-  CHECK(!asked("feature-sg") && !asked("gso") && !asked("no-csum-offload"));
+  CHECK(!asked("W device/vif/0/feature-sg") && !asked("W device/vif/0/feature-gso") && !asked("no-csum-offload"));
   CHECK(asked("X /local/domain/0/backend/vif/3/0/state;") && asked("X control/shutdown;"));
-  /* 7 writes, 2 reads, 2 watches, and one look at what each watch covers. */
-  CHECK(asked_count() == 13);
+  /* 7 writes, 2 reads, 2 watches, one look at what each watch covers, and two at what the backend takes. */
+  CHECK(asked_count() == 15);
   forget();
   set_backend("4");
-  CHECK(asked_count() == 1 && ups == 1 && downs == 0);
+  CHECK(asked_count() == 3 && ups == 1 && downs == 0);
+  CHECK(net->long_ipv4 && !net->long_ipv6);
+}
+
+/* The backend has done with all it was given. */
+static void backend_answers(struct shoal_net *net) {
+  while (net->tx.sring->rsp_prod != net->tx.sring->req_prod) {
+    RING_IDX at = net->tx.sring->rsp_prod;
+    netif_tx_request_t request = *RING_GET_REQUEST(&net->tx, at);
+    *RING_GET_RESPONSE(&net->tx, at) = (netif_tx_response_t){.id = request.id};
+    net->tx.sring->rsp_prod++;
+    if (!(request.flags & NETTXF_extra_info)) continue;
+    *RING_GET_RESPONSE(&net->tx, at + 1) = (netif_tx_response_t){.status = NETIF_RSP_NULL, .id = 0xffff};
+    net->tx.sring->rsp_prod++;
+  }
+  world_fire(net->link.tx_port);
+}
+
+static void commit_segment(struct shoal_net *net, bool six, uint32_t sequence, size_t data) {
+  uint8_t *frame = shoal_net_reserve(net);
+  size_t tcp = six ? 54 : 34;
+  memset(frame, 0, tcp + 20);
+  frame[12] = six ? 0x86 : 8, frame[13] = six ? 0xdd : 0;
+  if (six) frame[14] = 0x60, frame[18] = (uint8_t)((20 + data) >> 8), frame[19] = (uint8_t)(20 + data), frame[20] = 6;
+  else frame[14] = 0x45, frame[16] = (uint8_t)((40 + data) >> 8), frame[17] = (uint8_t)(40 + data), frame[23] = 6;
+  for (unsigned i = 0; i < 4; i++) frame[tcp + 4 + i] = (uint8_t)(sequence >> (24 - 8 * i));
+  frame[tcp + 12] = 0x50, frame[tcp + 13] = 16;
+  memset(frame + tcp + 20, (int)(sequence / 1000), data);
+  shoal_net_commit(net, tcp + 20 + data, SHOAL_NET_CSUM_BLANK);
+}
+
+/* What the backend is given from slot `at` on, as one frame; how many slots it takes, that of the extra information included. */
+static unsigned whole_frame(struct shoal_net *net, RING_IDX at, uint8_t *whole, uint16_t *each) {
+  unsigned slots = 0;
+  netif_tx_request_t request = *RING_GET_REQUEST(&net->tx, at);
+  size_t total = request.size, rest = 0, length = 0;
+  *each = 0;
+  if (request.flags & NETTXF_extra_info) {
+    const struct netif_extra_info *extra = (const struct netif_extra_info *)RING_GET_REQUEST(&net->tx, at + 1);
+    CHECK(extra->type == XEN_NETIF_EXTRA_TYPE_GSO && extra->flags == 0 && extra->u.gso.type == XEN_NETIF_GSO_TYPE_TCPV4);
+    *each = extra->u.gso.size;
+  }
+  for (RING_IDX next = at;;) {
+    request = *RING_GET_REQUEST(&net->tx, next);
+    slots += next == at && (request.flags & NETTXF_extra_info) ? 2 : 1;
+    if (next != at) rest += request.size;
+    if (!(request.flags & NETTXF_more_data)) break;
+    next = at + slots;
+  }
+  for (unsigned i = 0; i < slots; i++) {
+    if (i == 1 && *each != 0) continue;
+    request = *RING_GET_REQUEST(&net->tx, at + i);
+    size_t size = i == 0 ? total - rest : request.size;
+    CHECK(request.offset + size <= 4096);
+    memcpy(whole + length, net->tx_buffers[request.id].bytes - net->tx_buffers[request.id].offset + request.offset, size);
+    length += size;
+  }
+  CHECK(length == total);
+  return slots;
+}
+
+static bool is_whole(const uint8_t *frame, uint32_t sequence, size_t length) {
+  uint32_t sum = 0;
+  for (unsigned i = 14; i < 34; i += 2) sum += (uint32_t)(frame[i] << 8 | frame[i + 1]);
+  bool right = (sum & 0xffff) + (sum >> 16) == 0xffff && ((size_t)frame[16] << 8 | frame[17]) == 40 + length;
+  for (size_t i = 0; i < length; i++) right = right && frame[54 + i] == (uint8_t)(sequence / 1000 + i / 1000);
+  return right;
+}
+
+/* Segments of a flow are one frame for the backend, in fewer slots than they are, and one for what it is. */
+static void test_long(struct shoal_net *net) {
+  static uint8_t whole[65536];
+  uint16_t each;
+  RING_IDX at = net->tx.sring->req_prod;
+  for (uint32_t i = 0; i < 3; i++) commit_segment(net, false, 1000 + i * 1000, i == 2 ? 500 : 1000);
+  for (uint32_t i = 0; i < 2; i++) commit_segment(net, true, 1000 + i * 1000, 1000); /* not agreed on */
+  CHECK(net->tx.sring->req_prod == at);
+  loop_turn();
+  CHECK(net->tx.sring->req_prod == at + 3 + 2);
+  CHECK(whole_frame(net, at, whole, &each) == 3 && each == 1000 && is_whole(whole, 1000, 2500));
+  CHECK((RING_GET_REQUEST(&net->tx, at)->flags & (NETTXF_csum_blank | NETTXF_data_validated)) == (NETTXF_csum_blank | NETTXF_data_validated));
+  CHECK(whole_frame(net, at + 3, whole, &each) == 1 && each == 0);
+  backend_answers(net);
+  shoal_net_reserve(net);
+  CHECK(!net->broken && net->tx_free_count == 16);
+
+  /* Until buffers run out: none is lost. */
+  at = net->tx.sring->req_prod;
+  for (uint32_t i = 0; i < 16; i++) commit_segment(net, false, 7000 + 1000 * i, 1000);
+  CHECK(shoal_net_reserve(net) == NULL);
+  unsigned slots = whole_frame(net, at, whole, &each);
+  CHECK(slots >= 9 && slots <= 11 && net->tx.sring->req_prod == at + slots && is_whole(whole, 7000, 16000));
+  backend_answers(net);
+  CHECK(shoal_net_reserve(net) != NULL && net->tx_free_count == 16 && !net->broken);
+
+  /* A hole, another flow, a last segment: each begins anew, in its order. */
+  at = net->tx.sring->req_prod;
+  const struct { uint32_t sequence; size_t data; } sent[] = {{1000, 1000}, {2000, 1000}, {4000, 1000}, {5000, 300}, {5300, 1000}};
+  for (size_t i = 0; i < sizeof sent / sizeof *sent; i++) commit_segment(net, false, sent[i].sequence, sent[i].data);
+  loop_turn();
+  at += whole_frame(net, at, whole, &each);
+  CHECK(each == 1000 && is_whole(whole, 1000, 2000));
+  at += whole_frame(net, at, whole, &each);
+  CHECK(each == 1000 && is_whole(whole, 4000, 1300));
+  at += whole_frame(net, at, whole, &each);
+  CHECK(each == 0 && at == net->tx.sring->req_prod);
+  backend_answers(net);
+  shoal_net_reserve(net);
 }
 
 static void test_frames(struct shoal_net *net) {
@@ -227,6 +336,7 @@ int main(void) {
   CHECK(shoal_net_open(0, &events, NULL) == NULL && shoal_net_open(NETFRONT_DEVICES, &events, NULL) == NULL);
   test_handshake(net);
   test_frames(net);
+  test_long(net);
   test_reconnect(net);
   test_bad_backend(net);
   memcpy(order, "suspend", 8);

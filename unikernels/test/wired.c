@@ -5,6 +5,7 @@
 #include "check.h"
 #include "world.h"
 #include <stdlib.h>
+#include "config.h"
 #include "control.h"
 #include "loop.h"
 #include "netfront.h"
@@ -20,7 +21,10 @@
 #define RX_FRAME 101u
 
 static uint8_t *memory;
-static struct wiring wiring;
+static struct {
+  struct wiring wiring;
+  struct wiring_addresses addresses; /* right behind it, as in a guest's page */
+} laid_out;
 static struct xenstore_domain_interface store_page;
 
 static unsigned ups, downs, frames;
@@ -45,7 +49,7 @@ static void on_frame(void *context, const uint8_t *frame, size_t length, uint32_
 static const struct shoal_net_events events = {.up = on_up, .down = on_down, .frame = on_frame};
 
 static struct wired_place place(bool has_store) {
-  return (struct wired_place){&wiring, memory, IMAGE_FRAMES, FRAMES, CONSOLE_PORT, has_store};
+  return (struct wired_place){&laid_out.wiring, memory, IMAGE_FRAMES, FRAMES, CONSOLE_PORT, has_store};
 }
 
 static struct wiring_vif sound_vif(uint32_t handle) {
@@ -57,7 +61,7 @@ static struct wiring_vif sound_vif(uint32_t handle) {
 
 /* As the builder leaves it. */
 static void lay_out(void) {
-  wiring = (struct wiring){.magic = WIRING_MAGIC, .version = WIRING_VERSION, .vif_count = 1, .vifs = {sound_vif(0)}};
+  laid_out.wiring = (struct wiring){.magic = WIRING_MAGIC, .version = WIRING_VERSION, .vif_count = 1, .vifs = {sound_vif(0)}};
   memset(memory + TX_FRAME * PAGE_BYTES, 0, 2 * PAGE_BYTES);
   SHARED_RING_INIT((netif_tx_sring_t *)(memory + TX_FRAME * PAGE_BYTES));
   SHARED_RING_INIT((netif_rx_sring_t *)(memory + RX_FRAME * PAGE_BYTES));
@@ -78,7 +82,7 @@ static bool told(const char *what) {
 
 static void test_faults(void) {
   struct wired_place at = place(false);
-  struct wiring_vif *vif = wiring.vifs;
+  struct wiring_vif *vif = laid_out.wiring.vifs;
   lay_out();
   CHECK(taken(false) && wired_order_port() == CONSOLE_PORT && wired_vif(1) == NULL);
   CHECK(wired_page(TX_FRAME) == memory + TX_FRAME * PAGE_BYTES);
@@ -86,15 +90,15 @@ static void test_faults(void) {
   CHECK(wired_vif(0)->backend == 0);
 
   lay_out();
-  wiring.magic++;
+  laid_out.wiring.magic++;
   CHECK(!taken(false) && wired_order_port() == 0 && !told("wiring")); /* none, which is nothing to tell */
   lay_out();
-  wiring.version++;
+  laid_out.wiring.version++;
   CHECK(!taken(false) && wired_order_port() == 0 && told("wiring: malformed"));
   lay_out();
   CHECK(!taken(true) && told("wiring: malformed"));
   lay_out();
-  wiring.vif_count = WIRING_VIFS + 1;
+  laid_out.wiring.vif_count = WIRING_VIFS + 1;
   CHECK(!taken(false) && wired_order_port() == CONSOLE_PORT && told("no wired device")); /* orders still reach it */
 
   static const struct {
@@ -109,19 +113,19 @@ static void test_faults(void) {
   for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
     lay_out();
     *vif = (struct wiring_vif){wrong[i].handle, wrong[i].port, wrong[i].tx, wrong[i].rx, wrong[i].backend, {wrong[i].mac}};
-    CHECK(wired_fault(&wiring, &at) != NULL && !taken(false) && told("wiring: malformed"));
+    CHECK(wired_fault(&laid_out.wiring, &at) != NULL && !taken(false) && told("wiring: malformed"));
   }
   for (int kind = 0; kind < 5; kind++) {
     lay_out();
     for (uint32_t i = 0; i < WIRING_VIFS; i++) vif[i] = sound_vif(i);
-    wiring.vif_count = WIRING_VIFS;
-    CHECK(wired_fault(&wiring, &at) == NULL);
+    laid_out.wiring.vif_count = WIRING_VIFS;
+    CHECK(wired_fault(&laid_out.wiring, &at) == NULL);
     if (kind == 0) vif[3].handle = vif[1].handle;
     if (kind == 1) vif[3].port = vif[0].port;
     if (kind == 2) vif[3].tx_frame = vif[2].tx_frame;
     if (kind == 3) vif[3].tx_frame = vif[0].rx_frame;
     if (kind == 4) vif[3].rx_frame = vif[0].tx_frame;
-    CHECK(wired_fault(&wiring, &at) != NULL);
+    CHECK(wired_fault(&laid_out.wiring, &at) != NULL);
   }
 }
 
@@ -178,25 +182,65 @@ static struct shoal_net *test_device(void) {
   return net;
 }
 
+static uint32_t given[WIRING_ADDRESSES];
+static size_t given_count;
+static bool takes_addresses = true;
+static bool on_addresses(const uint32_t *addresses, size_t count) {
+  memcpy(given, addresses, count * sizeof *given);
+  given_count = count;
+  return takes_addresses;
+}
+
+static void readdress(uint32_t number, uint32_t count) {
+  laid_out.addresses.wanted = number;
+  laid_out.addresses.count = count;
+  for (uint32_t i = 0; i < WIRING_ADDRESSES; i++) laid_out.addresses.addresses[i] = 0x01000a0a + i;
+  laid_out.wiring.order = WIRING_READDRESS;
+  world_fire(CONSOLE_PORT);
+  CHECK(laid_out.wiring.order == WIRING_NOTHING);
+}
+
+static void test_readdress(void) {
+  told("");
+  readdress(5, 2);
+  CHECK(laid_out.addresses.taken == 0 && told("cannot be taken")); /* nobody listens */
+  config_listen(on_addresses);
+  readdress(6, 2);
+  CHECK(given_count == 2 && given[1] == 0x01000a0b && laid_out.addresses.taken == 6 && !told("control"));
+  readdress(7, WIRING_ADDRESSES);
+  CHECK(given_count == WIRING_ADDRESSES && laid_out.addresses.taken == 7);
+  readdress(8, 0);
+  CHECK(given_count == 0 && laid_out.addresses.taken == 8);
+  readdress(9, WIRING_ADDRESSES + 1);
+  CHECK(laid_out.addresses.taken == 8 && told("cannot be taken"));
+  readdress(0, 1);
+  CHECK(laid_out.addresses.taken == 8);
+  takes_addresses = false;
+  readdress(10, 1);
+  CHECK(laid_out.addresses.taken == 8);
+  world_console_length = 0;
+}
+
 static void test_orders(void) {
   control_start();
-  wiring.order = WIRING_SUSPEND;
+  laid_out.wiring.order = WIRING_SUSPEND;
   world_fire(CONSOLE_PORT);
-  CHECK(world_suspensions == 1 && wiring.order == WIRING_NOTHING && told("control: suspend"));
+  CHECK(world_suspensions == 1 && laid_out.wiring.order == WIRING_NOTHING && told("control: suspend"));
   world_fire(CONSOLE_PORT); /* console input, say */
   CHECK(world_suspensions == 1 && !told("control"));
-  wiring.order = 4711;
+  laid_out.wiring.order = 4711;
   world_fire(CONSOLE_PORT);
-  CHECK(wiring.order == WIRING_NOTHING && told("cannot obey order 4711"));
-  wiring.order = WIRING_SUSPEND; /* left there before the guest listened */
+  CHECK(laid_out.wiring.order == WIRING_NOTHING && told("cannot obey order 4711"));
+  laid_out.wiring.order = WIRING_SUSPEND; /* left there before the guest listened */
   control_start();
   CHECK(world_suspensions == 2);
+  test_readdress();
   if (setjmp(world_end) == 0) {
-    wiring.order = WIRING_POWEROFF;
+    laid_out.wiring.order = WIRING_POWEROFF;
     world_fire(CONSOLE_PORT);
     CHECK(!"the guest obeyed the order");
   }
-  CHECK(wiring.order == WIRING_NOTHING);
+  CHECK(laid_out.wiring.order == WIRING_NOTHING);
 }
 
 /* What platform/xen/suspend.c does between two domains. */
@@ -218,8 +262,8 @@ static void test_resume(struct shoal_net *net) {
     world_console_length = 0;
     world_notifications = 0;
     lay_out();
-    wiring.vifs[0].mac[5] = (uint8_t)round;
-    wiring.vifs[0].port = DEVICE_PORT + round % 5;
+    laid_out.wiring.vifs[0].mac[5] = (uint8_t)round;
+    laid_out.wiring.vifs[0].port = DEVICE_PORT + round % 5;
     for (unsigned i = 0; i < round % 9; i++) can_send(net); /* lost with the domain */
     go_on(false);
     if (ups != ups_before + round || downs != downs_before + round || last_mac[5] != (uint8_t)round) CHECK(!"down and up once a round");
@@ -239,7 +283,7 @@ static void test_resume(struct shoal_net *net) {
   }
   /* Ring pages that were not set aside at the start are somebody else's. */
   lay_out();
-  wiring.vifs[0].tx_frame = 150;
+  laid_out.wiring.vifs[0].tx_frame = 150;
   told("");
   go_on(false);
   CHECK(wired_vif(0) == NULL && told("none at the start") && shoal_net_reserve(net) == NULL);
@@ -250,7 +294,7 @@ static void test_resume_to_store(struct shoal_net *net) {
   unsigned pages = world_pages;
   for (unsigned round = 0; round < 1000; round++) {
     world_console_length = 0;
-    wiring.magic = 0;
+    laid_out.wiring.magic = 0;
     store_page.req_cons = store_page.req_prod;
     go_on(true);
     if (!net->linked || !net->own_rings || world_pages != pages + 2 * 2) CHECK(!"rings of its own");

@@ -147,7 +147,7 @@ export class Running {
   }
 
   /** The words are those of this moment; the shield's address stays the one that was told as long as there is such a shield. */
-  async #words(): Promise<CacheWords> {
+  async #words(): Promise<Omit<CacheWords, 'via'>> {
     const { spec, secret } = this.record;
     const { hostname, port } = new URL(spec.origin);
     this.#originAddress ??= await lookup(hostname.replace(/^\[|\]$/g, ''), { family: 4 }).then(
@@ -168,6 +168,7 @@ export class Running {
       port: this.#options.ports.viewers,
       adminPort: this.#options.ports.admin,
       secret,
+      connections: this.#options.capacity.connections,
     };
   }
 
@@ -177,7 +178,8 @@ export class Running {
     const words = await this.#words();
     const shield = this.#tiers.find(({ tier }) => tier === 'shield');
     const changes: Record<string, unknown>[] = [];
-    const want = (tier: TierService, count: number, own: CacheWords): void => {
+    const want = (tier: TierService, count: number, of: Omit<CacheWords, 'via'>): void => {
+      const own = { ...of, via: tier.name };
       const is = this.#services.get(tier.name);
       if (is !== undefined && !is.deleting && is.count === count && is.args === argsOf(own)) return;
       changes.push(serviceOf(spec, tier, image, count, own));

@@ -119,11 +119,15 @@ export interface CacheWords {
   port: number;
   adminPort: number;
   secret: string;
+  /** That it is to take at once; the event counts with them. */
+  connections: number;
+  /** The name of this tier in Via: a cache that finds its own there sees a loop. */
+  via: string;
 }
 
 /** The cache's arguments (docs/formats/minicache.md); the one place that knows how it is told. What it asks is its origin, be that a parent. */
-export const argsOf = ({ origin, host, parent, port, adminPort, secret }: CacheWords): string =>
-  [`origin=${parent ?? origin}`, `originhost=${host}`, `port=${port}`, `admin=${adminPort}`, `secret=${secret}`].join(' ');
+export const argsOf = ({ origin, host, parent, port, adminPort, secret, connections, via }: CacheWords): string =>
+  [`origin=${parent ?? origin}`, `originhost=${host}`, `port=${port}`, `admin=${adminPort}`, `secret=${secret}`, `connections=${connections}`, `via=${via}`].join(' ');
 
 /** A spec as the controller takes it. */
 export function serviceOf(spec: EventSpec, tier: TierService, image: string, count: number, words: CacheWords): Record<string, unknown> {

@@ -12,13 +12,19 @@ export interface DnsServer {
 const maxConnections = 200;
 const idleMs = 5_000;
 
-export async function serveDns(host: string, port: number, zone: Zone, resolve: Resolve): Promise<DnsServer> {
+/** The reply to a message of a client, at once or later; undefined for what is not answered. Never throws or rejects. */
+export type Respond = (message: Buffer, client: string, overTcp: boolean) => Buffer | undefined | Promise<Buffer | undefined>;
+
+export const serveDns = (host: string, port: number, zone: Zone, resolve: Resolve): Promise<DnsServer> =>
+  serveMessages(host, port, (message, client, overTcp) => answer(message, client, zone, resolve, overTcp));
+
+export async function serveMessages(host: string, port: number, respond: Respond): Promise<DnsServer> {
   // A port that is free for TCP may be taken for UDP: with port 0 another one is tried.
   for (let tries = 0; ; tries++) {
-    const tcp = await listenTcp(host, port, zone, resolve);
+    const tcp = await listenTcp(host, port, respond);
     const bound = (tcp.address() as { port: number }).port;
     try {
-      const udp = await listenUdp(host, bound, zone, resolve);
+      const udp = await listenUdp(host, bound, respond);
       return {
         port: bound,
         close: async () => {
@@ -32,11 +38,18 @@ export async function serveDns(host: string, port: number, zone: Zone, resolve: 
   }
 }
 
-function listenUdp(host: string, port: number, zone: Zone, resolve: Resolve): Promise<Socket> {
+function listenUdp(host: string, port: number, respond: Respond): Promise<Socket> {
   const socket = createSocket('udp4');
+  let closed = false;
+  socket.on('close', () => (closed = true));
   socket.on('message', (message, from) => {
-    const reply = answer(message, from.address, zone, resolve, false);
-    if (reply !== undefined) socket.send(reply, from.port, from.address, () => {});
+    const send = (reply: Buffer | undefined): void => {
+      if (reply === undefined || closed) return;
+      socket.send(reply, from.port, from.address, () => {});
+    };
+    const reply = respond(message, from.address, false);
+    if (reply instanceof Promise) void reply.then(send);
+    else send(reply);
   });
   return new Promise((done, fail) => {
     socket.once('error', fail);
@@ -50,7 +63,7 @@ function listenUdp(host: string, port: number, zone: Zone, resolve: Resolve): Pr
 
 const open = new WeakMap<Server, Set<{ destroy(): void }>>();
 
-function listenTcp(host: string, port: number, zone: Zone, resolve: Resolve): Promise<Server> {
+function listenTcp(host: string, port: number, respond: Respond): Promise<Server> {
   const sockets = new Set<{ destroy(): void }>();
   const server = createServer((socket) => {
     sockets.add(socket);
@@ -58,17 +71,28 @@ function listenTcp(host: string, port: number, zone: Zone, resolve: Resolve): Pr
     socket.setTimeout(idleMs, () => socket.destroy());
     socket.on('error', () => {});
     socket.on('close', () => sockets.delete(socket));
-    socket.on('data', (data: Buffer) => {
-      held = Buffer.concat([held, data]);
-      while (held.length >= 2 && held.length >= 2 + held.readUInt16BE(0)) {
+    let replying = false;
+    // One question after the other; what comes meanwhile waits in the kernel.
+    const next = async (): Promise<void> => {
+      replying = true;
+      while (!socket.destroyed && held.length >= 2 && held.length >= 2 + held.readUInt16BE(0)) {
         const size = held.readUInt16BE(0);
-        const reply = answer(held.subarray(2, 2 + size), socket.remoteAddress ?? '', zone, resolve, true);
+        const message = held.subarray(2, 2 + size);
         held = held.subarray(2 + size);
-        if (reply === undefined) return socket.destroy();
+        const reply = await respond(message, socket.remoteAddress ?? '', true);
+        if (socket.destroyed) return;
+        if (reply === undefined) return void socket.destroy();
         const length = Buffer.alloc(2);
         length.writeUInt16BE(reply.length);
         socket.write(Buffer.concat([length, reply]));
       }
+      replying = false;
+      socket.resume();
+    };
+    socket.on('data', (data: Buffer) => {
+      held = Buffer.concat([held, data]);
+      socket.pause();
+      if (!replying) void next();
     });
   });
   server.maxConnections = maxConnections;

@@ -24,7 +24,7 @@ const maxAddresses = 4;
 export const plainUdpBytes = 512;
 const maxUdpBytes = 1232;
 
-type Rcode = 'NOERROR' | 'FORMERR' | 'SERVFAIL' | 'NXDOMAIN' | 'NOTIMP' | 'REFUSED';
+export type Rcode = 'NOERROR' | 'FORMERR' | 'SERVFAIL' | 'NXDOMAIN' | 'NOTIMP' | 'REFUSED';
 const rcodes: Record<Rcode, number> = { NOERROR: 0, FORMERR: 1, SERVFAIL: 2, NXDOMAIN: 3, NOTIMP: 4, REFUSED: 5 };
 const aa = 1 << 10;
 const rd = 1 << 8;
@@ -37,6 +37,25 @@ interface Edns {
 
 /** The reply to a message; undefined for what is not to be answered (a reply, or nothing that can be read). Never throws. */
 export function answer(message: Buffer, client: string, zone: Zone, resolve: Resolve, overTcp: boolean): Buffer | undefined {
+  const asked = readMessage(message);
+  if (asked === undefined || Buffer.isBuffer(asked)) return asked;
+  const { subnet } = asked;
+  return asked.reply(lookUp(asked.question, subnet === undefined || subnet.bits === 0 ? client : subnet.ip, zone, resolve), overTcp);
+}
+
+/** A query, and how it is replied to. */
+export interface Asked {
+  question: Question;
+  /** Of the client, as his resolver tells it. */
+  subnet: { ip: string; bits: number } | undefined;
+  /** No larger than allowed: what does not fit over UDP is cut to "come back over TCP". */
+  reply(found: Found, overTcp: boolean): Buffer;
+  /** Only that, and nothing looked up. */
+  truncated(): Buffer;
+}
+
+/** A query; or the reply already, to what is none that can be answered; or undefined. Never throws. */
+export function readMessage(message: Buffer): Asked | Buffer | undefined {
   if (message.length < 12 || (message[2]! & 0x80) !== 0) return undefined;
   const id = message.readUInt16BE(0);
   let query: Packet & { opcode?: string };
@@ -58,25 +77,32 @@ export function answer(message: Buffer, client: string, zone: Zone, resolve: Res
   if (((message[2]! >> 3) & 0xf) !== 0) return packet.encode(reply('NOTIMP'));
   if (question === undefined || questions.length !== 1) return packet.encode(reply('FORMERR'));
   const edns = ednsOf(query);
-  const subnet = edns?.subnet;
-  const found = lookUp(question, subnet === undefined || subnet.bits === 0 ? client : subnet.ip, zone, resolve);
   const additionals = edns === undefined ? [] : [optOf(edns)];
-  const whole = packet.encode(
-    found.rcode === 'REFUSED'
-      ? reply('REFUSED', { additionals } as Partial<Packet>)
-      : reply(found.rcode, { answers: found.answers, authorities: found.authorities, additionals } as Partial<Packet>, aa),
-  );
-  const room = overTcp ? 65_535 : Math.max(plainUdpBytes, Math.min(maxUdpBytes, edns?.udpBytes ?? plainUdpBytes));
-  return whole.length <= room ? whole : packet.encode(reply('NOERROR', {}, aa | tc));
+  const truncated = (): Buffer => packet.encode(reply('NOERROR', {}, aa | tc));
+  return {
+    question,
+    subnet: edns?.subnet,
+    truncated,
+    reply: ({ rcode, answers, authorities }, overTcp) => {
+      const whole = packet.encode(
+        rcode === 'REFUSED' || rcode === 'SERVFAIL'
+          ? reply(rcode, { additionals } as Partial<Packet>)
+          : reply(rcode, { answers, authorities, additionals } as Partial<Packet>, aa),
+      );
+      const room = overTcp ? 65_535 : Math.max(plainUdpBytes, Math.min(maxUdpBytes, edns?.udpBytes ?? plainUdpBytes));
+      return whole.length <= room ? whole : truncated();
+    },
+  };
 }
 
-interface Found {
+export interface Found {
   rcode: Rcode;
   answers: Answer[];
   authorities: Answer[];
 }
 
-function lookUp(question: Question, client: string, zone: Zone, resolve: Resolve): Found {
+/** The answer that needs no looking up: to what is not of the zone, or its own; undefined for a name below it. */
+export function nothing(question: Question, zone: Zone): Found | undefined {
   const name = question.name.toLowerCase().replace(/\.$/, '');
   const none: Found = { rcode: 'NOERROR', answers: [], authorities: [soa(zone)] };
   if (question.class !== undefined && question.class !== 'IN') return { rcode: 'REFUSED', answers: [], authorities: [] };
@@ -89,6 +115,15 @@ function lookUp(question: Question, client: string, zone: Zone, resolve: Resolve
     return none;
   }
   if (name === zone.server) return type === 'A' ? { ...none, answers: [{ type: 'A', name: owner, ttl: 3600, data: zone.serverAddress }], authorities: [] } : none;
+  return undefined;
+}
+
+function lookUp(question: Question, client: string, zone: Zone, resolve: Resolve): Found {
+  const fixed = nothing(question, zone);
+  if (fixed !== undefined) return fixed;
+  const name = question.name.toLowerCase().replace(/\.$/, '');
+  const none: Found = { rcode: 'NOERROR', answers: [], authorities: [soa(zone)] };
+  const [owner, type] = [question.name, question.type as string];
   const labels = name.slice(0, -zone.name.length - 1).split('.');
   // Any further label in front is the player's own, so that a name can be cached apart: one rendition, one name.
   const [event, tenant] = labels.slice(-2);
@@ -105,7 +140,7 @@ function lookUp(question: Question, client: string, zone: Zone, resolve: Resolve
 }
 
 /** Its minimum is how long "there is none" may be kept: no longer than an address. */
-const soa = (zone: Zone): Answer => ({
+export const soa = (zone: Zone): Answer => ({
   type: 'SOA',
   name: zone.name,
   ttl: zone.ttlS,

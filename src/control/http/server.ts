@@ -14,6 +14,7 @@ import { operatorRoutes } from './operator-routes.ts';
 import { problem, toProblemError } from './problems.ts';
 import { mustSeeAll, readers, type Context, type Route } from './route.ts';
 import { serviceRoutes } from './service-routes.ts';
+import { summonRoutes } from './summon-routes.ts';
 import { Streams } from './stream.ts';
 import { ShoalError } from '../../model/errors.ts';
 
@@ -55,7 +56,7 @@ export async function serveFleet(options: ServerOptions): Promise<FleetServer> {
   // Bytes are read by the route that wants them.
   app.addContentTypeParser('application/octet-stream', (_request, _payload, done) => done(null));
 
-  const all: Route[] = [...serviceRoutes, ...operatorRoutes, ...migrationRoutes, ...ownRoutes(streams)];
+  const all: Route[] = [...serviceRoutes, ...summonRoutes, ...operatorRoutes, ...migrationRoutes, ...ownRoutes(streams)];
   const document = JSON.stringify(openApi(all, context.version));
   all.push(openApiRoute(document));
 

@@ -5,7 +5,7 @@
 import { newVmUuid } from '../../model/uuid.ts';
 import { ShoalError } from '../../model/errors.ts';
 import type { Uuid } from '../../model/ids.ts';
-import type { HostLink, LaunchItem, LaunchOutcome, LinkListener, Migrated, SeenHost, SeenNetwork, SeenVm, VifCounters } from '../port.ts';
+import type { AddressMove, AddressTraffic, HostLink, LaunchItem, LaunchOutcome, LinkListener, Migrated, SeenHost, SeenNetwork, SeenVm, VifCounters } from '../port.ts';
 import { formatIpv4, parseIpv4 } from './records.ts';
 
 export interface FakeOptions {
@@ -31,6 +31,15 @@ export class FakeHost {
   lies = false;
   /** The next so many launch calls are done, and their answers lost. */
   loseAnswers = 0;
+  /** The next so many moves of addresses are done, and their answers lost. */
+  loseMoves = 0;
+  /** Whether it can move addresses. */
+  moves = true;
+  /** What holdAddress was asked for. */
+  readonly held: { network: string; ip: string; ms: number }[] = [];
+  trafficOf: (network: string, ip: string) => AddressTraffic | undefined = () => undefined;
+  /** Moves that were done, for tests. */
+  readonly moved: AddressMove[] = [];
   consoleOf: (vm: SeenVm) => string = (vm) => `console of ${vm.name}\n`;
   countersOf: (vm: SeenVm, handle: number) => VifCounters | undefined = () => undefined;
   /** Launches of any life, for tests: names in the order they were made. */
@@ -121,6 +130,26 @@ export class FakeHost {
       if (!held[i]) this.#promised.delete(item.name);
     }
     return outcomes;
+  }
+
+  move(moves: readonly AddressMove[]): { move: AddressMove; error: ShoalError }[] {
+    if (!this.moves) throw new ShoalError('VALUE_NOT_SUPPORTED', 'This host moves no addresses.');
+    const failed: { move: AddressMove; error: ShoalError }[] = [];
+    for (const move of moves) {
+      const to = this.vms.get(move.to);
+      const from = this.vms.get(move.from);
+      const entry = from?.addresses.find(({ ip }) => ip === move.ip);
+      if (to === undefined) {
+        failed.push({ move, error: new ShoalError('UUID_INVALID', `No VM has the uuid ${move.to}.`) });
+        continue;
+      }
+      if (to.addresses.some(({ ip }) => ip === move.ip)) continue;
+      this.moved.push(move);
+      // First away, then there: nobody ever sees it on both.
+      if (from !== undefined) this.change(move.from, { addresses: from.addresses.filter(({ ip }) => ip !== move.ip) });
+      this.change(move.to, { addresses: [{ network: entry?.network ?? 'default', ip: move.ip }, ...to.addresses] });
+    }
+    return failed;
   }
 
   #one(item: LaunchItem): LaunchOutcome {
@@ -233,6 +262,25 @@ class FakeLink implements HostLink {
   async lookAtHost(): Promise<SeenHost> {
     await this.#reach();
     return this.#host.facts();
+  }
+
+  async moveAddress(moves: readonly AddressMove[]): Promise<{ move: AddressMove; error: ShoalError }[]> {
+    await this.#reach();
+    const failed = this.#host.move(moves);
+    await this.#reach();
+    if (this.#host.loseMoves-- > 0) throw new ShoalError('CONNECTION_FAILED', 'The connection broke.');
+    return failed;
+  }
+
+  async holdAddress(network: string, ip: string, ms: number): Promise<void> {
+    await this.#reach();
+    if (!this.#host.moves) throw new ShoalError('VALUE_NOT_SUPPORTED', 'This host holds no addresses.');
+    this.#host.held.push({ network, ip, ms });
+  }
+
+  async addressTraffic(network: string, ips: readonly string[]): Promise<(AddressTraffic | undefined)[]> {
+    await this.#reach();
+    return ips.map((ip) => this.#host.trafficOf(network, ip));
   }
 
   async putImage(): Promise<void> {

@@ -10,7 +10,8 @@ export interface VifRecord {
   vm: string;
   device: number;
   network: string;
-  ip: string;
+  /** The first is the one it answers by. */
+  ips: string[];
 }
 
 const text = (v: unknown): string => (typeof v === 'string' ? v : '');
@@ -36,7 +37,7 @@ export const vifRecord = (r: Record_): VifRecord => ({
   vm: text(r['VM']),
   device: Number(r['device'] ?? 0),
   network: text(r['network']),
-  ip: Array.isArray(r['ipv4_allowed']) ? text(r['ipv4_allowed'][0]) : '',
+  ips: Array.isArray(r['ipv4_allowed']) ? r['ipv4_allowed'].map(text).filter((ip) => ip !== '') : [],
 });
 
 export function parseIpv4(address: string): number | undefined {

@@ -9,7 +9,7 @@ import { request } from 'undici';
 import { asShoalError, ShoalError } from '../../model/errors.ts';
 import { copyKey, formatCopyId } from '../../model/fleet.ts';
 import type { Uuid } from '../../model/ids.ts';
-import type { HostLink, LaunchItem, LaunchOutcome, LinkListener, Migrated, SeenHost, SeenVm, VifCounters } from '../port.ts';
+import type { AddressMove, AddressTraffic, HostLink, LaunchItem, LaunchOutcome, LinkListener, Migrated, SeenHost, SeenVm, VifCounters } from '../port.ts';
 import { callTimeoutMs, linkError, makeConnection, type Connection, type HostAddress } from './connection.ts';
 import { launchOneByOne } from './one-by-one.ts';
 import { networkRecord, vifRecord, vmRecord, type Record_, type VifRecord, type VmRecord } from './records.ts';
@@ -199,9 +199,7 @@ export class XenApiLink implements HostLink {
     const vifs = [...(this.#vifsOfVm.get(ref) ?? [])].map((vif) => this.#vifs.get(vif)!).sort((a, b) => a.device - b.device);
     return {
       ...vm,
-      addresses: vifs
-        .filter(({ ip }) => ip !== '')
-        .map(({ network, ip }) => ({ network: this.#networks.get(network)?.name ?? '', ip })),
+      addresses: vifs.flatMap(({ network, ips }) => ips.map((ip) => ({ network: this.#networks.get(network)?.name ?? '', ip }))),
     };
   }
 
@@ -336,6 +334,34 @@ export class XenApiLink implements HostLink {
   async admit(fingerprint: string): Promise<Record<string, string>> {
     if (!this.#plugin) throw new ShoalError('HOST_UNSUPPORTED', `${this.#o.url} takes no VMs of other hosts.`);
     return (await this.#raw('host.migrate_receive', this.#hostRef, '', { fingerprint })) as Record<string, string>;
+  }
+
+  async moveAddress(moves: readonly AddressMove[]): Promise<{ move: AddressMove; error: ShoalError }[]> {
+    if (!this.#plugin) throw new ShoalError('VALUE_NOT_SUPPORTED', 'This host moves no addresses.');
+    try {
+      const { failed } = await this.#bounded(
+        this.#callPlugin<{ failed: ({ index: number } & ErrorShown)[] }>('move-address', { moves: JSON.stringify(moves) }),
+        launchTimeoutMs(moves.length),
+      );
+      return failed.map((each) => ({ move: moves[each.index]!, error: errorOf(each) }));
+    } catch (error) {
+      // An agent that is older than this function.
+      if (asShoalError(error).code === 'XENAPI_PLUGIN_FAILURE')
+        throw new ShoalError('VALUE_NOT_SUPPORTED', 'This host moves no addresses.', { cause: error });
+      throw error;
+    }
+  }
+
+  async holdAddress(network: string, ip: string, ms: number): Promise<void> {
+    if (!this.#plugin) throw new ShoalError('VALUE_NOT_SUPPORTED', 'This host holds no addresses.');
+    await this.#bounded(this.#callPlugin('hold-address', { network, ip, ms: String(ms) }), callTimeoutMs);
+  }
+
+  async addressTraffic(network: string, ips: readonly string[]): Promise<(AddressTraffic | undefined)[]> {
+    if (!this.#plugin) return ips.map(() => undefined);
+    const args = { network, ips: JSON.stringify(ips) };
+    const { traffic } = await this.#bounded(this.#callPlugin<{ traffic: (AddressTraffic | null)[] }>('address-traffic', args), callTimeoutMs);
+    return traffic.map((each) => each ?? undefined);
   }
 
   async putImage(digest: string, bytes: Uint8Array): Promise<void> {

@@ -1,5 +1,5 @@
 /** A simulated domain, and what the port says of it. */
-import type { DomainFacts, DomainState, VifConfig } from '../port.ts';
+import type { DomainFacts, DomainShape, DomainState, Snapshot, VifConfig } from '../port.ts';
 import type { Domid, Uuid } from '../../model/ids.ts';
 import { isVmUuid } from '../../model/uuid.ts';
 import type { SimPages } from './memory.ts';
@@ -26,6 +26,7 @@ export interface SimDomain {
   registered: boolean;
   vifs: VifConfig[];
   mirrors: Map<number, SimMirror>;
+  addresses?: string[];
   sealed: boolean;
   record: string;
   guest: SimGuest;
@@ -45,4 +46,35 @@ export const factsOf = (d: SimDomain): DomainFacts => ({
   record: d.record,
   memoryKib: d.built ? d.memoryKib : 0,
   cpuTimeNs: 0n,
+});
+
+export class SimSnapshot implements Snapshot {
+  readonly shape: DomainShape;
+  readonly console: string;
+
+  constructor(shape: DomainShape, console: string) {
+    this.shape = shape;
+    this.console = console;
+  }
+}
+
+export const newDomain = (domid: Domid, config: Pick<SimDomain, 'uuid' | 'name' | 'memoryKib' | 'cmdline'>, guest: SimGuest): SimDomain => ({
+  domid,
+  uuid: config.uuid,
+  name: config.name,
+  state: 'paused',
+  shutdownReason: undefined,
+  memoryKib: config.memoryKib,
+  takenKib: 0,
+  cmdline: config.cmdline,
+  built: false,
+  registered: false,
+  vifs: [],
+  mirrors: new Map(),
+  sealed: false,
+  record: '',
+  guest,
+  console: '',
+  typed: '',
+  pages: new Map(),
 });

@@ -3,16 +3,18 @@
  * a test drops one agent and gives the same simulator to the next. Deterministic: nothing is random, delays are settable and 0 by
  * default.
  */
-import type { DomainConfig, DomainFacts, DomainShape, DomainState, HostFacts, Hypervisor, MemoryReader, MemoryWriter, Snapshot, VifConfig, VifCounters } from '../port.ts';
+import type { AddressMove, AddressTraffic, DomainConfig, DomainFacts, DomainShape, DomainState, HostFacts, Hypervisor, MemoryReader, MemoryWriter, Snapshot, VifConfig, VifCounters } from '../port.ts';
 import { ShoalError } from '../../model/errors.ts';
 import { asDomid, type Domid, type Uuid } from '../../model/ids.ts';
 import { isVmUuid, newVmUuid } from '../../model/uuid.ts';
-import { factsOf, type SimDomain, type SimGuest } from './domain.ts';
+import { SimAddresses } from './addresses.ts';
+import { factsOf, newDomain, SimSnapshot, type SimDomain, type SimGuest } from './domain.ts';
 import { SimReader, SimWriter } from './memory.ts';
 import { SimMirror } from './mirror.ts';
 
 export type { SimGuest };
-export type SimStep = 'create' | 'build' | 'register' | 'attachVif' | 'seal' | 'unpause' | 'pause' | 'snapshot' | 'suspend' | 'readMemory' | 'writeMemory' | 'writeEnd' | 'resume' | 'destroy' | 'facts';
+
+export type SimStep = 'create' | 'build' | 'register' | 'attachVif' | 'seal' | 'unpause' | 'pause' | 'snapshot' | 'suspend' | 'readMemory' | 'writeMemory' | 'writeEnd' | 'resume' | 'destroy' | 'facts' | 'readdress' | 'move';
 
 export interface SimOptions {
   totalKib?: number;
@@ -26,16 +28,6 @@ export interface SimOptions {
   maxDomains?: number;
 }
 
-class SimSnapshot implements Snapshot {
-  readonly shape: DomainShape;
-  readonly console: string;
-
-  constructor(shape: DomainShape, console: string) {
-    this.shape = shape;
-    this.console = console;
-  }
-}
-
 const overheadKib = 72;
 const ringBytes = 2048;
 const typedBytes = 1024;
@@ -46,6 +38,7 @@ export class SimHypervisor implements Hypervisor {
   guest: SimGuest;
   /** Every step done, "create 3": for tests of order. */
   readonly trail: string[] = [];
+  readonly addresses = new SimAddresses();
   readonly #domains = new Map<Domid, SimDomain>();
   readonly #totalKib: number;
   readonly #networks: string[];
@@ -225,18 +218,14 @@ export class SimHypervisor implements Hypervisor {
     });
   }
 
-  async cpuFeatures(): Promise<Uint8Array> {
-    return this.#cpuFeatures;
-  }
+  cpuFeatures = async (): Promise<Uint8Array> => this.#cpuFeatures;
 
   /** The guest writes a page of its memory. */
   writePage(domid: Domid, frame: number, content: string): void {
     this.#need(domid).pages.set(frame, Buffer.from(content));
   }
 
-  page(domid: Domid, frame: number): string {
-    return this.#need(domid).pages.get(frame)?.toString() ?? '';
-  }
+  page = (domid: Domid, frame: number): string => this.#need(domid).pages.get(frame)?.toString() ?? '';
 
   /** A copy has what the original had printed. */
   async snapshot(domid: Domid, shape: DomainShape): Promise<Snapshot> {
@@ -298,6 +287,32 @@ export class SimHypervisor implements Hypervisor {
     return true;
   }
 
+  async setGuestAddresses(domid: Domid, ipv4: readonly string[]): Promise<void> {
+    await this.#step('readdress', domid);
+    const domain = this.#need(domid);
+    if (domain.vifs.some(({ backend }) => backend === 'netback')) throw new ShoalError('VALUE_NOT_SUPPORTED', 'The guest has its devices from the store.');
+    domain.addresses = [...ipv4];
+  }
+
+  async moveAddress(move: AddressMove): Promise<void> {
+    await this.#step('move', (move.to ?? move.from)!.domid);
+    for (const each of [move.from, move.to]) if (each !== undefined) this.#need(each.domid);
+    this.addresses.move(move, this.#domains.values());
+  }
+
+  async holdAddress(network: string, ip: string, ms: number): Promise<void> {
+    this.addresses.hold(network, ip, ms);
+  }
+
+  async addressTraffic(network: string, ip: string): Promise<AddressTraffic | undefined> {
+    return this.addresses.traffic(network, ip, this.#domains.values());
+  }
+
+  /** What a running guest was given. */
+  guestAddresses(domid: Domid): string[] | undefined {
+    return this.#need(domid).addresses;
+  }
+
   networks(): string[] {
     return [...this.#networks];
   }
@@ -334,26 +349,7 @@ export class SimHypervisor implements Hypervisor {
   }
 
   #add(config: Pick<DomainConfig, 'uuid' | 'name' | 'memoryKib' | 'cmdline'>): SimDomain {
-    const domain: SimDomain = {
-      domid: asDomid(this.#nextDomid++),
-      uuid: config.uuid,
-      name: config.name,
-      state: 'paused',
-      shutdownReason: undefined,
-      memoryKib: config.memoryKib,
-      takenKib: 0,
-      cmdline: config.cmdline,
-      built: false,
-      registered: false,
-      vifs: [],
-      mirrors: new Map(),
-      sealed: false,
-      record: '',
-      guest: this.guest,
-      console: '',
-      typed: '',
-      pages: new Map(),
-    };
+    const domain = newDomain(asDomid(this.#nextDomid++), config, this.guest);
     this.#take(domain, overheadKib);
     this.#domains.set(domain.domid, domain);
     return domain;

@@ -11,20 +11,20 @@ import {
   calling, callingAsync, failureErrno, loadNative, nativeError, type Built, type Native, type NativeDomain,
 } from './native.ts';
 import { Changes } from './changes.ts';
-import { handleOf, reasonOf, stateOf, uuidOf } from './domain.ts';
+import { bitmapOf, handleOf, reasonOf, stateOf, uuidOf } from './domain.ts';
 import { Networks, vifName, type NetworkConfig } from './networks.ts';
 import {
   backendErrorPath, backendRoot, introduceRequests, nameRequest, recordPath, registerRequests, removeErrorRequests, removeRequests,
   removeWiredRequests, sealRequest, shutdownRequests,
 } from './nodes.ts';
-import { Memory, XenSnapshot } from './memory.ts';
+import { copyInto, Memory, XenSnapshot } from './memory.ts';
 import { removeNodes, sweep } from './sweep.ts';
 import { SwitchClient } from './switch-client.ts';
 import { Templates } from './templates.ts';
 import { Wired, wiredMacs } from './wired.ts';
 import { readRequest } from './xenstore/wire.ts';
 import { StoreClient, StoreRefusal, storeSockets } from './xenstore/client.ts';
-import type { DomainConfig, DomainFacts, DomainShape, HostFacts, Hypervisor, MemoryReader, MemoryWriter, Snapshot, SwitchTotals, VifConfig, VifCounters } from '../port.ts';
+import type { AddressMove, AddressTraffic, DomainConfig, DomainFacts, DomainShape, HostFacts, Hypervisor, MemoryReader, MemoryWriter, Snapshot, SwitchTotals, VifConfig, VifCounters } from '../port.ts';
 
 export interface XenOptions {
   /** Absolute path of shoal_xen.node. */
@@ -129,7 +129,7 @@ class Xen implements XenHypervisor {
   }
 
   async build(domid: Domid, shape: DomainShape, from?: Snapshot): Promise<void> {
-    if (from instanceof XenSnapshot) return this.buildCopy(domid, shape, from);
+    if (from instanceof XenSnapshot) return copyInto(this.writeMemory(domid, shape), from);
     const { image, memoryKib, vifs } = shape;
     const pages = memoryKib / kibPerPage;
     const wired = this.wired.wants(shape);
@@ -139,16 +139,6 @@ class Xen implements XenHypervisor {
         wired ? Uint8Array.from(vifs, ({ handle }) => handle) : undefined, this.templates.of(image), pages > apartPages,
       ));
     await this.made(domid, shape, built, wired);
-  }
-
-  private async buildCopy(domid: Domid, shape: DomainShape, from: XenSnapshot): Promise<void> {
-    const writer = this.writeMemory(domid, shape);
-    try {
-      for (const piece of from.pieces) writer.piece(piece);
-      await writer.end(from.state);
-    } finally {
-      writer.close();
-    }
   }
 
   private async made(domid: Domid, shape: DomainShape, built: Built, wired: boolean): Promise<void> {
@@ -302,6 +292,23 @@ class Xen implements XenHypervisor {
     return this.wired.mirror(domid, handle, path);
   }
 
+  async setGuestAddresses(domid: Domid, ipv4: readonly string[]): Promise<void> {
+    this.ours(domid);
+    await this.wired.readdress(domid, ipv4);
+  }
+
+  moveAddress(move: AddressMove): Promise<void> {
+    return this.wired.move(move);
+  }
+
+  holdAddress(network: string, ip: string, ms: number): Promise<void> {
+    return this.wired.hold(network, ip, ms);
+  }
+
+  addressTraffic(network: string, ip: string): Promise<AddressTraffic | undefined> {
+    return this.wired.traffic(network, ip);
+  }
+
   switchTotals(): Promise<SwitchTotals | undefined> {
     return this.wired.totals();
   }
@@ -383,9 +390,3 @@ const notOurs = (domid: number): ShoalError =>
   new ShoalError('OPERATION_NOT_ALLOWED', `domain ${domid} belongs to another toolstack`, { hint: 'Use the toolstack that made it, for example xl.' });
 
 const noMacs = new Uint8Array(0);
-
-function bitmapOf(numbers: number[]): Uint8Array {
-  const bytes = new Uint8Array(numbers.length === 0 ? 0 : (Math.max(...numbers) >> 3) + 1);
-  for (const n of numbers) bytes[n >> 3]! |= 1 << (n & 7);
-  return bytes;
-}

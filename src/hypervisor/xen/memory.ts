@@ -148,6 +148,16 @@ class XenWriter implements MemoryWriter {
   }
 }
 
+/** Makes the writer's domain a copy, and closes it. */
+export async function copyInto(writer: MemoryWriter, from: XenSnapshot): Promise<void> {
+  try {
+    for (const piece of from.pieces) writer.piece(piece);
+    await writer.end(from.state);
+  } finally {
+    writer.close();
+  }
+}
+
 /** What was read elsewhere may be anything: that it is malformed is no failure of ours. */
 function writing<T>(domid: Domid, work: () => T): T {
   try {

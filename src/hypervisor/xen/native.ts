@@ -87,6 +87,10 @@ export interface Native {
   writeEnd(writer: NativeWriter, state: Uint8Array, vifCount: number): Built;
   closeMemory(handle: NativeReader | NativeWriter): void;
   cpuFeatures(): Buffer;
+  /** Addresses of 4 bytes each, at most 8, for a wired guest's device 0; with `ring` it is ordered to take them. Returns the number of the list. */
+  readdress(domid: number, addresses: Uint8Array, ring: boolean): number;
+  /** The number of the list that the guest has taken last; 0: none. */
+  readdressed(domid: number): number;
   resume(domid: number): void;
   destroy(domid: number, apart: boolean): object | Promise<object>;
   pause(domid: number): void;

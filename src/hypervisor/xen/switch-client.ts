@@ -28,6 +28,11 @@ export interface SwitchIdentity {
   flood?: boolean | undefined;
 }
 
+export interface VifName {
+  domid: number;
+  handle: number;
+}
+
 export interface SwitchVif {
   domid: number;
   handle: number;
@@ -50,6 +55,19 @@ export interface SwitchStats {
   txBytes: number;
   rxDropped: number;
   txDropped: number;
+}
+
+/** Of one address; frames of TCP and UDP, both ways. Counted from when its holder got it, or from when the switch was started. */
+export interface SwitchTraffic {
+  frames: number;
+  bytes: number;
+  /** Since the last frame, or since the counting began. */
+  idleMs: number;
+  /** Former holders that may have connections left. */
+  drains: number;
+  /** Whether frames for it are kept, and how many there are. */
+  held: boolean;
+  waiting: number;
 }
 
 export interface SwitchClientOptions {
@@ -151,6 +169,27 @@ export class SwitchClient {
     return {
       vifs: number(of, 'vifs'), frames: number(of, 'frames'), bytes: number(of, 'bytes'), turns: number(of, 'turns'), copies: number(of, 'copies'),
       dropped: number(of, 'dropped'), memoryKib: number(of, 'memory_kib'),
+    };
+  }
+
+  /** As place_move of the switch: the address leaves `from`, which keeps its connections for `drainMs`, and goes to `to`. Done before is well. */
+  async move(network: string, ip: string, from: VifName | undefined, to: VifName | undefined, drainMs: number): Promise<void> {
+    const words = [network, ip];
+    if (from !== undefined) words.push(`from=${from.domid}.${from.handle}`);
+    if (to !== undefined) words.push(`to=${to.domid}.${to.handle}`);
+    await this.ask('move', ...words, `drain=${drainMs}`);
+  }
+
+  /** For so long ARP is answered for an address that nobody has yet, and frames for it are kept for who gets it; 0 ends that. */
+  async hold(network: string, ip: string, ms: number): Promise<void> {
+    await this.ask('hold', network, ip, `ms=${ms}`);
+  }
+
+  async traffic(network: string, ip: string): Promise<SwitchTraffic> {
+    const of = fields(await this.ask('traffic', network, ip));
+    return {
+      frames: number(of, 'frames'), bytes: number(of, 'bytes'), idleMs: number(of, 'idle_ms'), drains: number(of, 'drains'),
+      held: number(of, 'held') === 1, waiting: number(of, 'waiting'),
     };
   }
 

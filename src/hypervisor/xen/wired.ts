@@ -4,15 +4,18 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ShoalError } from '../../model/errors.ts';
-import { failureErrno, type Built, type Native } from './native.ts';
+import { failureErrno, nativeError, type Built, type Native } from './native.ts';
 import { macBytes, type NetworkConfig } from './networks.ts';
-import type { DomainConfig, DomainShape, SwitchTotals, VifBackend, VifCounters } from '../port.ts';
+import type { AddressMove, AddressTraffic, DomainConfig, DomainShape, SwitchTotals, VifBackend, VifCounters } from '../port.ts';
 import type { SwitchClient } from './switch-client.ts';
 
 /** WIRING_VIFS of wiring.h. */
 const mostVifs = 4;
 /** WIRING_NOTHING, WIRING_POWEROFF, WIRING_REBOOT, WIRING_SUSPEND of wiring.h. */
 const orders = { nothing: 0, poweroff: 1, reboot: 2, suspend: 3 } as const;
+/** A guest takes new addresses in less than a millisecond when it has a processor; one whose kernel does not know the order never does. */
+const readdressMs = 3000;
+const readdressAgainMs = 250;
 
 /** What is asked for people to look at does not wait for a switch that is away. */
 const soonMs = 500;
@@ -96,6 +99,62 @@ export class Wired {
 
   async totals(): Promise<SwitchTotals | undefined> {
     return Promise.race([this.switchboard?.totals().catch(() => undefined), sleep(soonMs, undefined, { ref: false })]);
+  }
+
+  /** As the port's setGuestAddresses. */
+  async readdress(domid: number, ipv4: readonly string[]): Promise<void> {
+    const list = Uint8Array.from(ipv4.flatMap((address) => address.split('.').map(Number)));
+    const beganMs = performance.now();
+    let askedMs = -Infinity;
+    for (let pauseMs = 0.5; ; pauseMs = Math.min(pauseMs * 2, 20)) {
+      const nowMs = performance.now();
+      let wanted = 0;
+      try {
+        wanted = this.native.readdress(domid, list, nowMs - askedMs >= readdressAgainMs);
+        if (nowMs - askedMs >= readdressAgainMs) askedMs = nowMs;
+        if (this.native.readdressed(domid) === wanted) return;
+      } catch (thrown) {
+        const errno = failureErrno(thrown);
+        if (errno === 'EINVAL') throw unsupported('the address of a guest that has its devices from the store cannot change while it runs', 'Give the VM the backend switch.');
+        // Another order is under way; it may be one that ends the guest.
+        if (errno !== 'EBUSY') throw nativeError(thrown, `giving domain ${domid} addresses`);
+      }
+      if (nowMs - beganMs > readdressMs)
+        throw unsupported(`domain ${domid} did not take its addresses: its kernel does not know how, or it does not run`, 'Start the VM from an image built with this version.');
+      await sleep(pauseMs);
+    }
+  }
+
+  /** As the port's moveAddress, holdAddress, addressTraffic. */
+  async move({ network, ip, from, to, drainMs }: AddressMove): Promise<void> {
+    await this.network(network);
+    await twice(() => this.needSwitch().move(network, ip, from, to, drainMs));
+  }
+
+  async hold(network: string, ip: string, ms: number): Promise<void> {
+    await this.network(network);
+    await twice(() => this.needSwitch().hold(network, ip, ms));
+  }
+
+  async traffic(network: string, ip: string): Promise<AddressTraffic | undefined> {
+    try {
+      return await this.switchboard?.traffic(network, ip);
+    } catch (error) {
+      if (error instanceof ShoalError && error.data['errno'] === 'ENOENT') return undefined;
+      throw error;
+    }
+  }
+
+  /** The switch knows a network once a guest of it was attached; before that it is told. */
+  private async network(name: string): Promise<void> {
+    const config = this.networks.get(name);
+    if (config === undefined) throw new ShoalError('NETWORK_UNKNOWN', `there is no network "${name}"`);
+    await twice(() => this.needSwitch().network(name, config.bridge));
+  }
+
+  private needSwitch(): SwitchClient {
+    if (this.switchboard !== undefined) return this.switchboard;
+    throw unsupported('this host runs no switch, so its addresses stay where they are', 'Run shoal-switch on the host.');
   }
 
   /** False when the domain is not a wired one. */

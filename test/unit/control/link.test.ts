@@ -113,6 +113,35 @@ test('launch, see, stop, start, destroy; foreign VMs are seen as such', async (t
   await rig.close();
 });
 
+test('addresses move, are held and counted', async (t) => {
+  const rig = await makeServer();
+  const { link, seen } = watch(rig);
+  await until(() => seen.pictures === 1, 'the picture');
+  const outcomes = await link.launch([item(0, { vifs: [{ network: 'default', ip: '10.64.9.9' }] }), item(1, { vifs: [{ network: 'default', ip: '10.64.9.10', also: ['10.64.9.9'] }] })], signal);
+  const [from, to] = outcomes.map((o) => ('uuid' in o ? o.uuid : undefined)) as [SeenVm['uuid'], SeenVm['uuid']];
+  const move = { from, to, ip: '10.64.9.9', drainMs: 1000 };
+  t.deepEqual(await link.moveAddress([move]), [], 'moved');
+  await until(() => seen.vms.get(from)?.addresses.length === 0, 'the old one has it no more');
+  await until(() => seen.vms.get(to)?.addresses.length === 2, 'the new one has it');
+  t.deepEqual(seen.vms.get(to)!.addresses, [{ network: 'default', ip: '10.64.9.9' }, { network: 'default', ip: '10.64.9.10' }], 'first');
+  t.deepEqual(await link.moveAddress([move]), [], 'again is well');
+  const [failed] = await link.moveAddress([move, { ...move, ip: '10.64.9.11', from: to, to: from }, { ...move, to: '5a0a15e4-0000-8000-8000-000000000000' as SeenVm['uuid'] }]);
+  t.deepEqual([failed!.move.to, failed!.error.code], ['5a0a15e4-0000-8000-8000-000000000000', 'UUID_INVALID'], 'one that fails is told by itself');
+  await link.holdAddress('default', '10.64.9.20', 5000);
+  const [mine, held, none] = await link.addressTraffic('default', ['10.64.9.9', '10.64.9.20', '10.64.9.21']);
+  t.deepEqual([mine?.held, held?.held, none], [false, true, undefined]);
+  t.equal(await codeOf(link.holdAddress('nowhere', '10.64.9.20', 5000)), 'NETWORK_UNKNOWN');
+  t.equal(await codeOf(rig.plugin('move-address', { moves: '[{"ip":"10.64.9.9"}]' })), 'FIELD_TYPE_ERROR');
+  t.equal(await codeOf(rig.plugin('move-address', { moves: '[]' })), 'FIELD_TYPE_ERROR');
+  t.equal(await codeOf(rig.plugin('move-address', { moves: JSON.stringify([{ ...move, drainMs: 3_600_001 }]) })), 'FIELD_TYPE_ERROR');
+  t.equal(await codeOf(rig.plugin('hold-address', { ip: '10.64.9.20', ms: '60001' })), 'FIELD_TYPE_ERROR');
+  const released = JSON.parse((await rig.plugin('release-address', { releases: JSON.stringify([{ vm: to, ip: '10.64.9.9', drainMs: 0 }]) })) as string) as { failed: unknown[] };
+  t.deepEqual(released.failed, [], 'off the host');
+  await until(() => seen.vms.get(to)?.addresses.length === 1, 'it has it no more');
+  await link.close();
+  await rig.close();
+});
+
 test('a certificate that is not the pinned one, a wrong authority, a wrong password', async (t) => {
   const rig = await makeServer();
   const refused = async (options: object, code: string, what: string) => {

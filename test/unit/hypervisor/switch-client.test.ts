@@ -87,6 +87,26 @@ test('the switch client: requests', async (t) => {
   t.equal(await failure(client.attach(30_001, 0, rings)), 'SWITCH_REFUSED ESRCH', 'no such domain');
 });
 
+test('the switch client: addresses that move and wait', async (t) => {
+  await client.attach(22, 0, rings);
+  await client.attach(23, 0, rings);
+  await client.identity(22, 0, { mac: '02:00:00:00:00:22', ipv4: ['10.0.0.22', '10.0.0.99'] });
+  await client.identity(23, 0, { mac: '02:00:00:00:00:23', ipv4: ['10.0.0.23'] });
+  await client.move('default', '10.0.0.99', { domid: 22, handle: 0 }, { domid: 23, handle: 0 }, 5000);
+  const addresses = new Map((await client.list()).map(({ domid, ipv4 }) => [domid, ipv4]));
+  t.deepEqual([addresses.get(22), addresses.get(23)], [['10.0.0.22'], ['10.0.0.23', '10.0.0.99']], 'moved');
+  const { frames, drains, held, waiting } = await client.traffic('default', '10.0.0.99');
+  t.deepEqual([frames, drains, held, waiting], [0, 1, false, 0], 'the old one has its connections');
+  await client.move('default', '10.0.0.99', { domid: 23, handle: 0 }, undefined, 0);
+  await client.hold('default', '10.0.0.99', 5000);
+  t.equal((await client.traffic('default', '10.0.0.99')).held, true, 'and one that left is held');
+  t.equal(await failure(client.move('default', '10.0.0.22', { domid: 23, handle: 0 }, undefined, 0)), 'none', 'done before');
+  t.equal(await failure(client.move('default', '10.0.0.22', { domid: 23, handle: 0 }, { domid: 21, handle: 0 }, 0)), 'SWITCH_REFUSED EADDRINUSE');
+  t.equal(await failure(client.hold('nowhere', '10.0.0.1', 5)), 'SWITCH_REFUSED ENOENT');
+  t.equal(await failure(client.traffic('default', '10.0.0.77')), 'SWITCH_REFUSED ENOENT');
+  for (const domid of [22, 23]) await client.detach(domid);
+});
+
 test('the switch client: thousands at once, in order', async (t) => {
   const domids = Array.from({ length: 3000 }, (_, i) => 100 + i);
   const work = domids.flatMap((domid) => [

@@ -19,6 +19,7 @@
 struct world *world;
 struct calls calls;
 int crash_after;
+int64_t clock_ahead_us;
 unsigned crowd_size;
 static int events = -1;
 static int outside[2] = { -1, -1 };
@@ -328,7 +329,7 @@ size_t guest_receive(unsigned g, void *frame, uint16_t *flags)
 
 size_t outside_receive(uint8_t header[10], void *frame)
 {
-    struct iovec v[2] = { { header, 10 }, { frame, FRAME_MAX } };
+    struct iovec v[2] = { { header, 10 }, { frame, OUTSIDE_MAX } };
     ssize_t got = readv(outside[1], v, 2);
     return got < 10 ? 0 : (size_t)got - 10;
 }

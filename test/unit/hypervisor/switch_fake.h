@@ -46,7 +46,8 @@ void guest_reap(unsigned g);
 size_t guest_receive(unsigned g, void *frame, uint16_t *flags);                 /* 0: none */
 void guest_post(unsigned g, uint16_t id);
 
-/* The other end of the uplink. `header` has 10 bytes (virtio_net_hdr). */
+/* The other end of the uplink. `header` has 10 bytes (virtio_net_hdr), a frame that leaves up to OUTSIDE_MAX. */
+#define OUTSIDE_MAX 65550u
 size_t outside_receive(uint8_t header[10], void *frame);
 bool outside_send(const uint8_t header[10], const void *frame, size_t length); /* false: the ring is full */
 /* As the kernel would with a status, a VLAN's tag beside the frame, and `length` bytes of `whole`. */
@@ -71,6 +72,7 @@ void test_forwarding(void);
 void test_guests(void);
 void test_requests(void);
 void test_crashes(void);
+void test_places(void);
 void bench(void);
 void test_uplink(void);
 int uplink_guest(const char *bridge);

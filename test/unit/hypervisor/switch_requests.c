@@ -77,7 +77,7 @@ static void good_lines(void)
 
 static void senseless_lines(void)
 {
-    static const char *const words[] = { "hello", "network", "attach", "identity", "detach", "list", "stats", "totals", "1.0", "2.0", "9.0", "network=n", "tx=1", "rx=2",
+    static const char *const words[] = { "hello", "network", "move", "hold", "traffic", "10.0.0.1", "from=1.0", "to=2.0", "drain=9", "ms=9", "attach", "identity", "detach", "list", "stats", "totals", "1.0", "2.0", "9.0", "network=n", "tx=1", "rx=2",
                                          "port=3", "mac=02:00:00:00:00:07", "ip=1.2.3.4", "rate=1", "flood=1", "n", "bridge=b", "off", "=", "\xff", "1.", "x=" };
     unsigned seed = 7, strange = 0;
     fresh(3);

@@ -5,6 +5,7 @@
  *   switch_test uplink BRIDGE    the tests of a real uplink (switch_uplink.c); the bridge is 10.0.0.254/24
  *   switch_test real OPTIONS…    the real program with this Xen and real uplinks
  *   switch_test flood ADDRESS    datagrams as fast as they go, until it is ended
+ *   switch_test places           those of switch_places.c alone
  *   switch_test bench            frames a second of the data path alone
  */
 #include <stdarg.h>
@@ -154,11 +155,14 @@ int main(int argc, char **argv)
         failures += (unsigned)uplink_tests(argv[2]);
     else if (argc > 1 && !strcmp(argv[1], "bench")) {
         bench();
+    } else if (argc > 1 && !strcmp(argv[1], "places")) {
+        test_places();
     } else {
         test_forwarding();
         test_uplink();
         test_guests();
         test_requests();
+        test_places();
         stop_switch();
         test_crashes();
     }

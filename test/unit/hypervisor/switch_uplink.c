@@ -1,9 +1,10 @@
 /* Frames from and to outside, as the kernel's ring shows them; and what a turn costs in calls. */
 #include <linux/if_packet.h>
+#include <linux/virtio_net.h>
 #include <string.h>
 #include "switch_fake.h"
 
-static uint8_t sent[2048], got[2048], header[10];
+static uint8_t sent[2048], got[OUTSIDE_MAX], header[10];
 static uint16_t flags;
 
 static unsigned count_received(unsigned g)
@@ -137,6 +138,70 @@ static void departures(void)
     check(outside_receive(header, got) == 60, "with room again it goes on");
 }
 
+/* A TCP segment of guest `from` to somebody outside; its sum is left blank. */
+static size_t make_segment(uint8_t *frame, unsigned from, uint32_t sequence, size_t data)
+{
+    make_udp(frame, from, 0, 0, 54 + data);
+    frame[16] = (uint8_t)((40 + data) >> 8);
+    frame[17] = (uint8_t)(40 + data);
+    frame[23] = 6;
+    memset(frame + 34, 0, 20);
+    frame[35] = 80;
+    for (unsigned i = 0; i < 4; i++)
+        frame[38 + i] = (uint8_t)(sequence >> (24 - 8 * i));
+    frame[46] = 0x50;
+    frame[47] = 16;
+    for (size_t i = 0; i < data; i++)
+        frame[54 + i] = (uint8_t)((sequence + i) / 7);
+    return 54 + data;
+}
+
+static bool is_whole(const uint8_t *frame, uint32_t sequence, size_t data)
+{
+    uint32_t s = 0;
+    bool well = ((size_t)frame[16] << 8 | frame[17]) == 40 + data;
+    for (unsigned i = 14; i < 34; i += 2)
+        s += (uint32_t)(frame[i] << 8 | frame[i + 1]);
+    for (size_t i = 0; i < data; i++)
+        well = well && frame[54 + i] == (uint8_t)((sequence + i) / 7);
+    return well && (s & 0xffff) + (s >> 16) == 0xffff;
+}
+
+static void segments(void)
+{
+    const uint16_t blank = NETTXF_csum_blank | NETTXF_data_validated;
+    struct virtio_net_hdr h;
+    fresh(3);
+    for (uint32_t i = 0; i < 5; i++) {
+        guest_send(1, sent, make_segment(sent, 1, 1000 + 1400 * i, i == 4 ? 99 : 1400), blank);
+        guest_send(2, sent, make_segment(sent, 2, 1000 + 1400 * i, 1400), i == 2 ? 0 : blank);
+    }
+    steps(1);
+    size_t length = outside_receive(header, got);
+    memcpy(&h, header, sizeof h);
+    check(length == 54 + 4 * 1400 + 99 && is_whole(got, 1000, 4 * 1400 + 99), "segments of a flow leave as one frame, all bytes in their order (%zu)", length);
+    check(h.flags == VIRTIO_NET_HDR_F_NEEDS_CSUM && h.gso_type == VIRTIO_NET_HDR_GSO_TCPV4 && h.gso_size == 1400 && h.hdr_len == 54 && h.csum_start == 34 && h.csum_offset == 16,
+          "and Linux is told how to cut it");
+    check(outside_receive(header, got) == 54 + 2 * 1400 && is_whole(got, 1000, 2 * 1400), "another guest's are apart");
+    length = outside_receive(header, got);
+    memcpy(&h, header, sizeof h);
+    check(length == 54 + 1400 && h.gso_type == VIRTIO_NET_HDR_GSO_NONE && h.flags == 0, "one that has its sum leaves alone");
+    check(outside_receive(header, got) == 54 + 2 * 1400 && is_whole(got, 1000 + 3 * 1400, 2 * 1400) && !outside_receive(header, got), "and those after it follow it");
+    check(vif_find(1, 0)->record->counters.tx_frames == 5 && vif_find(1, 0)->record->counters.tx_dropped == 0, "each is counted");
+    /* Nobody reads outside: what is lost is counted by frames. */
+    uint32_t went = 0;
+    for (unsigned i = 0; i < 40; i++) {
+        for (unsigned k = 0; k < 30 && guest_send(1, sent, make_segment(sent, 1, 1400 * went, 1400), blank); k++)
+            went++;
+        steps(1);
+    }
+    size_t came = 0;
+    for (; (length = outside_receive(header, got)); came += (length - 54) / 1400)
+        ;
+    unsigned long dropped = vif_find(1, 0)->record->counters.tx_dropped;
+    check(dropped > 0 && came + dropped == went, "what finds no room is counted by frames (%zu + %lu of %u)", came, dropped, went);
+}
+
 /* What the kernel and Xen are asked for in a turn does not grow with frames, nor with guests. */
 static void costs(void)
 {
@@ -184,5 +249,6 @@ void test_uplink(void)
     useless();
     ring();
     departures();
+    segments();
     costs();
 }

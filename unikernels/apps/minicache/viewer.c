@@ -104,7 +104,6 @@ static void add_piece(struct viewer *viewer, struct chunk *chunk, uint32_t lengt
 
 bool viewer_write(struct viewer *viewer, const char *bytes, size_t length) {
   if (viewer->dead || length == 0) return !viewer->dead;
-  /* TCP_WRITE_FLAG_MORE keeps PSH off: what follows decides. */
   if (tcp_write(viewer->pcb, bytes, (u16_t)length, TCP_WRITE_FLAG_COPY) != ERR_OK) {
     viewer_kill(viewer);
     return false;
@@ -114,8 +113,8 @@ bool viewer_write(struct viewer *viewer, const char *bytes, size_t length) {
   return true;
 }
 
-bool viewer_write_chunk(struct viewer *viewer, struct chunk *chunk, uint32_t length) {
-  if (viewer->dead || tcp_write(viewer->pcb, chunk->data, (u16_t)length, 0) != ERR_OK) {
+bool viewer_write_chunk(struct viewer *viewer, struct chunk *chunk, uint32_t length, bool more) {
+  if (viewer->dead || tcp_write(viewer->pcb, chunk->data, (u16_t)length, more ? TCP_WRITE_FLAG_MORE : 0) != ERR_OK) {
     chunk_release(chunk);
     viewer_kill(viewer);
     return false;

@@ -61,8 +61,8 @@ void viewer_run(struct viewer *viewer);
 bool viewer_write(struct viewer *viewer, const char *bytes, size_t length);
 /* Room for a write, with some to spare for framing. */
 uint32_t viewer_room(const struct viewer *viewer);
-/* Sends `length` bytes of the chunk by reference and takes it over. */
-bool viewer_write_chunk(struct viewer *viewer, struct chunk *chunk, uint32_t length);
+/* Sends `length` bytes of the chunk by reference and takes it over. `more`: what follows it is written right after, so that segments stay whole. */
+bool viewer_write_chunk(struct viewer *viewer, struct chunk *chunk, uint32_t length, bool more);
 /* The connection is beyond use: cut off at the next occasion. */
 void viewer_kill(struct viewer *viewer);
 /* Drops bytes of the request that were used. */

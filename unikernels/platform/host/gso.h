@@ -6,7 +6,7 @@
 #ifndef HOST_GSO_H
 #define HOST_GSO_H
 
-#include "shoal.h"
+#include "../../kernel/segments.h"
 
 #define GSO_FRAME_BYTES 65535u
 
@@ -19,10 +19,7 @@ _Static_assert(sizeof(struct gso_header) == 10, "as the kernel has it");
 struct gso {
   void (*send)(void *context, const struct gso_header *header, const uint8_t *frame, size_t length);
   void *context;
-  size_t used;         /* bytes of the frame so far, 0: none */
-  uint16_t head, each; /* bytes of its headers, of each segment's data */
-  uint8_t closed;      /* nothing may follow: a short segment, or PSH/FIN */
-  uint32_t next;       /* the sequence number that has to follow */
+  struct segment_run run; /* of length 0: none */
   uint8_t saved[128];  /* what lay where the next segment's headers were written */
   uint8_t frame[GSO_FRAME_BYTES + SHOAL_NET_FRAME_BYTES];
 };

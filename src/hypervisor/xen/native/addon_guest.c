@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "template.h"
+#include "wiring.h"
 #include "values.h"
 
 struct known_template {
@@ -135,6 +136,40 @@ static napi_value js_order(napi_env env, napi_callback_info info)
   return console_order(addon->consoles, domid, (uint32_t)word, &failure) ? throw_failure(env, &failure) : NULL;
 }
 
+/* readdress(domid, addresses of 4 bytes each, whether to order it): the number of the list. */
+static napi_value js_readdress(napi_env env, napi_callback_info info)
+{
+  uint32_t list[WIRING_ADDRESSES], number;
+  struct failure failure;
+  const uint8_t *bytes;
+  struct addon *addon;
+  struct call call;
+  uint16_t domid;
+  size_t length;
+  int ring;
+
+  if (!take_call(&call, env, info, 3) || !take_domid(&call, 0, &domid) || !take_bytes(&call, 1, "addresses", 0, sizeof list, &bytes, &length) ||
+      !take_flag(&call, 2, "ring", &ring) || !(addon = opened_addon(env)))
+    return NULL;
+  memcpy(list, bytes, length);
+  if (console_readdress(addon->consoles, domid, list, (uint32_t)(length / 4), ring, &number, &failure)) return throw_failure(env, &failure);
+  return number_value(env, number);
+}
+
+/* readdressed(domid): the number of the list that the guest took last. */
+static napi_value js_readdressed(napi_env env, napi_callback_info info)
+{
+  struct failure failure;
+  struct addon *addon;
+  struct call call;
+  uint16_t domid;
+  uint32_t number;
+
+  if (!take_call(&call, env, info, 1) || !take_domid(&call, 0, &domid) || !(addon = opened_addon(env))) return NULL;
+  if (console_readdressed(addon->consoles, domid, &number, &failure)) return throw_failure(env, &failure);
+  return number_value(env, number);
+}
+
 /* readConsole(domid, mfn or 0, cursor): {text, cursor}. */
 static napi_value js_read_console(napi_env env, napi_callback_info info)
 {
@@ -184,6 +219,8 @@ void define_guest_functions(napi_env env, napi_value exports)
   define_function(env, exports, "name", js_name);
   define_function(env, exports, "resume", js_resume);
   define_function(env, exports, "order", js_order);
+  define_function(env, exports, "readdress", js_readdress);
+  define_function(env, exports, "readdressed", js_readdressed);
   define_function(env, exports, "readConsole", js_read_console);
   define_function(env, exports, "writeConsole", js_write_console);
 }

@@ -161,3 +161,58 @@ int console_order(struct consoles *consoles, uint16_t domid, uint32_t order, str
   xengnttab_unmap(consoles->grants, page, 1);
   return wired ? ring_bell(consoles, domid, CONSOLE_PORT, failure) : failed_with(failure, "wiring", EINVAL);
 }
+
+/* The page of a wired guest's start_info; NULL with the failure said. */
+static uint8_t *map_wiring(struct consoles *consoles, uint16_t domid, struct wiring **wiring, struct wiring_addresses **addresses,
+                           struct failure *failure)
+{
+  uint8_t *page = map_grant(consoles, domid, GNTTAB_RESERVED_XENSTORE);
+
+  if (!page) {
+    failed(failure, "xengnttab_map_grant_ref");
+    return NULL;
+  }
+  *wiring = (struct wiring *)(page + WIRING_OFFSET);
+  *addresses = (struct wiring_addresses *)(*wiring + 1);
+  if ((*wiring)->magic == WIRING_MAGIC) return page;
+  xengnttab_unmap(consoles->grants, page, 1);
+  failed_with(failure, "wiring", EINVAL);
+  return NULL;
+}
+
+int console_readdress(struct consoles *consoles, uint16_t domid, const uint32_t *addresses, uint32_t count, int ring, uint32_t *number,
+                      struct failure *failure)
+{
+  struct wiring_addresses *list;
+  struct wiring *wiring;
+  uint8_t *page = map_wiring(consoles, domid, &wiring, &list, failure);
+  uint32_t order = WIRING_NOTHING;
+  int mine;
+
+  if (!page) return -1;
+  if (list->wanted == 0 || list->count != count || memcmp(list->addresses, addresses, count * sizeof *addresses)) {
+    list->count = count;
+    memcpy(list->addresses, addresses, count * sizeof *addresses);
+    __atomic_store_n(&list->wanted, list->wanted == UINT32_MAX ? 1 : list->wanted + 1, __ATOMIC_RELEASE);
+  }
+  *number = list->wanted;
+  if (!ring) {
+    xengnttab_unmap(consoles->grants, page, 1);
+    return 0;
+  }
+  mine = __atomic_compare_exchange_n(&wiring->order, &order, WIRING_READDRESS, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST) || order == WIRING_READDRESS;
+  xengnttab_unmap(consoles->grants, page, 1);
+  return mine ? ring_bell(consoles, domid, CONSOLE_PORT, failure) : failed_with(failure, "wiring", EBUSY);
+}
+
+int console_readdressed(struct consoles *consoles, uint16_t domid, uint32_t *number, struct failure *failure)
+{
+  struct wiring_addresses *list;
+  struct wiring *wiring;
+  uint8_t *page = map_wiring(consoles, domid, &wiring, &list, failure);
+
+  if (!page) return -1;
+  *number = __atomic_load_n(&list->taken, __ATOMIC_ACQUIRE);
+  xengnttab_unmap(consoles->grants, page, 1);
+  return 0;
+}

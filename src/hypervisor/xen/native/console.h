@@ -32,4 +32,13 @@ int console_write(struct consoles *consoles, uint16_t domid, uint64_t mfn, uint3
 /* Leaves an order for a wired guest (wiring.h) and rings its console's event channel. */
 int console_order(struct consoles *consoles, uint16_t domid, uint32_t order, struct failure *failure);
 
+/*
+ * Leaves a list of addresses (network order, at most WIRING_ADDRESSES) for a wired guest and, with `ring`, orders it to take them; *number
+ * tells which list it is. An order under way keeps its place: EBUSY. A list that is there already keeps its number.
+ */
+int console_readdress(struct consoles *consoles, uint16_t domid, const uint32_t *addresses, uint32_t count, int ring, uint32_t *number,
+                      struct failure *failure);
+/* The number of the list that the guest has taken last. */
+int console_readdressed(struct consoles *consoles, uint16_t domid, uint32_t *number, struct failure *failure);
+
 #endif

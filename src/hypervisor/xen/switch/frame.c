@@ -6,7 +6,6 @@
 #include "switch.h"
 
 enum { TYPE_IPV4 = 0x0800, TYPE_ARP = 0x0806, TYPE_VLAN = 0x8100, TYPE_IPV6 = 0x86dd, TYPE_PROVIDER_VLAN = 0x88a8 };
-enum { PROTOCOL_TCP = 6, PROTOCOL_UDP = 17 };
 enum { ETHERNET = 14, ARP_BYTES = 28, IPV4_BYTES = 20, IPV6_BYTES = 40 };
 
 static uint16_t be16(const uint8_t *p)
@@ -19,6 +18,17 @@ static uint32_t address_at(const uint8_t *p)
     uint32_t a;
     memcpy(&a, p, sizeof a);
     return a;
+}
+
+static void find_ports(struct frame *f, const uint8_t *p, size_t length)
+{
+    size_t header = (size_t)(p[0] & 15) * 4;
+    if ((p[9] != PROTOCOL_TCP && p[9] != PROTOCOL_UDP) || header < IPV4_BYTES || be16(p + 6) & 0x1fff || length < header + (p[9] == PROTOCOL_TCP ? 20 : 8))
+        return;
+    f->protocol = p[9];
+    memcpy(&f->source_port, p + header, 2);
+    memcpy(&f->target_port, p + header + 2, 2);
+    f->tcp_flags = p[9] == PROTOCOL_TCP ? p[header + 13] : 0;
 }
 
 bool frame_parse(struct frame *f, uint8_t *bytes, size_t length)
@@ -42,13 +52,15 @@ bool frame_parse(struct frame *f, uint8_t *bytes, size_t length)
             return false;
         f->has_sender = true;
         f->sender = address_at(p + 12);
+        f->target = address_at(p + 16);
+        find_ports(f, p, length - ETHERNET);
         return true;
     default:
         return true;
     }
 }
 
-bool frame_allowed(const struct frame *f, const struct identity *who)
+bool frame_allowed(const struct frame *f, const struct identity *who, uint32_t also)
 {
     static const uint8_t bridge_group[5] = { 0x01, 0x80, 0xc2, 0x00, 0x00 };
     uint16_t type = be16(f->bytes + 12);
@@ -61,12 +73,32 @@ bool frame_allowed(const struct frame *f, const struct identity *who)
         return false;
     if (type == TYPE_ARP && memcmp(f->bytes + ETHERNET + 8, who->mac, 6))
         return false;
-    if (!f->has_sender || f->sender == 0 || who->address_count == 0)
+    if (!f->has_sender || f->sender == 0 || f->sender == also)
+        return true;
+    if (who->address_count == 0 && !(who->flags & FLAG_KNOWN))
         return true;
     for (unsigned i = 0; i < who->address_count; i++)
         if (who->addresses[i] == f->sender)
             return true;
     return false;
+}
+
+size_t frame_announce(uint8_t *bytes, const uint8_t mac[6], uint32_t address)
+{
+    static const uint8_t fixed[10] = { 8, 6, 0, 1, 8, 0, 6, 4, 0, 1 };
+    memset(bytes, 0, ETHERNET + ARP_BYTES);
+    memset(bytes, 0xff, 6);
+    memcpy(bytes + 6, mac, 6);
+    memcpy(bytes + 12, fixed, sizeof fixed);
+    memcpy(bytes + 22, mac, 6);
+    memcpy(bytes + 28, &address, 4);
+    memcpy(bytes + 38, &address, 4);
+    return ETHERNET + ARP_BYTES;
+}
+
+void frame_hide_sender(uint8_t *bytes)
+{
+    memset(bytes + ETHERNET + 14, 0, 4);
 }
 
 size_t frame_answer_arp(uint8_t *bytes, const uint8_t mac[6])

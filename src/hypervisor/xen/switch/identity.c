@@ -2,6 +2,7 @@
  * Who a vif is: its MAC, its addresses, its rate. The tables by which frames find their way are filled here and nowhere else; what the
  * agent says is the only thing they follow. Two vifs of a network never have the same MAC or address.
  */
+#include <stdlib.h>
 #include <string.h>
 #include "switch.h"
 
@@ -48,6 +49,40 @@ void identity_forget(struct vif *v)
     link_remove(&v->flood);
 }
 
+/* What was counted of addresses that stay, stays. */
+static void learn_traffic(struct vif *v, const struct identity *who)
+{
+    struct traffic *fresh = calloc(who->address_count ? who->address_count : 1, sizeof *fresh);
+    if (!fresh)
+        abort(); /* the next switch goes on from the state file */
+    for (unsigned i = 0; i < who->address_count; i++) {
+        const struct traffic *old = traffic_of(v, who->addresses[i]);
+        fresh[i] = old ? *old : (struct traffic){ .address = who->addresses[i], .last_us = now_us() };
+    }
+    free(v->traffic);
+    v->traffic = fresh;
+    v->traffics = who->address_count;
+}
+
+const struct traffic *traffic_of(const struct vif *v, uint32_t address)
+{
+    for (unsigned i = 0; i < v->traffics; i++)
+        if (v->traffic[i].address == address)
+            return &v->traffic[i];
+    return NULL;
+}
+
+void traffic_count(struct vif *v, uint32_t address, size_t length)
+{
+    for (unsigned i = 0; i < v->traffics; i++)
+        if (v->traffic[i].address == address) {
+            v->traffic[i].frames++;
+            v->traffic[i].bytes += length;
+            v->traffic[i].last_us = turn_us();
+            return;
+        }
+}
+
 void identity_learn(struct vif *v)
 {
     const struct identity *who = vif_identity(v);
@@ -56,6 +91,7 @@ void identity_learn(struct vif *v)
         table_put(&addresses, address_key(v->network, who->addresses[i]), v);
     if (who->flags & FLAG_FLOOD)
         link_append(&v->network->flood, &v->flood);
+    learn_traffic(v, who);
     pace_start(v, now_us());
     vif_ready(v);
 }
@@ -89,6 +125,8 @@ int vif_identify(struct vif *v, const struct identity *who)
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
     v->record->current = next;
     identity_learn(v);
+    if (v->record->counters.tx_frames)
+        places_spoke(v);
     return 0;
 }
 

@@ -59,12 +59,15 @@ int switch_open(const char *state_path)
     vifs_init();
     for (unsigned i = 0; i < NETWORKS_MAX; i++)
         network_resume(i);
+    places_redo();
     vifs_resume();
+    places_resume();
     return 0;
 }
 
 void switch_close(void)
 {
+    places_close();
     vifs_close();
     networks_close();
     state_close();
@@ -101,7 +104,9 @@ static void hear(int timeout_ms)
     if (timeout_ms && !busy && !move_waiting())
         vifs_rest(0);
     events_unmask();
-    int waits_ms = pace_timeout_ms();
+    int waits_ms = pace_timeout_ms(), due_ms = places_timeout_ms();
+    if (due_ms >= 0 && (waits_ms < 0 || due_ms < waits_ms))
+        waits_ms = due_ms;
     if (busy || move_waiting())
         timeout_ms = 0;
     else if (waits_ms >= 0 && (timeout_ms < 0 || waits_ms < timeout_ms))

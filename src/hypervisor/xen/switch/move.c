@@ -201,7 +201,7 @@ static void answer_all(void)
 
 /* ---- forwarding ---- */
 
-static void deliver(struct vif *v, uint8_t *frame, size_t length, unsigned checksum)
+void move_deliver(struct vif *v, uint8_t *frame, size_t length, unsigned checksum)
 {
     if (delivery_count == DELIVERIES) {
         deliver_all();
@@ -229,41 +229,30 @@ static void flood(struct network *n, const struct vif *but, uint8_t *frame, size
     for (struct link *l = n->flood.next; l != &n->flood; l = l->next) {
         struct vif *v = (struct vif *)((char *)l - offsetof(struct vif, flood));
         if (v != but)
-            deliver(v, frame, length, checksum);
+            move_deliver(v, frame, length, checksum);
     }
-}
-
-/* Somebody else's address is nobody's to use, not even that of a guest whose own is not known. */
-static bool usurps(const struct vif *v, const struct frame *f)
-{
-    const struct vif *owner = f->has_sender && f->sender ? vif_by_address(v->network, f->sender) : NULL;
-    return owner && owner != v;
-}
-
-/* The vif that an ARP request asks for. One that asks for its sender's own address is an announcement, or a search for a double. */
-static struct vif *asked_for(struct network *n, const struct frame *f)
-{
-    return f->arp_request && f->arp_target != f->sender ? vif_by_address(n, f->arp_target) : NULL;
 }
 
 static int16_t forward_from_guest(struct taken *t, struct frame *f)
 {
     struct vif *from = t->from;
     struct counters *c = &from->record->counters;
-    if (!frame_allowed(f, vif_identity(from)) || usurps(from, f))
+    if (!route_allows(from, f))
         return NETIF_RSP_DROPPED;
     c->tx_frames++;
     c->tx_bytes += f->length;
     mirror_frame(from, f->bytes, f->length);
-    struct vif *to = asked_for(t->network, f);
-    if (to && to != from) {
-        deliver(from, f->bytes, frame_answer_arp(f->bytes, vif_identity(to)->mac), 0);
+    route_sent(from, f);
+    const uint8_t *asked = route_asked(t->network, from, f);
+    if (asked) {
+        move_deliver(from, f->bytes, frame_answer_arp(f->bytes, asked), 0);
         return NETIF_RSP_OKAY;
     }
-    to = f->group ? NULL : vif_by_mac(t->network, f->destination);
-    if (to) {
-        if (to != from)
-            deliver(to, f->bytes, f->length, t->checksum);
+    bool kept = false;
+    struct vif *to = f->group ? NULL : route_receiver(t->network, f, t->checksum, &kept);
+    if (to || kept) {
+        if (to && to != from)
+            move_deliver(to, f->bytes, f->length, t->checksum);
         return NETIF_RSP_OKAY;
     }
     if (!uplink_queue(t->network, from, f->bytes, f->length, t->checksum)) {
@@ -277,14 +266,16 @@ static int16_t forward_from_guest(struct taken *t, struct frame *f)
 
 static void forward_from_uplink(struct taken *t, struct frame *f)
 {
-    struct vif *to = asked_for(t->network, f);
-    if (to) {
-        uplink_queue(t->network, NULL, f->bytes, frame_answer_arp(f->bytes, vif_identity(to)->mac), 0);
+    const uint8_t *asked = route_asked(t->network, NULL, f);
+    struct vif *to;
+    bool kept = false;
+    if (asked) {
+        uplink_queue(t->network, NULL, f->bytes, frame_answer_arp(f->bytes, asked), 0);
     } else if (f->group) {
         flood(t->network, NULL, f->bytes, f->length, t->checksum);
-    } else if ((to = vif_by_mac(t->network, f->destination))) {
-        deliver(to, f->bytes, f->length, t->checksum);
-    } else {
+    } else if ((to = route_receiver(t->network, f, t->checksum, &kept))) {
+        move_deliver(to, f->bytes, f->length, t->checksum);
+    } else if (!kept) {
         totals.dropped++;
     }
 }
@@ -333,6 +324,8 @@ static bool move_from_guests(void)
     taken_count = incoming_count = 0;
     take_from_guests();
     forward_all();
+    bool waited = hold_deliver();
+    places_announce();
     uplinks_send(); /* and what the uplinks were answered */
     crash_point();
     deliver_all();
@@ -343,13 +336,16 @@ static bool move_from_guests(void)
         touch(t->from);
     }
     answer_all();
-    return taken_count > 0;
+    return taken_count > 0 || waited;
 }
 
 bool move_turn(void)
 {
+    turn_begins();
+    places_turn();
     bool outside = move_from_uplinks(), inside = move_from_guests();
     uplinks_give_back(); /* useless frames, too */
+    hold_clear();
     if (outside || inside) {
         totals.turns++;
         mirrors_flush();
@@ -364,5 +360,5 @@ bool move_waiting(void)
     for (unsigned i = 0; i < networks_count; i++)
         if (uplink_waiting(&networks[i]))
             return true;
-    return vifs_waiting();
+    return vifs_waiting() || places_waiting();
 }

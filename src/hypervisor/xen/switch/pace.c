@@ -18,7 +18,21 @@ int64_t now_us(void)
 {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
+    return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000 + clock_ahead_us;
+}
+
+static int64_t turn;
+
+void turn_begins(void)
+{
+    turn = 0;
+}
+
+int64_t turn_us(void)
+{
+    if (!turn)
+        turn = now_us();
+    return turn;
 }
 
 void pace_init(void)

@@ -7,20 +7,18 @@
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
+#include "request.h"
 #include "switch.h"
 
-#define WORDS_MAX 12u
 #define RATE_MAX 100000000u /* kbit a second */
 
-struct line { char *words[WORDS_MAX]; unsigned count; bool used[WORDS_MAX]; };
-
-static void refuse(struct reply *r, int error, const char *what)
+void refuse(struct reply *r, int error, const char *what)
 {
     const char *name = strerrorname_np(error);
     reply_add(r, "error %s %s\n", name ? name : "EIO", what);
 }
 
-static bool number(const char *text, uint64_t most, uint64_t *value)
+bool number(const char *text, uint64_t most, uint64_t *value)
 {
     uint64_t n = 0;
     if (!*text || strlen(text) > 19)
@@ -35,7 +33,7 @@ static bool number(const char *text, uint64_t most, uint64_t *value)
 }
 
 /* The value of KEY=, which may stand there once; NULL when it is missing. */
-static const char *value_of(struct line *l, const char *key)
+const char *value_of(struct line *l, const char *key)
 {
     size_t length = strlen(key);
     for (unsigned i = 1; i < l->count; i++)
@@ -46,14 +44,14 @@ static const char *value_of(struct line *l, const char *key)
     return NULL;
 }
 
-static bool number_of(struct line *l, const char *key, uint64_t most, uint64_t *value)
+bool number_of(struct line *l, const char *key, uint64_t most, uint64_t *value)
 {
     const char *text = value_of(l, key);
     return text && number(text, most, value);
 }
 
 /* Every word was understood, and none twice. */
-static bool all_used(const struct line *l)
+bool all_used(const struct line *l)
 {
     for (unsigned i = 1; i < l->count; i++)
         if (!l->used[i])
@@ -304,6 +302,7 @@ void request_handle(char *text, struct reply *r)
     static const struct { const char *name; void (*handle)(struct line *l, struct reply *r); } requests[] = {
         { "hello", hello },   { "network", network }, { "attach", attach },     { "identity", identity }, { "detach", detach },
         { "list", list },     { "stats", stats },     { "totals", all_totals }, { "mirror", mirror },
+        { "move", request_move },     { "hold", request_hold },       { "traffic", request_traffic },
     };
     struct line l = { .count = 0 };
     char *rest = text;

@@ -20,7 +20,10 @@
 #define NETWORKS_AT 4096u
 #define ANSWERS_AT 8192u
 #define RECORDS_AT 32768u
-#define FILE_BYTES (RECORDS_AT + VIFS_MAX * sizeof(struct record))
+#define INTENT_AT (RECORDS_AT + VIFS_MAX * sizeof(struct record))
+#define PLACES_AT (INTENT_AT + PAGE)
+#define FLOWS_AT (PLACES_AT + PLACES_MAX * sizeof(struct place))
+#define FILE_BYTES (FLOWS_AT + FLOWS_MAX * sizeof(struct flow))
 #define GROW_RECORDS 512u /* room for so many is asked of the file system at once */
 
 struct header {
@@ -28,7 +31,9 @@ struct header {
     uint32_t version, record_bytes, records, used;
     char boot[40];                /* frames and ports mean nothing after a reboot */
     uint32_t answers;             /* how many are certain to be given */
+    uint32_t places;              /* ever used; with none, what is behind the records is a hole */
 };
+_Static_assert(sizeof(struct intent) <= PAGE && INTENT_AT % PAGE == 0, "the intent fits");
 _Static_assert(NETWORKS_AT + NETWORKS_MAX * sizeof(struct network_record) <= ANSWERS_AT, "networks fit");
 _Static_assert(ANSWERS_AT + ANSWERS_MAX * sizeof(struct answer) <= RECORDS_AT, "answers fit");
 
@@ -90,6 +95,11 @@ static int look(void)
     return !memcmp(h.boot, boot, sizeof boot);
 }
 
+static int room_for_places(void)
+{
+    return posix_fallocate(file, INTENT_AT, FILE_BYTES - INTENT_AT);
+}
+
 int state_open(const char *path)
 {
     struct stat s;
@@ -124,6 +134,10 @@ int state_open(const char *path)
         header->used = VIFS_MAX;
     if (header->answers > ANSWERS_MAX)
         header->answers = 0;
+    if (header->places > PLACES_MAX)
+        header->places = PLACES_MAX;
+    if (header->places && (errno = room_for_places()))
+        return complain(path, strerror(errno));
     room_until = 0;
     if (header->used && (errno = posix_fallocate(file, RECORDS_AT, header->used * sizeof(struct record))))
         return complain(path, strerror(errno));
@@ -157,6 +171,44 @@ int state_take(uint32_t *slot)
     if (next >= header->used)
         header->used = next + 1;
     *slot = next;
+    return 0;
+}
+
+struct place *state_place(uint32_t index)
+{
+    return (struct place *)(bytes + PLACES_AT) + index;
+}
+
+struct flow *state_flow(uint32_t index)
+{
+    return (struct flow *)(bytes + FLOWS_AT) + index;
+}
+
+struct intent *state_intent(void)
+{
+    return (struct intent *)(bytes + INTENT_AT);
+}
+
+uint32_t state_places(void)
+{
+    return header->places;
+}
+
+int state_take_place(uint32_t *index)
+{
+    uint32_t next = 0;
+    while (next < header->places && state_place(next)->used)
+        next++;
+    if (next == PLACES_MAX)
+        return ENOSPC;
+    int error = header->places ? 0 : room_for_places();
+    if (error)
+        return error;
+    memset(state_place(next), 0, sizeof(struct place));
+    ORDER();
+    if (next >= header->places)
+        header->places = next + 1;
+    *index = next;
     return 0;
 }
 

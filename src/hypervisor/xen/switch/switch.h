@@ -3,8 +3,8 @@
  * each guest. It maps the two ring pages of every vif, and moves frames in batches: one grant copy takes what guests sent, one
  * delivers what they get. Who is where is told by the host agent (request.c) and never learned, so no guest can take another's place.
  *
- * One thread, one epoll loop (main.c). Files: vif (attach, detach, resume), event, ring, identity, move (a turn of the data path), frame (bytes,
- * pure), table (hashes), pace (rate limits), networks, uplink (frames from and to outside), packet (the interface and its socket), control and
+ * One thread, one epoll loop (main.c). Files: vif (attach, detach, resume), event, ring, identity, place (addresses that go from one guest to
+ * another, or wait for one), flow (whose connection), hold (frames that wait), move (a turn of the data path), route (who gets a frame), frame (bytes, pure), table (hashes), pace (rate limits), networks, uplink (frames from and to outside), packet (the interface and its socket), control and
  * request (the socket of the agent), state (what survives a crash), mirror (pcap), xen (the only one that speaks to Xen, behind hypervisor.h).
  *
  * Errors: functions give 0 or an errno value, which the protocol sends by name. Sizes are bytes. Addresses are in network order.
@@ -30,7 +30,7 @@
 #define PAGE 4096u
 
 /* ---- state: a file that is mapped, docs/formats/switch-state.md ---- */
-enum { FLAG_FLOOD = 1 };
+enum { FLAG_FLOOD = 1, FLAG_KNOWN = 2 }; /* known: with no address it may use none, and not any */
 struct identity {
     uint8_t mac[6];
     uint8_t address_count, flags;
@@ -62,6 +62,41 @@ struct answer {
 _Static_assert(sizeof(struct answer) == 24, "format of the state file");
 #define ANSWERS_MAX 1024u
 
+/* An address that goes from guest to guest, or waits for one. Times are of CLOCK_MONOTONIC. */
+#define PLACES_MAX 4096u
+#define DRAINS_MAX 8u
+enum { DRAIN_FREE = 0, DRAIN_ON = 1, DRAIN_OVER = 2 };
+struct drain {
+    int64_t until_us;             /* on: the vif has its connections until then; over: its MAC stands for the address until then */
+    uint32_t slot;                /* of the vif, while it is on */
+    uint16_t state;
+    uint8_t mac[6], spare[4];
+};
+struct place {
+    uint32_t used, address;       /* used: written last */
+    uint16_t network, base;       /* base: 1 + the drain that has the connections nobody saw begin; 0: none */
+    uint32_t reserved;
+    int64_t hold_until_us;        /* 0: it is not held */
+    uint8_t spare[8];
+    struct drain drains[DRAINS_MAX];
+};
+_Static_assert(sizeof(struct drain) == 24 && sizeof(struct place) == 224, "format of the state file");
+#define FLOWS_MAX 65536u
+struct flow {                     /* a connection to or from an address that moves */
+    uint32_t client;
+    uint16_t client_port, port;   /* in network order */
+    uint32_t place;               /* 1 + index; 0: free; written last */
+    uint32_t slot, seen_s;
+    uint8_t protocol, ends, spare[2];
+};
+_Static_assert(sizeof(struct flow) == 24, "format of the state file");
+#define NO_SLOT UINT32_MAX
+struct intent {                   /* a move that is certain, whoever ends it */
+    uint32_t certain, place, slots[2];
+    struct identity identities[2];
+    struct place after;
+};
+
 int state_open(const char *path); /* 0, or -1 with a message printed */
 struct record *state_record(uint32_t slot);
 uint32_t state_used(void);        /* records from here on were never used */
@@ -72,6 +107,11 @@ struct network_record *state_network(unsigned index);
 void state_commit(const struct answer *answers, size_t count);
 void state_clear(void);
 const struct answer *state_committed(size_t *count);
+struct place *state_place(uint32_t index);
+struct flow *state_flow(uint32_t index);
+struct intent *state_intent(void);
+uint32_t state_places(void);      /* places from here on were never used */
+int state_take_place(uint32_t *index); /* the lowest that is not used */
 void state_close(void);
 
 /* ---- table: 64-bit keys to pointers ---- */
@@ -93,9 +133,17 @@ struct frame {
     bool group;                   /* broadcast or multicast */
     bool arp_request, has_sender; /* has_sender: ARP or IPv4, sender says by whom */
     uint32_t sender, arp_target;
+    uint32_t target;              /* of IPv4; 0: none */
+    uint8_t protocol;             /* of IPv4 that has ports: TCP or UDP, not a later fragment; 0: none */
+    uint8_t tcp_flags;
+    uint16_t source_port, target_port; /* in network order */
 };
+enum { PROTOCOL_TCP = 6, PROTOCOL_UDP = 17 };
+enum { TCP_FIN = 1, TCP_SYN = 2, TCP_RST = 4, TCP_ACK = 16 };
 bool frame_parse(struct frame *f, uint8_t *bytes, size_t length);
-bool frame_allowed(const struct frame *f, const struct identity *who); /* may a guest of this identity send it? */
+bool frame_allowed(const struct frame *f, const struct identity *who, uint32_t also); /* may a guest of this identity, and address, send it? */
+size_t frame_announce(uint8_t *bytes, const uint8_t mac[6], uint32_t address); /* makes a gratuitous ARP request */
+void frame_hide_sender(uint8_t *bytes); /* an ARP request from nobody: it is answered, and teaches nothing */
 size_t frame_answer_arp(uint8_t *bytes, const uint8_t mac[6]);         /* turns the request into the answer, in place */
 /* Where TCP or UDP has its checksum; false when the frame is neither. */
 bool frame_checksum_place(const uint8_t *bytes, size_t length, uint16_t *start, uint16_t *offset);
@@ -108,6 +156,7 @@ struct vif;
 struct network {
     struct network_record *record;
     unsigned index, departing;    /* departing: frames queued for it */
+    struct departure *continued;  /* the last of them, or the one it continues */
     struct packet packet;
     uint32_t next, held;          /* slot of the ring to look at; how many before it are not given back */
     uint64_t lost;                /* frames that found the ring full */
@@ -131,7 +180,7 @@ uint64_t networks_lost(void);
 void networks_close(void);
 
 /* ---- uplink ---- */
-#define DEPARTURES_MAX 512u       /* of a turn */
+#define DEPARTURES_MAX 544u       /* of a turn */
 enum { CHECKSUM_VALID = 1, CHECKSUM_BLANK = 2 };
 bool uplink_waiting(const struct network *n); /* is a frame there? */
 /* The next frame, where it lies until uplinks_give_back. Frames of no use are passed over. */
@@ -157,6 +206,9 @@ struct vif {
     struct mirror *mirror;
     unsigned idle;                /* turns in which it had nothing, while it is watched */
     bool skipping, touched, failing, masked; /* masked: its event channel is */
+    unsigned drains;              /* places where it has connections left */
+    struct traffic { uint32_t address; uint64_t frames, bytes; int64_t last_us; } *traffic; /* one for each address */
+    unsigned traffics;
 };
 void vifs_init(void);
 struct vif *vif_find(unsigned domid, uint32_t handle);
@@ -199,6 +251,57 @@ void identity_learn(struct vif *v);  /* into the tables */
 void identity_forget(struct vif *v); /* out of them */
 int identity_conflict(const struct vif *v, const struct identity *who);
 void identities_close(void);
+void traffic_count(struct vif *v, uint32_t address, size_t length);
+const struct traffic *traffic_of(const struct vif *v, uint32_t address);
+
+/* ---- place: addresses that go from guest to guest, or wait for one ---- */
+#define MACS_STAY_US (600 * INT64_C(1000000)) /* so long a MAC stands for an address that it had: longer than ARP caches live */
+#define DRAIN_MOST_MS 3600000u
+#define HOLD_MOST_MS 60000u
+void places_redo(void);            /* before vifs are resumed */
+void places_resume(void);          /* after */
+void places_close(void);
+struct place *place_find(const struct network *n, uint32_t address); /* NULL for most */
+bool place_drains(const struct place *p, const struct vif *v);      /* has it connections left there? */
+/* Takes the address from one and gives it to the other; either may be NULL. Done before is well. */
+int place_move(struct network *n, uint32_t address, struct vif *from, struct vif *to, uint32_t drain_ms);
+int place_hold(struct network *n, uint32_t address, uint32_t ms);   /* 0: no longer */
+bool place_held(const struct place *p);
+const uint8_t *place_mac(const struct place *p);                    /* of one that is held and nobody's */
+/* Who gets the frame, for the address of a place; NULL: nobody, or (kept) it waits. `v`: whose MAC it bears. */
+struct vif *place_choose(struct place *p, struct vif *v, struct frame *f, unsigned checksum, bool *kept);
+void places_left(struct vif *v);   /* it is detached */
+void places_spoke(struct vif *v);  /* it sent its first frame */
+void places_turn(void);            /* what is due */
+void places_announce(void);        /* those outside are told who has what; before uplinks_send */
+bool places_waiting(void);
+int places_timeout_ms(void);       /* -1: nothing is due */
+
+/* For place_move.c. */
+void place_list(struct place *p);
+void place_due(int64_t at_us);
+struct drain *place_drain(struct place *p, const struct vif *v);    /* that of the vif, while it is on */
+bool place_draining(const struct place *p);
+struct drain *place_room(struct place *p, const uint8_t mac[6]);    /* one to be written; NULL: all are on */
+int place_for(struct network *n, uint32_t address, uint32_t *index, struct place *p); /* a copy of the address's place, or of a new one */
+void place_announce(struct network *n, uint32_t address, const uint8_t mac[6]); /* soon */
+void place_give(struct place *p, struct vif *owner);                /* what was held goes to it */
+
+/* ---- flow ---- */
+struct vif *flow_choose(const struct place *p, const struct frame *f, struct vif *owner); /* of a place that drains: who has this connection? */
+void flow_sent(const struct place *p, const struct frame *f, const struct vif *from);
+
+/* ---- hold ---- */
+#define HELD_MAX 1024u             /* frames in all */
+#define HELD_OF_PLACE 64u
+bool hold_keep(const struct place *p, const struct frame *f, unsigned checksum);
+void hold_give(const struct place *p, struct vif *to);  /* from now on they go to it, as it has buffers */
+void hold_drop(const struct place *p);
+void hold_left(const struct vif *v);
+bool hold_deliver(void);           /* inside of a turn; whether there was one */
+void hold_clear(void);             /* at the end of a turn: forgets those delivered */
+bool hold_pending(void);           /* given and not delivered yet */
+unsigned hold_count(const struct place *p);
 
 /* ---- pace ---- */
 void pace_init(void);
@@ -209,13 +312,22 @@ void pace_pay(struct vif *v, size_t bytes);
 void pace_wake(void);
 int pace_timeout_ms(void);        /* -1: nobody waits */
 int64_t now_us(void);
+int64_t turn_us(void);           /* the same, read once a turn */
+void turn_begins(void);
 
 /* ---- move ---- */
 struct totals { uint64_t frames, bytes, turns, copies, dropped, waits, sends, notifies; };
 extern struct totals totals;
 int move_init(void);
 bool move_turn(void);             /* false when there was nothing to do */
+void move_deliver(struct vif *v, uint8_t *frame, size_t length, unsigned checksum); /* inside of a turn; the frame stays until its end */
 bool move_waiting(void);          /* is there something? Looks into memory only */
+
+/* ---- route ---- */
+bool route_allows(const struct vif *from, struct frame *f);      /* may turn an ARP request into one from nobody */
+void route_sent(struct vif *from, const struct frame *f);        /* notes it */
+struct vif *route_receiver(struct network *n, struct frame *f, unsigned checksum, bool *kept); /* NULL: nobody here, or (kept) it waits */
+const uint8_t *route_asked(struct network *n, const struct vif *from, const struct frame *f); /* the MAC an ARP request asks for; NULL: none of ours */
 
 /* ---- mirror ---- */
 /* Into a file, or into a FIFO with a reader (mirror.c says how): ENXIO when it has none. */
@@ -242,7 +354,9 @@ void switch_close(void);
 
 #ifdef SWITCH_TEST
 void crash_point(void);           /* where a test may end the process */
+extern int64_t clock_ahead_us;
 #else
 #define crash_point() ((void)0)
+#define clock_ahead_us 0
 #endif
 #endif

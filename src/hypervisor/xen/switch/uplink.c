@@ -1,24 +1,33 @@
 /*
  * Frames from and to the uplinks (packet.h). Those that come are looked at where the kernel put them, and their slots are given back at the end
- * of the turn; those that leave are queued, and leave together. Both sides leave checksums to whoever can do them, as virtio_net_hdr says it.
+ * of the turn; those that leave are queued, and leave together: segments of one flow as one long frame, which Linux cuts as late as it can. Both
+ * sides leave checksums to whoever can do them, as virtio_net_hdr says it.
  */
 #include <linux/if_packet.h>
 #include <linux/virtio_net.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include "segments.h"
 #include "switch.h"
 
 #define USELESS_MAX 64u /* frames passed over in one call */
 #define TAG_BYTES 4u
 #define ADDRESSES_BYTES 12u
 
-struct departure { struct network *network; struct vif *from; struct virtio_net_hdr header; uint8_t *frame; size_t length; };
+struct departure {
+    struct network *network;
+    struct vif *from;
+    struct virtio_net_hdr header;
+    uint8_t *frame;
+    size_t length;
+    struct segment_run run; /* of the first of several */
+    unsigned follows;       /* bytes of headers that are not sent again; 0: it is no further segment of the one before it */
+};
 
-static struct departure departures[DEPARTURES_MAX];
+static struct departure departures[DEPARTURES_MAX], *firsts[DEPARTURES_MAX];
 static struct mmsghdr messages[DEPARTURES_MAX];
-static struct iovec parts[DEPARTURES_MAX][2];
-static struct vif *senders[DEPARTURES_MAX];
+static struct iovec parts[2 * DEPARTURES_MAX];
 static unsigned departing;
 
 /* ---- in ---- */
@@ -103,44 +112,71 @@ bool uplink_queue(struct network *n, struct vif *from, uint8_t *frame, size_t le
 {
     if (n->packet.fd < 0 || departing == DEPARTURES_MAX)
         return false;
-    struct departure *d = &departures[departing];
+    struct departure *d = &departures[departing], *first = n->continued;
+    const bool blank = checksum & CHECKSUM_BLANK;
     *d = (struct departure){ .network = n, .from = from, .frame = frame, .length = length };
-    if (checksum & CHECKSUM_BLANK) {
-        uint16_t start, offset;
-        if (!frame_checksum_place(frame, length, &start, &offset))
-            return false;
-        frame_checksum_begin(frame, length, start, offset);
-        d->header.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM;
-        d->header.csum_start = start;
-        d->header.csum_offset = offset;
+    if (first && first->from == from && segments_follow(&first->run, frame, length, blank ? SHOAL_NET_CSUM_BLANK : 0)) {
+        d->follows = first->run.head;
+    } else {
+        if (blank) {
+            uint16_t start, offset;
+            if (!frame_checksum_place(frame, length, &start, &offset))
+                return false;
+            frame_checksum_begin(frame, length, start, offset);
+            d->header.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM;
+            d->header.csum_start = start;
+            d->header.csum_offset = offset;
+        }
+        segments_begin(&d->run, frame, length, blank ? SHOAL_NET_CSUM_BLANK : 0);
+        n->continued = d;
     }
     departing++;
     n->departing++;
     return true;
 }
 
+/* A message that did not leave: all its frames are lost. */
 static void lose(unsigned from, unsigned until)
 {
     for (unsigned i = from; i < until; i++) {
-        totals.dropped++;
-        if (senders[i])
-            senders[i]->record->counters.tx_dropped++;
+        const unsigned frames = (unsigned)messages[i].msg_hdr.msg_iovlen - 1;
+        totals.dropped += frames;
+        if (firsts[i]->from)
+            firsts[i]->from->record->counters.tx_dropped += frames;
     }
+}
+
+static void begin_message(struct departure *d, struct mmsghdr *m, struct iovec *part)
+{
+    if (d->run.length > d->length) {
+        segments_finish(&d->run);
+        d->header.gso_type = d->run.tcp == 54 ? VIRTIO_NET_HDR_GSO_TCPV6 : VIRTIO_NET_HDR_GSO_TCPV4;
+        d->header.hdr_len = d->run.head;
+        d->header.gso_size = d->run.each;
+    }
+    part[0] = (struct iovec){ &d->header, sizeof d->header };
+    part[1] = (struct iovec){ d->frame, d->length };
+    *m = (struct mmsghdr){ .msg_hdr = { .msg_iov = part, .msg_iovlen = 2 } };
 }
 
 static void send_all(struct network *n)
 {
-    unsigned count = 0, at = 0;
-    for (unsigned i = 0; i < departing && count < n->departing; i++) {
+    unsigned count = 0, at = 0, used = 0;
+    n->continued = NULL;
+    for (unsigned i = 0; i < departing && n->departing; i++) {
         struct departure *d = &departures[i];
         if (d->network != n)
             continue;
-        parts[count][0] = (struct iovec){ &d->header, sizeof d->header };
-        parts[count][1] = (struct iovec){ d->frame, d->length };
-        messages[count] = (struct mmsghdr){ .msg_hdr = { .msg_iov = parts[count], .msg_iovlen = 2 } };
-        senders[count++] = d->from;
+        n->departing--;
+        if (d->follows) {
+            parts[used++] = (struct iovec){ d->frame + d->follows, d->length - d->follows };
+            messages[count - 1].msg_hdr.msg_iovlen++;
+            continue;
+        }
+        firsts[count] = d;
+        begin_message(d, &messages[count++], &parts[used]);
+        used += 2;
     }
-    n->departing = 0;
     /* Each call sends one or loses one. */
     while (at < count) {
         int sent = sendmmsg(n->packet.fd, messages + at, count - at, MSG_DONTWAIT | MSG_NOSIGNAL);

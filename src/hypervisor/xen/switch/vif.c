@@ -179,11 +179,14 @@ static void drop(struct vif *v)
 {
     mirror_stop(v);
     identity_forget(v);
+    places_left(v);
+    hold_left(v);
     disconnect(v);
     link_remove(&v->queue);
     v->record->state = RECORD_FREE;
     state_give(v->slot);
     by_slot[v->slot] = NULL;
+    free(v->traffic);
     free(v);
     count--;
 }
@@ -272,6 +275,7 @@ void vifs_close(void)
         mirror_stop(v);
         disconnect(v);
         by_domain[v->record->domid] = NULL;
+        free(v->traffic);
         free(v);
     }
     free(by_slot);

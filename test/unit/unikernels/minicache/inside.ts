@@ -3,6 +3,7 @@ import test from 'tape';
 import './serving.ts';
 import './caching.ts';
 import './origins.ts';
+import './live.ts';
 import './pressure.ts';
 
 /* Connections that a test left open would keep the process; the pause is for tape's last lines. */

@@ -1,0 +1,35 @@
+/** The simulator's switch as far as addresses go: whose they are, which are held, and what a test says was counted. */
+import type { Domid } from '../../model/ids.ts';
+import type { AddressMove, AddressTraffic, VifConfig } from '../port.ts';
+
+type Guests = Iterable<{ domid: Domid; vifs: VifConfig[] }>;
+
+export class SimAddresses {
+  /** Who gets new connections, by "network/address", where something was moved. */
+  readonly holders = new Map<string, Domid>();
+  /** What is told of an address that somebody has. */
+  trafficOf: (ip: string) => Partial<AddressTraffic> = () => ({});
+  readonly #held = new Set<string>();
+
+  move({ network, ip, to }: AddressMove, guests: Guests): void {
+    for (const { domid, vifs } of guests)
+      for (const vif of vifs) {
+        if (vif.network !== network) continue;
+        const others = vif.ipv4.filter((own) => own !== ip);
+        vif.ipv4 = domid === to?.domid ? [ip, ...others] : others;
+      }
+    if (to === undefined) this.holders.delete(`${network}/${ip}`);
+    else this.holders.set(`${network}/${ip}`, to.domid);
+  }
+
+  hold(network: string, ip: string, ms: number): void {
+    if (ms === 0) this.#held.delete(`${network}/${ip}`);
+    else this.#held.add(`${network}/${ip}`);
+  }
+
+  traffic(network: string, ip: string, guests: Guests): AddressTraffic | undefined {
+    const held = this.#held.has(`${network}/${ip}`);
+    const has = [...guests].some(({ vifs }) => vifs.some((vif) => vif.network === network && vif.ipv4.includes(ip)));
+    return has || held ? { frames: 0, bytes: 0, idleMs: 0, drains: 0, waiting: 0, held, ...this.trafficOf(ip) } : undefined;
+  }
+}

@@ -1,0 +1,47 @@
+/** The summoner over a real controller and hosts in memory: what it asks of the API, and what the API asks of the hosts. */
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import test from 'tape';
+import { ShoalError } from '../../../src/model/errors.ts';
+import { summonFleet } from '../../../src/summon/controller-fleet.ts';
+import { Summoner } from '../../../src/summon/summoner.ts';
+import { makeApi, web } from '../control/api-rig.ts';
+import { cert } from '../xenapi/certificate.ts';
+
+test('summon: over the API', async (t) => {
+  const rig = await makeApi(['a']);
+  await rig.call('POST', '/v1/hosts', { name: 'a', url: 'https://a.example', credential: 'a' });
+  await rig.call('PUT', '/v1/services/acme/job', { ...web, count: 0 });
+  const tokenFile = join(rig.folder, 'summon.token');
+  writeFileSync(tokenFile, `${await rig.tokenFor('operator')}\n`);
+  const fleet = summonFleet({ url: `https://127.0.0.1:${rig.controller.server.port}`, ca: cert, tokenFile, policies: { 'acme/job': { idleS: 5 } } });
+  const clock = { ms: 1_000_000 };
+  const summoner = new Summoner({ fleet, idleS: 5, answerMs: 5000, bootMs: 5000, graceMs: 0, most: 4, backoffMs: 1000, lookMs: 3_600_000, now: () => clock.ms, log: () => {} });
+  await summoner.open();
+  const host = rig.hosts.get('a')!;
+  host.launchMs = 100;
+  const found = await summoner.resolve({ tenant: 'acme', service: 'job', commit: undefined });
+  t.equal(found.is, 'address', 'a service at nothing is booted');
+  const ip = found.is === 'address' ? found.addresses[0]! : '';
+  t.ok(host.held.some((each) => each.ip === ip && each.network === 'default' && each.ms > 0), 'its host holds the address before it is up');
+  for (let i = 0; i < 100 && summoner.summoned()[0]!.state !== 'up'; i++) await new Promise((resolve) => setTimeout(resolve, 20));
+  t.equal([...host.vms.values()].filter(({ state }) => state === 'running').length, 1);
+  t.equal(await fleet.traffic('acme', 'job'), undefined, 'a host that does not count says so');
+  host.trafficOf = () => ({ frames: 7, bytes: 0, idleMs: 9_000, drains: 0, held: false, waiting: 0 });
+  t.deepEqual(await fleet.traffic('acme', 'job'), [{ address: ip, frames: 7, idleMs: 9_000 }]);
+  await summoner.look();
+  clock.ms += 6_000;
+  await summoner.look();
+  t.deepEqual(summoner.summoned(), [], 'idle: stopped');
+  for (let i = 0; i < 100 && host.vms.size > 0; i++) await new Promise((resolve) => setTimeout(resolve, 20));
+  t.equal(host.vms.size, 0);
+  t.equal((await summoner.resolve({ tenant: 'acme', service: 'none', commit: undefined })).is, 'unknown');
+  t.deepEqual(await fleet.releases('acme', 'job'), [], 'without a repository there are no releases');
+  t.equal(await fleet.scale('acme', 'none', 1).catch((error: ShoalError) => error.code), 'NOT_FOUND');
+  const viewer = await rig.tokenFor('viewer', 'other');
+  t.equal((await rig.call('GET', '/v1/services/acme/job/traffic', undefined, viewer)).status, 404, "another tenant's is not there");
+  t.equal((await rig.call('POST', '/v1/services/acme/job/hold', { ms: 1 }, viewer)).status, 403);
+  await summoner.close();
+  fleet.close();
+  await rig.close();
+});
