@@ -12,6 +12,8 @@ import { xlConfiguration } from '../../src/cli/demo/xl.ts';
 import { putImage, readImage } from '../../src/cli/images.ts';
 import { pingImage } from '../../src/cli/verbs/build.ts';
 import { labDown, labUp, type Lab, type LabHost } from '../../src/lab/lab.ts';
+import { repositoryRoot } from '../../src/lab/paths.ts';
+import { run } from '../../src/lab/processes.ts';
 import { ShoalError } from '../../src/model/errors.ts';
 import { refOf, type Departed, type Listing } from '../../src/xenapi/plugin-types.ts';
 
@@ -105,6 +107,8 @@ async function settled(t: test.Test, what: string): Promise<{ host: number; addr
 }
 
 test('migrate: two hosts, and a VM on the first', { timeout: 20 * minutes }, async (t) => {
+  const made = await run(['make', '-s', '-C', join(repositoryRoot, 'unikernels')], { timeoutMs: 10 * minutes });
+  t.equal(made.code, 0, made.stderr.slice(-500));
   await labDown(name);
   lab = await labUp({ name, hosts: 2, memoryMib: 2048 });
   for (const host of lab.hosts) clients.push(connect(host));
