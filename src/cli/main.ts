@@ -7,6 +7,9 @@ import { findVerb, readWords, type Verb } from './arguments.ts';
 import { Terminal, type Sink } from './terminal.ts';
 import { apply, deleteVerb, drain, restart, scale } from './verbs/apply.ts';
 import { buildVerb } from './verbs/build.ts';
+import { bundleApply, bundleMake } from './verbs/bundle.ts';
+import { ciPublish } from './verbs/ci.ts';
+import { clickInstall, clickList, clickRead, clickWrite } from './verbs/click.ts';
 import { makeCompletion } from './verbs/completion.ts';
 import { demo } from './verbs/demo.ts';
 import { eventCreate, eventDescribe, eventEnd, eventList, eventRun } from './verbs/event.ts';
@@ -19,10 +22,14 @@ import { hostShells } from './verbs/host-shells.ts';
 import { hostSetup } from './verbs/host-setup.ts';
 import { hostShow } from './verbs/host-show.ts';
 import { imageList, imagePut, imageRemove } from './verbs/image.ts';
+import { imageBuild, imageDiff, imageGc, imageShow, imageVerify } from './verbs/image-source.ts';
 import { labVerb } from './verbs/lab.ts';
 import { networkList } from './verbs/network-list.ts';
 import { origin } from './verbs/origin.ts';
+import { rolloutAbort, rolloutList, rolloutPause, rolloutPromote, rolloutResume, rolloutRollback, rolloutShow, rolloutWatch } from './verbs/rollout.ts';
+import { pathAgent } from './verbs/path-agent.ts';
 import { benchVerb, testVerb } from './verbs/scripts.ts';
+import { diskCreate, diskDestroy, diskList } from './verbs/disk.ts';
 import { storeCat, storeFill, storeList, storeMake, storeVerify } from './verbs/store.ts';
 import { summon } from './verbs/summon.ts';
 import { top } from './verbs/top.ts';
@@ -56,6 +63,10 @@ export const verbs: readonly Verb[] = [
   buildVerb,
   testVerb,
   benchVerb,
+  imageBuild,
+  imageVerify,
+  imageDiff,
+  bundleMake,
   fleet,
   completion,
   help,
@@ -67,10 +78,20 @@ export const verbs: readonly Verb[] = [
   restart,
   deleteVerb,
   drain,
+  ciPublish,
+  rolloutList,
+  rolloutShow,
+  rolloutWatch,
+  rolloutPause,
+  rolloutResume,
+  rolloutAbort,
+  rolloutPromote,
+  rolloutRollback,
   hostAdd,
   hostRemove,
   tokenMake,
   tokenEnd,
+  bundleApply,
   origin,
   summon,
   eventRun,
@@ -78,6 +99,7 @@ export const verbs: readonly Verb[] = [
   eventList,
   eventDescribe,
   eventEnd,
+  pathAgent,
   vmCreate,
   vmClone,
   vmList,
@@ -98,12 +120,21 @@ export const verbs: readonly Verb[] = [
   imagePut,
   imageList,
   imageRemove,
+  imageShow,
+  imageGc,
   networkList,
+  diskCreate,
+  diskList,
+  diskDestroy,
   storeMake,
   storeList,
   storeVerify,
   storeFill,
   storeCat,
+  clickInstall,
+  clickRead,
+  clickWrite,
+  clickList,
   hostSetup,
   hostShow,
   hostShells,

@@ -5,6 +5,7 @@
  * A link reports what is there, never what happened: the whole picture first, then single VMs to look at anew. It finds its own
  * way back when the connection breaks, and sends the whole picture again.
  */
+import type { FetchOrder, FetchReport, ImageSource } from '../model/distribution.ts';
 import type { ShoalError } from '../model/errors.ts';
 import type { CopyId } from '../model/fleet.ts';
 import type { Uuid } from '../model/ids.ts';
@@ -136,6 +137,12 @@ export interface HostLink {
   /** In the order asked; undefined where nobody there has it, or the host does not count. */
   addressTraffic(network: string, ips: readonly string[]): Promise<(AddressTraffic | undefined)[]>;
   putImage(digest: string, bytes: Uint8Array): Promise<void>;
+  /** Digests of the images the host has; undefined where it cannot say. */
+  images(): Promise<string[] | undefined>;
+  /** The host fetches an image by itself. Throws FETCH_FAILED when no source gave it, HOST_UNSUPPORTED where the host cannot. */
+  fetchImage(order: FetchOrder): Promise<FetchReport>;
+  /** Where another host can fetch the image from this one, for a while. Throws IMAGE_UNKNOWN, HOST_UNSUPPORTED. */
+  offerImage(digest: string): Promise<ImageSource>;
   /**
    * Moves a running VM from this host to another one; resolves when it runs there. Throws what either host had against it, with the VM running here;
    * MIGRATION_IN_DOUBT, with this host asking until it knows; HOST_UNSUPPORTED. The hosts need nobody for it once they have begun.

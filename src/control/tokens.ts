@@ -21,6 +21,12 @@ export interface Actor {
 const form = /^shoal_([0-9a-f]{8})_([A-Za-z0-9_-]{43})$/;
 const hashOf = (secret: string): Buffer => createHash('sha256').update(secret).digest();
 
+function tokenOf(header: string): string {
+  const basic = /^Basic ([A-Za-z0-9+/=]{1,400})$/i.exec(header);
+  if (basic === null) return header.replace(/^Bearer /i, '');
+  return Buffer.from(basic[1]!, 'base64').toString('latin1').replace(/^[^:]*:/, '');
+}
+
 export class Tokens {
   readonly #state: State;
   readonly #now: () => number;
@@ -60,9 +66,9 @@ export class Tokens {
     return { token: `shoal_${id}_${secret}`, record, change: this.#state.set('token', id, record) };
   }
 
-  /** Throws TOKEN_INVALID, with nothing in it that tells a wrong token from an expired one. */
+  /** As a bearer, or as the password of Basic auth, which is what git speaks. Throws TOKEN_INVALID, with nothing in it that tells a wrong token from an expired one. */
   check(header: string | undefined): Actor {
-    const m = form.exec(header?.replace(/^Bearer /i, '') ?? '');
+    const m = form.exec(tokenOf(header ?? ''));
     const record = m === null ? undefined : this.#state.get('token', m[1]!);
     const given = hashOf(m?.[2] ?? '');
     const right = record !== undefined && timingSafeEqual(given, Buffer.from(record.hash, 'hex'));

@@ -19,6 +19,9 @@ import { Captures } from './capture.ts';
 import { Definitions } from './definitions.ts';
 import type { Credentials } from './departure-link.ts';
 import { Departures } from './departures.ts';
+import { DiskKeeper } from './disk-keeper.ts';
+import { diskFrom, type Disk } from './disks.ts';
+import { Fetching } from './fetching.ts';
 import { Fleet } from './fleet.ts';
 import { Journal, type Entry } from '../journal/journal.ts';
 import type { StepHook } from './launch.ts';
@@ -28,7 +31,7 @@ import { refOf } from './refs.ts';
 import { Runner } from './runner.ts';
 import { Suspender } from './suspender.ts';
 import { verdict } from './verdict.ts';
-import { fromJournal, unseal, type Vm } from './vm.ts';
+import { fromJournal, toJournal, unseal, type Vm } from './vm.ts';
 
 export type { AddressTraffic, SwitchTotals };
 
@@ -55,6 +58,10 @@ export interface AgentOptions {
   migrationHook?: ((moment: string) => void | Promise<void>) | undefined;
   /** Milliseconds after which a capture that nobody reads ends; 10,000 by default. */
   capturePatienceMs?: number | undefined;
+  /** Makes a file of zeros an object store; without it no disk is made with one. */
+  makeStore?: ((path: string) => Promise<void>) | undefined;
+  /** Milliseconds without a byte after which a transfer's connection is given up; 10,000 by default. */
+  fetchStallMs?: number | undefined;
   hook?: StepHook | undefined;
   log?: (line: string) => void;
   now?: () => number;
@@ -78,6 +85,8 @@ export class HostAgent {
   readonly arrivals: Arrivals;
   readonly departures: Departures;
   readonly neighbours: Neighbours;
+  readonly disks: DiskKeeper;
+  readonly fetching: Fetching;
   readonly addresses: Addresses;
   readonly uuid: Uuid;
   readonly hostname: string = hostname();
@@ -108,6 +117,8 @@ export class HostAgent {
       now: options.now ?? Date.now,
     });
     this.bulk = new Bulk(fleet, this.definitions, this.runner, launches);
+    this.disks = new DiskKeeper({ fleet, makeStore: options.makeStore, log: options.log ?? (() => {}) });
+    this.fetching = new Fetching({ images: options.images, stallMs: options.fetchStallMs, log: options.log });
     this.addresses = new Addresses(fleet, options.hypervisor, options.log ?? (() => {}));
     const { hypervisor, images, credentials, migrationPatienceMs: patienceMs, migrationHook } = options;
     const log = options.log ?? (() => {});
@@ -208,12 +219,13 @@ const notRunning = (vm: Vm): ShoalError =>
 /** Reads the journal, adopts what runs, clears what was half built. Throws STATE_UNREADABLE, HYPERVISOR_UNAVAILABLE. */
 export async function openAgent(options: AgentOptions): Promise<HostAgent> {
   const log = options.log ?? (() => {});
-  const fleet = new Fleet(options.networks);
+  const fleet = new Fleet(options.networks, join(options.stateDir, 'disks'));
   await mkdir(options.stateDir, { recursive: true, mode: 0o700 });
 
   let uuid: Uuid | undefined;
   const vms = new Map<string, Vm>();
   const arrived = new Map<string, Arrived>();
+  const disks = new Map<string, Disk>();
   const moves = new Map<string, PendingMove>();
   const unknown = (): ShoalError => new ShoalError('STATE_UNREADABLE', 'The journal has an entry this agent does not know.');
   const apply = (entry: Entry): void => {
@@ -221,7 +233,12 @@ export async function openAgent(options: AgentOptions): Promise<HostAgent> {
     else if (typeof entry['del'] === 'string') vms.delete(entry['del']);
     else if (typeof entry['arrivalOver'] === 'string') arrived.delete(entry['arrivalOver']);
     else if (entry['arrived'] !== undefined && entry['put'] === undefined) noteArrived(arrived, entry['arrived']);
-    else {
+    else if (typeof entry['undisk'] === 'string') disks.delete(entry['undisk']);
+    else if (entry['disk'] !== undefined) {
+      const disk = diskFrom(entry['disk']);
+      if (disk === undefined) throw unknown();
+      disks.set(disk.uuid, disk);
+    } else {
       noteArrived(arrived, entry['arrived']);
       for (const key of (entry['moved'] ?? []) as string[]) moves.delete(key);
       for (const put of (entry['puts'] ?? (entry['put'] === undefined ? [] : [entry['put']])) as Record<string, unknown>[]) {
@@ -244,7 +261,10 @@ export async function openAgent(options: AgentOptions): Promise<HostAgent> {
     if (uuid !== undefined) yield { host: uuid };
     for (const each of [...arrived.values()]) yield { arrived: each as unknown as Entry };
     if (opened) yield* fleet.keptEntries();
-    else for (const vm of vms.values()) yield { put: vm as unknown as Entry };
+    else {
+      for (const disk of disks.values()) yield { disk };
+      for (const vm of vms.values()) yield { put: toJournal(vm) };
+    }
     if (moving !== undefined) yield* moving.entries();
     else if (moves.size > 0) yield { moves: [...moves.values()] };
   };
@@ -254,6 +274,7 @@ export async function openAgent(options: AgentOptions): Promise<HostAgent> {
     uuid = newVmUuid();
     await journal.append({ host: uuid });
   }
+  await new DiskKeeper({ fleet, makeStore: options.makeStore, log }).open(disks.values());
   for (const vm of vms.values()) takeIn(fleet, vm, log);
   // Marks them as kept; their entries are in the file already.
   fleet.markKept([...vms.keys()] as Uuid[]);
@@ -276,8 +297,9 @@ function noteArrived(arrived: Map<string, Arrived>, value: unknown): void {
 
 /** A VM of a record into the fleet. A conflict with one that is there already is reported, and the VM comes in all the same. */
 function takeIn(fleet: Fleet, vm: Vm, log: (line: string) => void): void {
-  const vifs = vm.vifs;
+  const { vifs, vbds } = vm;
   vm.vifs = [];
+  vm.vbds = [];
   if (fleet.named(vm.name) !== undefined) {
     const name = `${vm.name.slice(0, 50)}-${vm.uuid.slice(-12)}`;
     log(`vm ${vm.name}: another VM has this name; it is now called ${name}`);
@@ -285,6 +307,7 @@ function takeIn(fleet: Fleet, vm: Vm, log: (line: string) => void): void {
   }
   fleet.add(vm);
   for (const vif of vifs) for (const conflict of fleet.restoreVif(vm, vif)) log(`vm ${vm.name}: ${conflict}`);
+  for (const vbd of vbds) fleet.addVbd(vm, vbd, true);
 }
 
 async function adopt(agent: HostAgent, domains: DomainFacts[], log: (line: string) => void): Promise<void> {

@@ -24,7 +24,9 @@ export interface ArrivalChoices {
 const subnetText = ({ subnet }: Network): string =>
   subnet === undefined ? '' : `${formatIpv4((subnet.gateway & -(2 ** (32 - subnet.prefix))) >>> 0)}/${subnet.prefix} ${formatIpv4(subnet.gateway)}`;
 
+/** Throws VALUE_NOT_SUPPORTED for a VM whose disks could not go along. */
 export function recordOf(vm: Vm, fleet: Fleet, cpuFeatures: Uint8Array, hypervisor: string): SavedRecord {
+  if (vm.vbds.length > 0) throw new ShoalError('VALUE_NOT_SUPPORTED', `VM "${vm.name}" has disks: it stays where they are.`, { params: ['VM', vm.uuid, 'has disks'] });
   const { uuid, name, description, image, memoryKib, args, otherConfig, startedMs } = vm;
   const vifs = vm.vifs.map((vif): SavedVif => ({ ...vif, subnet: subnetText(fleet.needNetwork(vif.network)) }));
   return { uuid, name, description, image, memoryKib, args, otherConfig, startedMs, vifs, cpuFeatures: Buffer.from(cpuFeatures).toString('hex'), hypervisor };
@@ -59,6 +61,7 @@ export function admit(record: SavedRecord, fleet: Fleet, hasImage: (image: strin
     memoryKib: checkMemory(record.memoryKib),
     args: checkArgs(record.args),
     vifs: [],
+    vbds: [],
     otherConfig: { ...checkOtherConfig(record.otherConfig) },
     wanted: 'halted',
     power: 'Halted',

@@ -5,7 +5,7 @@
 import type { Snapshot, VifBackend } from '../hypervisor/port.ts';
 import { asShoalError, ShoalError } from '../model/errors.ts';
 import type { Domid, Uuid } from '../model/ids.ts';
-import type { Definitions, VmDefinition } from './definitions.ts';
+import { expectShareable, type Definitions, type DiskDefinition, type VmDefinition } from './definitions.ts';
 import type { Fleet } from './fleet.ts';
 import { throwIfAborted } from './lanes.ts';
 import type { Launched } from './launch.ts';
@@ -36,6 +36,8 @@ export interface LaunchSpec {
   backend?: VifBackend;
   /** What it may send, in kbit/s; needs the switch. */
   rateKbit?: number;
+  /** By name or uuid; more than one VM can have them read-only. */
+  disks?: readonly DiskDefinition[];
   /** Launches of this call at once; by default and at most what the host allows. */
   concurrency?: number;
 }
@@ -100,6 +102,7 @@ export class Bulk {
   async launch(spec: LaunchSpec, signal: AbortSignal, progress: (part: number) => void = () => {}): Promise<BulkLaunch> {
     const names = namesOf(spec);
     const original = spec.clone === undefined ? undefined : this.#fleet.need(spec.clone);
+    if (original !== undefined) expectShareable(original);
     const network = spec.network ?? (original === undefined ? this.#fleet.networks()[0]?.name : original.vifs[0]?.network) ?? '';
     const definition = (name: string, ip: string | undefined): VmDefinition => ({
       name,
@@ -110,7 +113,11 @@ export class Bulk {
       ...(ip === undefined ? {} : { ipv4: ip }),
       backend: original === undefined ? spec.backend : original.vifs[0]?.backend,
       rateKbit: original === undefined ? spec.rateKbit : original.vifs[0]?.rateKbit,
+      disks: original === undefined ? spec.disks : original.vbds,
     });
+    if (names.length > 1 && spec.disks?.some(({ readonly }) => readonly !== true)) {
+      throw new ShoalError('DISK_IN_USE', 'Several VMs cannot write to one disk.', { hint: 'Give it to them read-only, or launch them one by one with a disk each.' });
+    }
     const ips = spec.ip === undefined ? (spec.ips ?? []) : [spec.ip];
     this.#definitions.check(definition(names[0]!, ips[0]));
     const from = original === undefined ? undefined : await this.#runner.snapshot(original, signal);

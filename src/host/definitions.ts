@@ -5,6 +5,7 @@ import type { VifBackend } from '../hypervisor/port.ts';
 import { ShoalError } from '../model/errors.ts';
 import { isDigest, type Digest } from '../model/ids.ts';
 import { newVmUuid } from '../model/uuid.ts';
+import type { Vbd } from './disks.ts';
 import type { Fleet } from './fleet.ts';
 import { refOf } from './refs.ts';
 import {
@@ -35,6 +36,13 @@ export interface VmDefinition {
   vifs?: readonly { network: string; ipv4?: string | undefined; also?: readonly string[] | undefined }[];
   backend?: VifBackend | undefined;
   rateKbit?: number | undefined;
+  /** Disks, by name or uuid, numbered in this order. */
+  disks?: readonly DiskDefinition[] | undefined;
+}
+
+export interface DiskDefinition {
+  disk: string;
+  readonly?: boolean | undefined;
 }
 
 export class Definitions {
@@ -52,6 +60,7 @@ export class Definitions {
     this.#fleet.add(vm, promised);
     try {
       for (const [handle, { network, ...given }] of vifsOf(definition).entries()) this.#fleet.addVif(vm, handle, network, given);
+      for (const [index, vbd] of this.#vbdsOf(definition).entries()) this.#fleet.addVbd(vm, { index, ...vbd });
       cmdlineOf(vm, (name) => this.#fleet.network(name));
       sealOf(vm, false);
       return vm;
@@ -65,13 +74,14 @@ export class Definitions {
   check(definition: VmDefinition): void {
     this.#check(definition);
     for (const { network } of vifsOf(definition)) this.#fleet.needNetwork(network);
+    for (const { disk, readonly } of this.#vbdsOf(definition)) this.#fleet.disks.check(disk, readonly);
   }
 
   async create(definition: VmDefinition): Promise<Vm> {
     return this.#keepNew(this.make(definition));
   }
 
-  /** A halted copy under another name, with addresses of its own. Throws NAME_IN_USE, VM_BAD_POWER_STATE. */
+  /** A halted copy under another name, with addresses of its own. Throws NAME_IN_USE, VM_BAD_POWER_STATE, DISK_IN_USE. */
   async clone(source: Vm, name: string): Promise<Vm> {
     if (source.power !== 'Halted') {
       throw new ShoalError(
@@ -83,12 +93,14 @@ export class Definitions {
         },
       );
     }
+    expectShareable(source);
     const { description, image, memoryKib, args } = source;
     const { last_crash: _words, last_crash_at: _at, ...otherConfig } = source.otherConfig;
     const vm = this.make({ name, description, image, memoryKib, args, otherConfig });
     try {
       for (const vif of source.vifs)
         this.#fleet.addVif(vm, vif.handle, vif.network, { backend: vif.backend, rateKbit: vif.rateKbit });
+      for (const vbd of source.vbds) this.#fleet.addVbd(vm, { ...vbd });
     } catch (error) {
       void this.#fleet.drop(vm);
       throw error;
@@ -164,6 +176,40 @@ export class Definitions {
     await this.#keep(vm);
   }
 
+  /** Halted VMs only. `index` undefined takes the next free one. Throws DISK_UNKNOWN, DISK_IN_USE, DEVICE_ALREADY_EXISTS. */
+  async addVbd(vm: Vm, index: number | undefined, disk: string, readonly: boolean): Promise<Vbd> {
+    this.#expectHalted(vm);
+    const used = new Set(vm.vbds.map((vbd) => vbd.index));
+    let free = 0;
+    while (used.has(free)) free++;
+    const chosen = index ?? free;
+    if (used.has(chosen)) throw new ShoalError('DEVICE_ALREADY_EXISTS', `The VM has a disk ${chosen} already.`, { params: [String(chosen)] });
+    if (!Number.isInteger(chosen) || chosen < 0 || chosen >= limits.vbds) throw diskNumber(String(chosen));
+    expectNetback(vm.vifs);
+    const vbd = this.#fleet.addVbd(vm, { index: chosen, disk: this.#fleet.disks.need(disk).uuid, readonly });
+    try {
+      sealOf(vm, false);
+    } catch (error) {
+      this.#fleet.removeVbd(vm, vbd);
+      throw error;
+    }
+    await this.#keep(vm);
+    return vbd;
+  }
+
+  async removeVbd(vm: Vm, vbd: Vbd): Promise<void> {
+    this.#expectHalted(vm);
+    this.#fleet.removeVbd(vm, vbd);
+    await this.#keep(vm);
+  }
+
+  #vbdsOf(definition: VmDefinition): Omit<Vbd, 'index'>[] {
+    const { disks = [] } = definition;
+    if (disks.length > limits.vbds) throw diskNumber(String(disks.length));
+    if (disks.length > 0) expectNetback(vifsOf(definition));
+    return disks.map(({ disk, readonly }) => ({ disk: this.#fleet.disks.need(disk).uuid, readonly: readonly ?? false }));
+  }
+
   async setVifAddress(vm: Vm, vif: Vif, address: string): Promise<void> {
     this.#expectHalted(vm);
     this.#fleet.setAddress(vm, vif, address);
@@ -180,6 +226,7 @@ export class Definitions {
       memoryKib: checkMemory(d.memoryKib),
       args: checkArgs(d.args ?? ''),
       vifs: [],
+      vbds: [],
       otherConfig: { ...checkOtherConfig(d.otherConfig ?? {}) },
       wanted: 'halted',
       power: 'Halted',
@@ -217,6 +264,26 @@ export class Definitions {
       data: { vm: vm.uuid },
     });
   }
+}
+
+const diskNumber = (value: string): ShoalError =>
+  new ShoalError('VALUE_NOT_SUPPORTED', `A VM has disks 0 to ${limits.vbds - 1}.`, { params: ['userdevice', value, `0 to ${limits.vbds - 1}`] });
+
+/** Two VMs that write to one disk would ruin it. Throws DISK_IN_USE. */
+export function expectShareable(vm: Vm): void {
+  const writable = vm.vbds.find(({ readonly }) => !readonly);
+  if (writable === undefined) return;
+  throw new ShoalError('DISK_IN_USE', `VM "${vm.name}" writes to a disk, which a copy of it cannot have too.`, {
+    hint: 'Make a new VM with a disk of its own (shoal disk create, shoal vm create --disk).',
+    data: { vm: vm.uuid, disk: writable.disk },
+  });
+}
+
+/** A guest with disks takes all its devices from the store. Throws VALUE_NOT_SUPPORTED. */
+function expectNetback(vifs: readonly { backend?: VifBackend | undefined }[]): void {
+  if (!vifs.some(({ backend }) => backend === 'switch')) return;
+  const why = 'a VM with disks has its vifs by netback';
+  throw new ShoalError('VALUE_NOT_SUPPORTED', why, { hint: 'Leave the backend out, or use netback.', params: ['backend', 'switch', why] });
 }
 
 interface VifDefinition {

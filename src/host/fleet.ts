@@ -9,6 +9,7 @@ import type { Digest, Domid, Uuid } from '../model/ids.ts';
 import { newVmUuid } from '../model/uuid.ts';
 import { atMost } from '../journal/compaction.ts';
 import type { Entry, Journal } from '../journal/journal.ts';
+import { DiskBook, type Vbd } from './disks.ts';
 import { AddressBook, MacBook, type Network } from './networks.ts';
 import { toJournal, type Vif, type Vm } from './vm.ts';
 
@@ -16,6 +17,8 @@ import { toJournal, type Vif, type Vm } from './vm.ts';
 export type Change =
   | { of: 'vm'; kind: 'add' | 'mod' | 'del'; vm: Uuid; parts: boolean }
   | { of: 'vif'; kind: 'add' | 'mod' | 'del'; vm: Uuid; handle: number }
+  | { of: 'vbd'; kind: 'add' | 'mod' | 'del'; vm: Uuid; index: number; disk: Uuid }
+  | { of: 'disk'; kind: 'add' | 'mod' | 'del'; disk: Uuid }
   | { of: 'host' };
 
 /** What is said of a new vif; the rest is chosen. */
@@ -37,10 +40,13 @@ export class Fleet {
   readonly #macs = new MacBook();
   readonly #kept = new Set<Uuid>();
   readonly #listeners = new Set<(change: Change) => void>();
+  readonly disks: DiskBook;
   /** Set once the journal is open. */
   journal: Journal | undefined;
 
-  constructor(networks: readonly Network[]) {
+  /** `diskFolder`: where the agent keeps disks. */
+  constructor(networks: readonly Network[], diskFolder = '') {
+    this.disks = new DiskBook(diskFolder);
     for (const network of networks) this.#books.set(network.name, new AddressBook(network));
   }
 
@@ -140,6 +146,7 @@ export class Fleet {
     if (this.#kept.delete(vm.uuid)) await this.journal?.append({ del: vm.uuid });
     if (this.#vms.get(vm.uuid) !== vm) return;
     for (const vif of [...vm.vifs]) this.removeVif(vm, vif);
+    for (const vbd of [...vm.vbds]) this.removeVbd(vm, vbd);
     this.place(vm, undefined);
     this.#vms.delete(vm.uuid);
     if (this.#names.get(vm.name) === vm.uuid) this.#names.delete(vm.name);
@@ -164,6 +171,7 @@ export class Fleet {
 
   /** What a rewritten journal holds of the VMs. */
   *keptEntries(): Generator<Entry> {
+    for (const disk of [...this.disks.all()]) yield { disk };
     for (const uuid of atMost(this.#kept.size, this.#kept)) {
       const vm = this.#vms.get(uuid);
       if (vm !== undefined) yield { put: toJournal(vm) };
@@ -236,6 +244,21 @@ export class Fleet {
     this.emit({ of: 'vif', kind: 'del', vm: vm.uuid, handle: vif.handle });
   }
 
+  /** Throws DISK_UNKNOWN, DISK_IN_USE. `restored`: as a record from before has it, whatever others have. */
+  addVbd(vm: Vm, vbd: Vbd, restored = false): Vbd {
+    this.disks.claim(vm.uuid, vbd, restored);
+    vm.vbds.push(vbd);
+    vm.vbds.sort((a, b) => a.index - b.index);
+    this.emit({ of: 'vbd', kind: 'add', vm: vm.uuid, index: vbd.index, disk: vbd.disk });
+    return vbd;
+  }
+
+  removeVbd(vm: Vm, vbd: Vbd): void {
+    vm.vbds.splice(vm.vbds.indexOf(vbd), 1);
+    this.disks.release(vm.uuid, vbd);
+    this.emit({ of: 'vbd', kind: 'del', vm: vm.uuid, index: vbd.index, disk: vbd.disk });
+  }
+
   setAddress(vm: Vm, vif: Vif, address: string): void {
     if (vif.ipv4[0] === address) return;
     const book = this.#book(vif.network);
@@ -265,9 +288,10 @@ export class Fleet {
     }
   }
 
-  /** Whether a VM of the network may get it now. Throws NETWORK_UNKNOWN, ADDRESS_*. */
-  checkAddress(network: string, ip: string): void {
+  /** Whether a VM of the network could have it, and with `free` whether one may get it now. Throws NETWORK_UNKNOWN, ADDRESS_*. */
+  checkAddress(network: string, ip: string, free: boolean): void {
     const book = this.#book(network);
+    if (!free) return void book.check(ip);
     const nobody = newVmUuid();
     book.claim(ip, nobody);
     book.release(ip, nobody);

@@ -28,6 +28,14 @@ export function vmOfPart(uuid: string, part: Part): Uuid | undefined {
   return uuid.startsWith(partPrefixes[part]) ? ((vmUuidPrefix + uuid.slice(8)) as Uuid) : undefined;
 }
 
+const vbdPrefix = '5a0a17';
+export const vbdUuid = (vm: Uuid, index: number): string => vbdPrefix + index.toString(16).padStart(2, '0') + vm.slice(8);
+
+export function vmOfVbd(uuid: string): { vm: Uuid; index: number } | undefined {
+  if (!uuid.startsWith(vbdPrefix)) return undefined;
+  return { vm: (vmUuidPrefix + uuid.slice(8)) as Uuid, index: Number.parseInt(uuid.slice(6, 8), 16) };
+}
+
 export function vmOfVif(uuid: string): { vm: Uuid; handle: number } | undefined {
   if (!uuid.startsWith(vifPrefix)) return undefined;
   return { vm: (vmUuidPrefix + uuid.slice(8)) as Uuid, handle: Number.parseInt(uuid.slice(6, 8), 16) };

@@ -148,7 +148,8 @@ export class Starter {
   async #launch(config: DomainConfig, options: Omit<LaunchOptions, 'onMemory' | 'shell'>): Promise<Launched> {
     const { hypervisor, log } = this.#o;
     // A copy has pages of its own to lay in, and nothing of a shell's to use.
-    const shell = options.fill === undefined ? this.shells.take(config) : undefined;
+    // Shells are of the usual shapes; one with disks would wait in vain.
+    const shell = options.fill === undefined && config.vbds === undefined ? this.shells.take(config) : undefined;
     if (shell !== undefined) {
       try {
         return await launch(hypervisor, config, { ...options, shell, onMemory: () => {} });
@@ -180,7 +181,9 @@ export class Starter {
     const image = await this.#kernelOf(vm.image, vm.memoryKib);
     for (const vif of vm.vifs) this.#checkNetwork(vif.network);
     const cmdline = cmdlineOf(vm, (name) => this.#o.fleet.network(name));
-    return { uuid: vm.uuid, name: vm.name, memoryKib: vm.memoryKib, image, cmdline, vifs: vm.vifs };
+    const { disks } = this.#o.fleet;
+    const vbds = vm.vbds.map(({ index, disk, readonly }) => ({ index, readonly, path: disks.pathOf(disks.need(disk)) }));
+    return { uuid: vm.uuid, name: vm.name, memoryKib: vm.memoryKib, image, cmdline, vifs: vm.vifs, ...(vbds.length === 0 ? {} : { vbds }) };
   }
 
   async #kernelOf(digest: Digest, memoryKib: number): Promise<KernelImage> {

@@ -7,6 +7,7 @@
 import type { VifBackend } from '../hypervisor/port.ts';
 import { ShoalError } from '../model/errors.ts';
 import { isDigest, isUuid, type Digest, type Domid, type Uuid } from '../model/ids.ts';
+import { vbdsFrom, type Vbd } from './disks.ts';
 import { formatIpv4, type Network } from './networks.ts';
 
 export interface Vif {
@@ -47,6 +48,7 @@ export interface Vm {
   /** Words for the application, after those the agent writes. */
   args: string;
   vifs: Vif[];
+  vbds: Vbd[];
   otherConfig: Record<string, string>;
   wanted: Wanted;
   power: Power;
@@ -65,6 +67,7 @@ export const limits = {
   memoryMinKib: 1024,
   memoryMaxKib: 1024 * 1024 * 1024,
   vifs: 8,
+  vbds: 4,
   otherAddresses: 7,
 } as const;
 
@@ -165,6 +168,7 @@ export function sealOf(vm: Vm, paused: boolean, incoming?: string): string {
     memoryKib: vm.memoryKib,
     args: vm.args,
     vifs: vm.vifs,
+    ...(vm.vbds.length === 0 ? {} : { vbds: vm.vbds }),
     startedMs: vm.startedMs,
     paused,
     ...(incoming === undefined ? {} : { incoming }),
@@ -202,7 +206,8 @@ function vifsFrom(value: unknown): Vif[] | undefined {
 
 function commonFrom(uuid: unknown, r: Record<string, unknown>): Vm | undefined {
   const vifs = vifsFrom(r['vifs']);
-  if (typeof uuid !== 'string' || !isUuid(uuid) || vifs === undefined) return undefined;
+  const vbds = vbdsFrom(r['vbds']);
+  if (typeof uuid !== 'string' || !isUuid(uuid) || vifs === undefined || vbds === undefined) return undefined;
   if (typeof r['name'] !== 'string' || typeof r['image'] !== 'string' || !isDigest(r['image'])) return undefined;
   if (typeof r['memoryKib'] !== 'number' || typeof r['args'] !== 'string' || typeof r['startedMs'] !== 'number') return undefined;
   return {
@@ -213,6 +218,7 @@ function commonFrom(uuid: unknown, r: Record<string, unknown>): Vm | undefined {
     memoryKib: r['memoryKib'],
     args: r['args'],
     vifs,
+    vbds,
     otherConfig: {},
     wanted: 'halted',
     power: 'Halted',
@@ -243,8 +249,8 @@ export function unseal(uuid: Uuid, record: string): { vm: Vm; paused: boolean; i
 
 /** A VM as the journal keeps it (docs/formats/agent-journal.md). Domain and power state are not kept: Xen knows them. */
 export function toJournal(vm: Vm): Record<string, unknown> {
-  const { power: _power, domid: _domid, ...kept } = vm;
-  return kept;
+  const { power: _power, domid: _domid, vbds, ...kept } = vm;
+  return vbds.length === 0 ? kept : { ...kept, vbds };
 }
 
 const wantedValues: readonly string[] = ['halted', 'running', 'paused', 'rebooting', 'suspended'] satisfies Wanted[];

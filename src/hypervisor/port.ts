@@ -39,11 +39,25 @@ export interface VifShape {
   backend?: VifBackend | undefined;
 }
 
+/** A disk of a guest: its number there is 51712 + 16 * index (xvda, xvdb, …). */
+export interface VbdShape {
+  /** 0, 1, … */
+  index: number;
+}
+
+export interface VbdConfig extends VbdShape {
+  /** Absolute path, in dom0, of a file or block device. One guest may write to it, or any number may read it. */
+  path: string;
+  readonly: boolean;
+}
+
 /** What a domain is before it has an identity: domains of equal shape are interchangeable. */
 export interface DomainShape {
   memoryKib: number;
   image: KernelImage;
   vifs: VifShape[];
+  /** Disks, at most 4. A domain that has some takes all its devices from the store: its vifs are netback's. */
+  vbds?: VbdShape[] | undefined;
 }
 
 /** What copies of a running guest are made from; the adapter's own. Its memory goes with it. */
@@ -84,6 +98,8 @@ export interface VifConfig extends VifShape {
   mac: string;
   /** Static addresses of the guest on this vif, without prefix length; the backend answers ARP for no others. */
   ipv4: string[];
+  /** Addresses that the guest has configured and that are not its own yet: only on the switch, which keeps them silent. */
+  also?: string[] | undefined;
   /** What the guest may send, in kbit/s; no limit when left out. Needs the switch. */
   rateKbit?: number | undefined;
 }
@@ -94,6 +110,7 @@ export interface DomainConfig extends DomainShape {
   /** Command line of the guest, at most 1,023 bytes. */
   cmdline: string;
   vifs: VifConfig[];
+  vbds?: VbdConfig[] | undefined;
 }
 
 /** rx is what the guest received. Dropped: it had no buffers, or was not allowed to send that. */
@@ -176,7 +193,10 @@ export interface Hypervisor {
    * HOST_NOT_ENOUGH_FREE_MEMORY, IMAGE_*, SWITCH_*. With `from`, a snapshot of a domain of this shape, it becomes a copy of that one.
    */
   build(domid: Domid, shape: DomainShape, from?: Snapshot): Promise<void>;
-  /** Gives the domain, which has the shape of `config`, its uuid, command line and addresses, and its devices' nodes in the store. */
+  /**
+   * Gives the domain, which has the shape of `config`, its uuid, command line and addresses, and its devices' nodes in the store; waits (bounded)
+   * until its disks are taken. Throws DISK_IN_USE, DISK_UNUSABLE, VBD_FAILED.
+   */
   register(domid: Domid, config: DomainConfig): Promise<void>;
   /** Where a backend makes a device of its own: waits (bounded) for it and connects it to its network. Throws VIF_FAILED, NETWORK_UNKNOWN. */
   attachVif(domid: Domid, vif: VifConfig): Promise<void>;

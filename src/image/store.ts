@@ -124,13 +124,24 @@ export class ImageStore {
     }
   }
 
-  /** The image must not be in use; who uses images is not known here. Throws IMAGE_UNKNOWN. */
+  /** Where the file is, for whoever serves it. */
+  file(digest: Digest): { path: string; bytes: number } | undefined {
+    const image = this.#images.get(digest);
+    return image === undefined ? undefined : { path: this.#path(digest), bytes: image.fileBytes };
+  }
+
+  /** Folder of what has arrived of images so far: it outlives a kill, so that a transfer goes on where it ended. */
+  get partialFolder(): string {
+    return join(this.#folder, 'partial');
+  }
+
   /** The file itself, as it was put. Throws IMAGE_UNKNOWN. */
   async bytes(digest: Digest): Promise<Uint8Array> {
     if (!this.#images.has(digest)) throw new ShoalError('IMAGE_UNKNOWN', `There is no image ${digest}.`, { data: { image: digest } });
     return readFile(this.#path(digest));
   }
 
+  /** The image must not be in use; who uses images is not known here. Throws IMAGE_UNKNOWN. */
   async remove(digest: Digest): Promise<void> {
     if (!this.#images.delete(digest)) throw unknown(digest);
     this.#kernels.delete(digest);

@@ -12,6 +12,7 @@ const inRoot = (path: string) => join(repositoryRoot, path);
 export const toolsFolder = inRoot('build/lab');
 export const agentBundle = inRoot('dist/agent.cjs');
 export const controllerBundle = inRoot('dist/controller.mjs');
+export const receiveBundle = inRoot('dist/receive.mjs');
 export const agentAddon = inRoot('build/shoal_xen.node');
 export const agentSwitch = inRoot('build/shoal-switch');
 export const agentStored = inRoot('build/shoal-stored');
@@ -89,8 +90,16 @@ export async function buildConsole(folder: string): Promise<void> {
 export async function buildController(): Promise<string> {
   const require = 'import { createRequire as shoalRequire } from "node:module"; const require = shoalRequire(import.meta.url);';
   await buildConsole(inRoot('dist/console'));
-  await bundle('src/main/controller.ts', controllerBundle, 'esm', [`--banner:js=${require}`]);
+  // What judges pushes, and the thread that reads the deployment repository, are programs of their own; piscina starts threads from files of its own.
+  await bundle('src/main/receive.ts', receiveBundle, 'esm', [`--banner:js=${require}`]);
+  await bundle('src/desired/worker.ts', inRoot('dist/desired-worker.mjs'), 'esm', [`--banner:js=${require}`]);
+  await bundle('src/main/controller.ts', controllerBundle, 'esm', [`--banner:js=${require}`, '--external:piscina']);
   return controllerBundle;
+}
+
+/** The path agent's addon. */
+export async function buildPathAgent(): Promise<void> {
+  await make('src/mptcp/native', `OUT=${inRoot('build')}`, inRoot('build/shoal_mptcp.node'));
 }
 
 /** Shoal's store daemon; its path. */

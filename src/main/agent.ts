@@ -11,6 +11,7 @@ import { dirname, join, resolve } from 'node:path';
 import type { Hypervisor } from '../hypervisor/port.ts';
 import { SimHypervisor } from '../hypervisor/sim/sim.ts';
 import { openXen } from '../hypervisor/xen/adapter.ts';
+import { makeVolume } from '../cache/store/volume.ts';
 import { openAgent, type HostAgent } from '../host/agent.ts';
 import { launchSteps, type StepHook } from '../host/launch.ts';
 import { parseKernel } from '../image/elf.ts';
@@ -99,6 +100,7 @@ async function main(): Promise<void> {
     runDir: config.switchPath === undefined ? undefined : dirname(config.switchPath),
     networks: config.networks,
     credentials: tls,
+    makeStore: async (path) => void (await makeVolume(path)),
     hook,
     migrationHook: hook,
     log,

@@ -4,13 +4,16 @@
  * `node controller.cjs CONFIG` ends with 1 and one line on stderr when it cannot start. SIGTERM and SIGINT end the controller, never
  * a VM. One controller a state folder: the folder is locked by the port it listens on and by a file with its process id.
  */
+import { X509Certificate } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { openController } from '../control/controller.ts';
+import type { DeploymentSettings } from '../control/deployment/service.ts';
 import { checkLink, XenApiLink, type XenApiLinkOptions } from '../control/links/xenapi.ts';
 import type { HostRecord } from '../control/state.ts';
 import { JournalStore } from '../control/store.ts';
+import { DeltaStore } from '../image/deltas.ts';
 import { parseKernel } from '../image/elf.ts';
 import { ImageStore } from '../image/store.ts';
 import { asShoalError, ShoalError } from '../model/errors.ts';
@@ -53,6 +56,38 @@ function linkOptions(
   };
 }
 
+/** Bundled, the program stands beside this one; from source, it needs the loader. */
+function receiveProgram(): string[] {
+  const bundled = fileURLToPath(new URL('receive.mjs', import.meta.url));
+  if (existsSync(bundled)) return [process.execPath, bundled];
+  return [process.execPath, '--import', import.meta.resolve('tsx'), fileURLToPath(new URL('receive.ts', import.meta.url))];
+}
+
+async function deploymentOf(config: ControllerConfig, images: DeploymentSettings['images']): Promise<DeploymentSettings | undefined> {
+  if (config.deployment === undefined) return undefined;
+  const { signersFile, branch, pushMib, remote } = config.deployment;
+  const secret = (path: string | undefined, what: string): string | undefined => (path === undefined ? undefined : readNeeded(path, what).trim());
+  const folder = join(resolve(config.stateDir), 'deploy.git');
+  // Its thread pool is a package of its own files: only where it is asked for.
+  const { DesiredReader } = await import('../desired/desired.ts');
+  return {
+    folder,
+    branch,
+    anchor: readNeeded(signersFile, 'signersFile'),
+    receive: receiveProgram(),
+    pushBytes: pushMib * 1024 * 1024,
+    reader: new DesiredReader(folder),
+    images,
+    remote: remote && {
+      url: remote.url,
+      pollMs: remote.pollMs,
+      token: secret(remote.tokenFile, 'tokenFile'),
+      webhookSecret: secret(remote.webhookSecretFile, 'webhookSecretFile'),
+    },
+    log,
+  };
+}
+
 async function main(): Promise<void> {
   const path = process.argv[2];
   if (path === undefined)
@@ -66,6 +101,15 @@ async function main(): Promise<void> {
   lockFolder(config.stateDir, 'controller.pid');
   const store = await JournalStore.open(config.stateDir, log);
   const images = await ImageStore.open(join(config.stateDir, 'images'), { parse: parseKernel });
+  const bytes = async (digest: string): Promise<Uint8Array | undefined> => (images.has(digest as Digest) ? images.bytes(digest as Digest) : undefined);
+  const deltas = await DeltaStore.open(join(config.stateDir, 'deltas'), { bytes, log });
+  const kept = {
+    list: () => images.list(),
+    put: async (digest: string, chunks: AsyncIterable<Uint8Array>) => void (await images.put(digest as Digest, chunks)),
+    bytes,
+    file: (digest: string) => images.file(digest as Digest),
+  };
+  const deployment = await deploymentOf(config, kept);
   const controller = await openController({
     store,
     auditFile: join(config.stateDir, 'audit.log'),
@@ -75,11 +119,11 @@ async function main(): Promise<void> {
     graceMs: config.graceMs,
     link: (record) => new XenApiLink(linkOptions(config, record)),
     checkHost: (record) => checkLink(linkOptions(config, record)),
-    images: {
-      list: () => images.list(),
-      put: async (digest, chunks) => void (await images.put(digest as Digest, chunks)),
-      bytes: async (digest) => (images.has(digest as Digest) ? images.bytes(digest as Digest) : undefined),
-    },
+    images: kept,
+    deltas,
+    origin: config.url === undefined || tls === undefined ? undefined : { url: config.url, fingerprint: new X509Certificate(tls.cert).fingerprint256 },
+    deployment,
+    gatesDir: config.gatesDir,
     console: existsSync(join(consoleFolder, 'index.html')) ? consoleFolder : undefined,
     version,
     log,

@@ -35,6 +35,15 @@ export const errorHints = {
   IMAGE_UNSUPPORTED: 'Build the image as a 64-bit PV guest kernel for x86.',
   IMAGE_TOO_LARGE: 'Give the VM more memory or strip the image.',
   IMAGE_DIGEST_MISMATCH: 'The bytes are not those the digest names; upload the image again.',
+  DELTA_INVALID: 'The delta is damaged or for another image; fetch the whole image instead.',
+  DELTA_FAILED: 'Install bsdiff and bzip2 on the controller; until then images go whole.',
+  FETCH_FAILED: 'See the message for each source and what was wrong with it; check the network between the host and the controller.',
+  SOURCE_MISSING: 'Fetch the source repository with its history, or run this in the checkout that built the image.',
+  // ours: bundles
+  BUNDLE_INVALID: 'The file is cut, damaged or no bundle; copy it again from where it was made.',
+  BUNDLE_UNTRUSTED: 'Have it signed by someone in the file of allowed signers, for the namespace shoal-bundle; nothing was applied.',
+  BUNDLE_EXPIRED: 'Have a new bundle made; nothing was applied.',
+  BUNDLE_OLD: 'Apply bundles in their order: the message says which counter is here and which the bundle needs; nothing was applied.',
   // ours: VMs, networks, addresses
   NAME_IN_USE: 'Choose another name, or destroy the VM that has this one.',
   NETWORK_UNKNOWN: 'Choose a network that this host has (shoal network list).',
@@ -49,6 +58,11 @@ export const errorHints = {
   HYPERVISOR_UNAVAILABLE: 'Run this in dom0 of a Xen host, as root.',
   XENSTORE_FAILED: 'Check that the xenstore daemon of the host runs.',
   VIF_FAILED: 'Check that xen-netback is loaded and that the bridge of the network exists.',
+  VBD_FAILED: 'Check that xen-blkback is loaded in dom0 (`modprobe xen-blkback`); its log (dmesg) may say more.',
+  DISK_UNUSABLE: 'Check that the path is that of a file or block device in dom0 that can be opened.',
+  DISK_IN_USE: 'Shut down and destroy the VM that has the disk, or give the disk to both read-only.',
+  DISK_UNKNOWN: 'List the disks of the host (shoal disk list).',
+  DISK_FULL: 'Make the disk smaller, or make room where the agent keeps disks.',
   SWITCH_UNAVAILABLE: 'Start shoal-switch on the host, or give the vif the backend netback.',
   SWITCH_REFUSED: 'Look at the log of shoal-switch on the host; its errno says what it did not like.',
   HOST_LIMIT: 'The host is at a limit that the message names; raise it or use another host.',
@@ -75,13 +89,21 @@ export const errorHints = {
   HOST_UNSUPPORTED: 'The message names what the host lacks; use a Shoal host agent, or a host that has it.',
   HOST_AWAY: 'Check the host and the network to it; the controller tries again by itself.',
   UNPLACEABLE: 'Add a host, free memory, or ask for less; the controller tries again by itself.',
+  // ours: deployment repository
+  DEPLOYMENT_REFUSED: 'Correct what the reasons name, commit it anew, signed, and push again; nothing was changed.',
+  REPOSITORY_FAILED: 'See the message for what git said; what was accepted before stays as it is, and it is tried again.',
   // ours: object stores
   VOLUME_INVALID: 'Give a file or device that `shoal store make` or minicache made; `shoal store verify` says what is wrong with it.',
   VOLUME_FULL: 'Use a larger volume, or remove objects.',
+  // ours: middleboxes
+  CLICK_REFUSED: 'Correct the configuration at the lines and columns named; the one that ran runs on.',
   // ours: video
   MEDIA_UNREADABLE: 'Give a file or an address that ffmpeg can read; `ffprobe` on it says more. Nothing was published.',
   MEDIA_FAILED: 'See the message for what ffmpeg said; nothing that is half done was published.',
   UDP_SEND_FAILED: 'Check the address, the route to it and, for multicast, the interface; the message has the errno.',
+  // ours: Multipath TCP
+  MPTCP_FAILED: 'See the message for the call and its errno; it needs root, and `sysctl net.mptcp` says how the kernel is set.',
+  PATHS_LOST: 'See the message for the connections that would not survive; free them, or let the move go on without them.',
   // ours: command line, lab
   USAGE: 'See `shoal help`.',
   LAB_FAILED: 'Run `shoal lab status`; `shoal lab down` cleans up.',

@@ -136,7 +136,7 @@ function lacking(root: string): Record<string, number> {
   return Object.fromEntries(Object.entries(sysctls).filter(([name, least]) => !(now(name) > least)));
 }
 
-const moduleText = ['# Written by `shoal host setup`.', 'xen-evtchn', 'xen-gntdev', 'xen-gntalloc', 'xen-privcmd', 'xen-netback', 'tun', ''].join('\n');
+const moduleText = ['# Written by `shoal host setup`.', 'xen-evtchn', 'xen-gntdev', 'xen-gntalloc', 'xen-privcmd', 'xen-netback', 'xen-blkback', 'loop', 'tun', ''].join('\n');
 
 /** Taking away thousands of network devices waits for RCU each time. */
 const tmpfilesText = '# Written by `shoal host setup`.\nw /sys/kernel/rcu_expedited - - - - 1\n';

@@ -1,7 +1,9 @@
 /** What every call of the server works on: the host agent, the events and tasks of this API, and who is calling. */
 import type { HostAgent } from '../host/agent.ts';
-import { derivedUuid, partUuid, refOf, vifUuid } from '../host/refs.ts';
+import { derivedUuid, partUuid, refOf, vbdUuid, vifUuid } from '../host/refs.ts';
 import type { Change } from '../host/fleet.ts';
+import { Capabilities } from '../image/capability.ts';
+import type { Shelf } from '../image/serving.ts';
 import { buildOf } from './build.ts';
 import { EventLog, type EventKind } from './events.ts';
 import { listedClasses, type ListedClass } from './model/model.ts';
@@ -41,8 +43,10 @@ export class Api {
   readonly sessions: Sessions;
   readonly events: EventLog;
   readonly tasks: Tasks;
+  /** Images that a neighbour may fetch from here. */
+  readonly shelf: Shelf;
   readonly eventBatchMs: number;
-  readonly refs: { host: string; pool: string; hostMetrics: string };
+  readonly refs: { host: string; pool: string; hostMetrics: string; sr: string };
   /** pool.other_config: clients park barriers there. */
   poolOtherConfig: Record<string, string> = {};
   readonly #networkRefs = new Map<string, string>();
@@ -54,6 +58,7 @@ export class Api {
     this.build = options.build ?? buildOf(process.argv[1]);
     this.address = options.address;
     this.sessions = new Sessions(options);
+    this.shelf = { capabilities: new Capabilities(options.now), blob: (digest) => options.agent.images.file(digest) };
     this.events = new EventLog(listedClasses, options.maxGravestones);
     this.eventBatchMs = options.eventBatchMs ?? 20;
     this.tasks = new Tasks((task, kind) => this.note('task', task.ref, kind));
@@ -62,10 +67,13 @@ export class Api {
       host: refOf(uuid),
       pool: refOf(derivedUuid(uuid, 'pool')),
       hostMetrics: refOf(derivedUuid(uuid, 'host_metrics')),
+      sr: refOf(derivedUuid(uuid, 'SR')),
     };
     this.note('pool', this.refs.pool, 'add');
     this.note('host', this.refs.host, 'add');
     this.note('host_metrics', this.refs.hostMetrics, 'add');
+    this.note('SR', this.refs.sr, 'add');
+    for (const { uuid: disk } of fleet.disks.all()) this.#see({ of: 'disk', kind: 'add', disk });
     for (const { name } of fleet.networks()) {
       const ref = refOf(derivedUuid(uuid, 'network', name));
       this.#networkRefs.set(ref, name);
@@ -74,6 +82,7 @@ export class Api {
     for (const vm of fleet.all()) {
       this.#see({ of: 'vm', kind: 'add', vm: vm.uuid, parts: true });
       for (const { handle } of vm.vifs) this.#see({ of: 'vif', kind: 'add', vm: vm.uuid, handle });
+      for (const { index, disk } of vm.vbds) this.#see({ of: 'vbd', kind: 'add', vm: vm.uuid, index, disk });
     }
     this.#unsubscribe = fleet.onChange((change) => this.#see(change));
   }
@@ -109,13 +118,27 @@ export class Api {
       if (change.kind !== 'mod' && this.agent.fleet.get(change.vm) !== undefined) this.note('VM', refOf(change.vm), 'mod');
       return;
     }
+    if (change.of === 'disk') {
+      this.note('VDI', refOf(change.disk), change.kind);
+      this.note('SR', this.refs.sr, 'mod');
+      return;
+    }
+    if (change.of === 'vbd') {
+      this.note('VBD', refOf(vbdUuid(change.vm, change.index)), change.kind);
+      if (change.kind === 'mod') return;
+      if (this.agent.fleet.disks.get(change.disk) !== undefined) this.note('VDI', refOf(change.disk), 'mod');
+      if (this.agent.fleet.get(change.vm) !== undefined) this.note('VM', refOf(change.vm), 'mod');
+      return;
+    }
     this.note('VM', refOf(change.vm), change.kind);
     if (!change.parts) return;
     this.note('VM_metrics', refOf(partUuid(change.vm, 'VM_metrics')), change.kind);
     this.note('VM_guest_metrics', refOf(partUuid(change.vm, 'VM_guest_metrics')), change.kind);
     if (change.kind !== 'mod') this.note('console', refOf(partUuid(change.vm, 'console')), change.kind);
-    else
-      for (const { handle } of this.agent.fleet.get(change.vm)?.vifs ?? [])
-        this.note('VIF', refOf(vifUuid(change.vm, handle)), 'mod');
+    else {
+      const vm = this.agent.fleet.get(change.vm);
+      for (const { handle } of vm?.vifs ?? []) this.note('VIF', refOf(vifUuid(change.vm, handle)), 'mod');
+      for (const { index } of vm?.vbds ?? []) this.note('VBD', refOf(vbdUuid(change.vm, index)), 'mod');
+    }
   }
 }

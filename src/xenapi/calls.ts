@@ -1,6 +1,6 @@
 /** The calls of the data model that are not the same for every class, and the setters of the fields that can be set. */
 import { checkOtherConfig } from '../host/vm.ts';
-import { refOf, nullRef, vifUuid } from '../host/refs.ts';
+import { refOf, nullRef, vbdUuid, vifUuid } from '../host/refs.ts';
 import type { VmDefinition } from '../host/definitions.ts';
 import { asShoalError, ShoalError } from '../model/errors.ts';
 import type { Api, Caller } from './api.ts';
@@ -11,6 +11,7 @@ import { classes, recordOf } from './model/model.ts';
 import { callPlugin } from './plugin.ts';
 import { ticketOf } from './plugin-migration.ts';
 import { handleInvalid, needVif, needVm } from './records.ts';
+import { diskSpecOf, needDisk, needVbd, placeOf } from './storage.ts';
 import type { Task } from './tasks.ts';
 import { checked } from './values.ts';
 import { WireTime } from './wire.ts';
@@ -126,6 +127,21 @@ export const calls: Record<string, Handler> = {
     const { vm, vif } = needVif(api, ref as string);
     await api.agent.definitions.removeVif(vm, vif);
   },
+
+  'VDI.create': async (api, _, [args]) =>
+    refOf((await api.agent.disks.create(diskSpecOf(api, creation('VDI', args as Record<string, unknown>)))).uuid),
+  'VDI.destroy': (api, _, [ref]) => api.agent.disks.destroy(needDisk(api, ref as string)),
+  'VBD.create': async (api, _, [args]) => {
+    const given = creation('VBD', args as Record<string, unknown>);
+    const vm = needVm(api, (given['VM'] as string | undefined) ?? nullRef);
+    const { uuid } = needDisk(api, (given['VDI'] as string | undefined) ?? nullRef);
+    const { index, readonly } = placeOf(given);
+    return refOf(vbdUuid(vm.uuid, (await api.agent.definitions.addVbd(vm, index, uuid, readonly)).index));
+  },
+  'VBD.destroy': async (api, _, [ref]) => {
+    const { vm, vbd } = needVbd(api, ref as string);
+    await api.agent.definitions.removeVbd(vm, vbd);
+  },
 };
 
 /** `value` is of the field's type, the reference is that of an object. */
@@ -174,7 +190,7 @@ function oneAddress(addresses: string[]): string | undefined {
 }
 
 /** What a record for X.create says of the fields that a creator may give; what the server itself writes is passed over. */
-function creation(className: 'VM' | 'VIF', record: Record<string, unknown>): Record<string, unknown> {
+function creation(className: 'VM' | 'VIF' | 'VDI' | 'VBD', record: Record<string, unknown>): Record<string, unknown> {
   const fields = (classes[className] as ClassModel).fields;
   const given: Record<string, unknown> = {};
   for (const [name, value] of Object.entries(record)) {

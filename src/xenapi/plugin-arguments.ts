@@ -33,6 +33,7 @@ export function stringsOf(name: string, text: string | undefined): string[] {
   throw wrong(name, 'a JSON list of strings');
 }
 
+/** Unknown fields are refused. */
 export function objectOf(path: string, value: unknown, fields: readonly string[]): Record<string, unknown> {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) throw wrong(path, 'a JSON object');
   for (const key of Object.keys(value))

@@ -22,6 +22,7 @@ import {
 import { integer, json, isStrings, objectOf, shown, stringsOf, wrong, type PluginFunctions } from './plugin-arguments.ts';
 import { addressFunctions } from './plugin-addresses.ts';
 import { migrationFunctions } from './plugin-migration.ts';
+import { offerImage, orderOf } from './plugin-images.ts';
 import { shells, storeCounts } from './plugin-shells.ts';
 import { SlicedList, SlicedText } from './sliced.ts';
 
@@ -135,6 +136,14 @@ const functions: PluginFunctions = {
     takes: [],
     run: (api) => api.agent.images.list().map((image) => ({ ...image, vms: api.agent.fleet.imageInUse(image.digest) })),
   },
+  'fetch-image': {
+    takes: ['order'],
+    run: (api, _, args) => api.agent.fetching.fetch(orderOf(args['order'])),
+  },
+  'offer-image': {
+    takes: ['digest'],
+    run: (api, _, args) => offerImage(api, args['digest']),
+  },
   facts: {
     takes: [],
     run: async (api) => {
@@ -198,7 +207,7 @@ function columnsOf(text: string | undefined): readonly ListColumn[] {
   throw wrong('columns', `a JSON list of some of ${listColumns.join(', ')}`);
 }
 
-const specFields = ['name', 'prefix', 'count', 'first', 'image', 'memoryKib', 'network', 'ip', 'ips', 'args', 'backend', 'rateKbit', 'concurrency', 'clone'];
+const specFields = ['name', 'prefix', 'count', 'first', 'image', 'memoryKib', 'network', 'ip', 'ips', 'args', 'backend', 'rateKbit', 'disks', 'concurrency', 'clone'];
 
 function launchSpecOf(text: string | undefined): LaunchSpec {
   const value = json('spec', text);
@@ -225,7 +234,7 @@ function launchSpecOf(text: string | undefined): LaunchSpec {
   if (backend !== undefined && backend !== 'switch' && backend !== 'netback') throw wrong('spec.backend', '"switch" or "netback"');
   const clone = string('clone');
   if (clone !== undefined)
-    for (const own of ['image', 'memoryKib', 'args', 'backend', 'rateKbit']) if (spec[own] !== undefined) throw wrong(`spec.${own}`, 'left out with "clone": it is the original\'s');
+    for (const own of ['image', 'memoryKib', 'args', 'backend', 'rateKbit', 'disks']) if (spec[own] !== undefined) throw wrong(`spec.${own}`, 'left out with "clone": it is the original\'s');
   const memoryKib = spec['memoryKib'];
   if (clone === undefined && typeof memoryKib !== 'number') throw wrong('spec.memoryKib', `a number, at least ${limits.memoryMinKib}`);
   const given: { [K in keyof LaunchSpec]: LaunchSpec[K] | undefined } = {
@@ -242,9 +251,21 @@ function launchSpecOf(text: string | undefined): LaunchSpec {
     args: string('args'),
     backend: backend as LaunchSpec['backend'],
     rateKbit: number('rateKbit', 1, 100_000_000),
+    disks: disksOf(spec['disks']),
     concurrency: number('concurrency', 1, 64),
   };
   return Object.fromEntries(Object.entries(given).filter(([, v]) => v !== undefined)) as unknown as LaunchSpec;
+}
+
+/** [{disk, readonly}]; a disk by name or uuid. */
+function disksOf(value: unknown): LaunchSpec['disks'] | undefined {
+  if (value === undefined) return undefined;
+  if (!Array.isArray(value) || value.length > limits.vbds) throw wrong('spec.disks', `a list of at most ${limits.vbds}`);
+  return value.map((each: unknown, i) => {
+    const { disk, readonly } = objectOf(`spec.disks[${i}]`, each, ['disk', 'readonly']);
+    if (typeof disk === 'string' && (readonly === undefined || typeof readonly === 'boolean')) return { disk, readonly };
+    throw wrong(`spec.disks[${i}]`, 'disk as a string and, if it is so, readonly');
+  });
 }
 
 const eachFields = ['name', 'image', 'memoryKib', 'args', 'vifs', 'otherConfig'];

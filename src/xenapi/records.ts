@@ -2,13 +2,14 @@
  * XenAPI's records, made from what the host knows when they are asked for. Each class has two functions: the record of a
  * reference, and the references there are.
  */
-import { partUuid, refOf, uuidOfRef, vifUuid, vmOfPart, vmOfVif, nullRef, type Part } from '../host/refs.ts';
+import { partUuid, refOf, uuidOfRef, vbdUuid, vifUuid, vmOfPart, vmOfVif, nullRef, type Part } from '../host/refs.ts';
 import { formatIpv4 } from '../host/networks.ts';
 import { domainOverheadKib } from '../host/launch.ts';
 import type { Vif, Vm } from '../host/vm.ts';
 import { ShoalError } from '../model/errors.ts';
 import type { Api } from './api.ts';
 import { recordOf, type ListedClass, type RecordOf } from './model/model.ts';
+import { srRecord, vbdRecord, vbdRefs, vdiRecord, vdiRefs } from './storage.ts';
 import { hasEnded } from './tasks.ts';
 import { WireDouble, WireTime } from './wire.ts';
 
@@ -26,6 +27,7 @@ const sources: { [C in ListedClass]: Source<C> } = {
             uuid: uuidOfRef(ref)!,
             name_label: api.agent.hostname,
             master: api.refs.host,
+            default_SR: api.refs.sr,
             other_config: api.poolOtherConfig,
           }),
     refs: (api) => [api.refs.pool],
@@ -140,6 +142,9 @@ const sources: { [C in ListedClass]: Source<C> } = {
       for (const vm of api.agent.fleet.all()) for (const { handle } of vm.vifs) yield refOf(vifUuid(vm.uuid, handle));
     },
   },
+  SR: { record: srRecord, refs: (api) => [api.refs.sr] },
+  VDI: { record: vdiRecord, refs: vdiRefs },
+  VBD: { record: vbdRecord, refs: vbdRefs },
   console: {
     record: (api, ref) =>
       mapVm(vmOfPartRef(api, ref, 'console'), (vm) =>
@@ -290,6 +295,7 @@ function vmRecord(api: Api, vm: Vm): RecordOf<'VM'> {
     memory_static_min: bytes,
     consoles: [refOf(partUuid(vm.uuid, 'console'))],
     VIFs: vm.vifs.map(({ handle }) => refOf(vifUuid(vm.uuid, handle))),
+    VBDs: vm.vbds.map(({ index }) => refOf(vbdUuid(vm.uuid, index))),
     PV_kernel: vm.image,
     PV_args: vm.args,
     other_config: vm.otherConfig,

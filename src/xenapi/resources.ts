@@ -6,6 +6,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { pipeline } from 'node:stream/promises';
 import { uuidOfRef } from '../host/refs.ts';
+import { serveFile } from '../image/serving.ts';
 import { asShoalError, ShoalError, type ErrorCode } from '../model/errors.ts';
 import { isDigest, type Digest } from '../model/ids.ts';
 import type { Api } from './api.ts';
@@ -33,6 +34,7 @@ export function serveResource(
   path: string,
   query: URLSearchParams,
 ): boolean {
+  if (serveFile(api.shelf, request, response, path, query)) return true;
   const image = /^\/image\/([^/]+)$/.exec(path)?.[1];
   if (image === undefined && path !== '/console' && path !== '/saved-vm') return false;
   const work = async (): Promise<void> => {
@@ -93,7 +95,7 @@ async function removeImage(api: Api, response: ServerResponse, digest: Digest): 
       data: { image: digest, vms },
     });
   }
-  await api.agent.images.remove(digest);
+  await api.agent.removeImage(digest);
   answer(response, { removed: digest });
 }
 

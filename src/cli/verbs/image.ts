@@ -1,6 +1,7 @@
 /** `shoal image put|list|remove` */
 import type { Verb } from '../arguments.ts';
-import { count, table } from '../format.ts';
+import { count, shortDigest, table } from '../format.ts';
+import { checkoutAt, knownManifests, sourceOption } from '../image-source.ts';
 import { findImage, listImages, putImage, readImage } from '../images.ts';
 import { withHost } from '../target.ts';
 
@@ -21,22 +22,33 @@ export const imagePut: Verb = {
 
 export const imageList: Verb = {
   name: 'image list',
-  summary: 'list the images of the host',
+  summary: 'list the images of the host, and what is known of their source',
+  options: { local: { help: 'those of the index and those built here instead' }, source: sourceOption },
   speaksToHost: true,
   async run(terminal, words) {
+    const known = knownManifests(checkoutAt(words.text('source')));
+    if (words.flag('local')) {
+      terminal.printJson(known);
+      const rows = known.map(({ name, version, digest, sizeBytes, source }) => [name, version, shortDigest(digest), count(sizeBytes), `${source.commit.slice(0, 12)}${source.dirty ? ' (changed)' : ''}`]);
+      if (!terminal.json) terminal.print(table([{ title: 'NAME' }, { title: 'VERSION' }, { title: 'IMAGE' }, { title: 'BYTES', align: 'right' as const }, { title: 'COMMIT' }], rows, terminal.style));
+      return;
+    }
+    const source = new Map<string, { name: string; commit: string }>(known.map(({ name, digest, source: { commit } }) => [digest, { name, commit }]));
     const images = await withHost(terminal, words, listImages);
-    terminal.printJson(images);
+    terminal.printJson(images.map((image) => ({ ...image, ...source.get(image.digest) })));
     if (images.length === 0) terminal.note('No images. Upload one: shoal image put FILE');
     else if (!terminal.json) {
       const columns = [
         { title: 'IMAGE' },
         { title: 'BYTES', align: 'right' as const },
         { title: 'VMS', align: 'right' as const },
+        { title: 'NAME' },
+        { title: 'COMMIT' },
       ];
       terminal.print(
         table(
           columns,
-          images.map((image) => [image.digest, count(image.fileBytes), count(image.vms)]),
+          images.map((image) => [image.digest, count(image.fileBytes), count(image.vms), source.get(image.digest)?.name ?? '', source.get(image.digest)?.commit.slice(0, 12) ?? '']),
           terminal.style,
         ),
       );

@@ -7,6 +7,7 @@ import type { StoredRecord } from '../../cache/store/format.ts';
 import { ShoalError } from '../../model/errors.ts';
 import type { Verb } from '../arguments.ts';
 import { count, table } from '../format.ts';
+import { wholeBytes } from '../sizes.ts';
 
 const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
 const told = (record: StoredRecord) => ({ key: hex(record.key), digest: `sha256:${hex(record.digest)}`, bytes: record.length, metaBytes: record.meta.length });
@@ -28,13 +29,6 @@ function choose(store: ObjectStore, word: string): StoredRecord {
   return found[0]!;
 }
 
-const whole = (text: string, name: string): number => {
-  const scale = { '': 1, k: 1024, m: 1048576, g: 1073741824 }[text.replace(/^\d+/, '').toLowerCase()];
-  const value = Number.parseInt(text, 10) * (scale ?? Number.NaN);
-  if (!/^\d+[kmg]?$/i.test(text) || !Number.isSafeInteger(value)) throw new ShoalError('USAGE', `${name}: ${text} is not a size`, { hint: 'Give bytes, or K, M, G.' });
-  return value;
-};
-
 export const storeMake: Verb = {
   name: 'store make',
   summary: 'make an object store for minicache',
@@ -48,8 +42,8 @@ export const storeMake: Verb = {
   async run(terminal, words) {
     const size = words.text('size'), objects = words.text('objects');
     const volume = await makeVolume(words.operands[0]!, {
-      ...(size === undefined ? {} : { bytes: whole(size, '--size') }),
-      ...(objects === undefined ? {} : { objects: whole(objects, '--objects') }),
+      ...(size === undefined ? {} : { bytes: wholeBytes(size, '--size') }),
+      ...(objects === undefined ? {} : { objects: wholeBytes(objects, '--objects') }),
       force: words.flag('force'),
     });
     terminal.printJson({ objects: volume.objects, chunks: volume.chunkCount, bytes: volume.chunkCount * 16384 });

@@ -28,6 +28,7 @@ export const vmCreate: Verb = {
     ip: { value: 'ADDRESS', help: 'its address; default the next free one' },
     args: { value: 'TEXT', help: 'words for the application' },
     backend: { value: 'NAME', help: 'switch or netback; default what the network prefers and the image can' },
+    disk: { value: 'NAME[:ro]', help: 'a disk of the host, to write or read-only; several with commas between' },
     'rate-kbit': { value: 'N', help: 'what it may send, in kbit/s; needs the switch' },
     count: { value: 'N', help: 'make N of them: NAME-1, NAME-2, …' },
     first: { value: 'N', help: 'number of the first of them; default 1' },
@@ -49,6 +50,10 @@ export const vmCreate: Verb = {
   },
 };
 
+function disksOf(words: Words): { disk: string; readonly: boolean }[] {
+  return (words.text('disk') ?? '').split(',').filter((word) => word !== '').map((word) => ({ disk: word.replace(/:ro$/, ''), readonly: word.endsWith(':ro') }));
+}
+
 async function imageOf(client: Client, word: string | undefined, terminal: Terminal): Promise<string> {
   if (word === undefined || !existsSync(word)) return findImage(client, word);
   const { digest, sent } = await putImage(client, readImage(word));
@@ -64,6 +69,7 @@ async function start(terminal: Terminal, words: Words, client: Client, image: st
     ip: words.text('ip'),
     args: words.text('args'),
     backend: words.text('backend'),
+    disks: words.flag('disk') ? disksOf(words) : undefined,
     rateKbit: words.flag('rate-kbit') ? words.number('rate-kbit', 0, 1, 100_000_000) : undefined,
   };
   const { vms, error } = await launchMany(terminal, client, {
@@ -119,6 +125,12 @@ async function define(terminal: Terminal, words: Words, client: Client, image: s
     const ip = words.text('ip');
     if (network !== undefined) {
       await client.call('VIF.create', [{ VM: ref, network, device: '0', ipv4_allowed: ip === undefined ? [] : [ip] }]);
+    }
+    const disks = words.flag('disk') ? Object.entries(await client.records('VDI')) : [];
+    for (const { disk, readonly } of disksOf(words)) {
+      const found = disks.find(([, record]) => record['name_label'] === disk || record['uuid'] === disk);
+      if (found === undefined) throw new ShoalError('DISK_UNKNOWN', `The host has no disk "${disk}".`);
+      await client.call('VBD.create', [{ VM: ref, VDI: found[0], mode: readonly ? 'RO' : 'RW' }]);
     }
   } catch (error) {
     await client.call('VM.destroy', [ref]);

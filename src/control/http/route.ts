@@ -5,7 +5,9 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { Actor, Role, Tokens } from '../tokens.ts';
 import type { AuditLog } from '../audit.ts';
+import type { Distribution } from '../distribution.ts';
 import type { Fleet } from '../fleet.ts';
+import type { Rollouts } from '../rollouts.ts';
 import type { Services } from '../services.ts';
 import type { Tasks } from '../tasks.ts';
 import { ShoalError } from '../../model/errors.ts';
@@ -13,6 +15,7 @@ import { ShoalError } from '../../model/errors.ts';
 export interface Context {
   fleet: Fleet;
   services: Services;
+  rollouts: Rollouts;
   tasks: Tasks;
   tokens: Tokens;
   audit: AuditLog;
@@ -20,15 +23,19 @@ export interface Context {
   /** Checks that a host can be reached with what was given; throws CONFIG_INVALID when its parts are missing or wrong. */
   checkHost: (record: import('../state.ts').HostRecord) => void;
   images: Images | undefined;
+  distribution: Distribution | undefined;
+  deployment: import('../deployment/service.ts').DeploymentService | undefined;
   requests: { count: number; failed: number };
 }
 
 /** Images as the controller keeps them, to bring them to hosts that miss them. */
 export interface Images {
-  list(): { digest: string; fileBytes: number }[];
+  list(): { digest: string; fileBytes: number; addedMs?: number }[];
   put(digest: string, chunks: AsyncIterable<Uint8Array>): Promise<void>;
   /** Undefined when it is not kept here. */
   bytes(digest: string): Promise<Uint8Array | undefined>;
+  /** The file on disk, for whoever serves it to hosts. */
+  file?(digest: string): { path: string; bytes: number } | undefined;
 }
 
 export type Schema = Readonly<Record<string, unknown>>;
@@ -38,6 +45,8 @@ export interface Call {
   params: Record<string, string>;
   query: Record<string, unknown>;
   body: unknown;
+  /** The body as it came, of a route that keeps it. */
+  bytes: Buffer | undefined;
   request: FastifyRequest;
   reply: FastifyReply;
 }
@@ -56,6 +65,8 @@ export interface Route {
   answers: { status: number; what: string; schema?: Schema };
   /** Handles its own body and answer: no JSON. */
   raw?: boolean;
+  /** Its body is JSON, and the bytes are wanted too: they are signed. At most 1 MiB. */
+  keepsBytes?: boolean;
   run(context: Context, call: Call): unknown;
 }
 

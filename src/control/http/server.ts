@@ -2,6 +2,7 @@
  * The controller's one API over HTTPS, by fastify: routes are checked by the schemas they show, callers by their tokens, and every
  * call that changes something is in the audit log before it is answered.
  */
+import { Readable } from 'node:stream';
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
 import { ajv, reasonsOf, refused, textAjv } from '../schema.ts';
 import type { ChangeKind } from '../changes.ts';
@@ -13,9 +14,12 @@ import { migrationRoutes } from './migration-routes.ts';
 import { operatorRoutes } from './operator-routes.ts';
 import { problem, toProblemError } from './problems.ts';
 import { mustSeeAll, readers, type Context, type Route } from './route.ts';
+import { deploymentRoutes } from './deployment-routes.ts';
+import { rolloutRoutes } from './rollout-routes.ts';
 import { serviceRoutes } from './service-routes.ts';
 import { summonRoutes } from './summon-routes.ts';
 import { Streams } from './stream.ts';
+import { serveFile } from '../../image/serving.ts';
 import { ShoalError } from '../../model/errors.ts';
 
 export interface ServerOptions {
@@ -38,7 +42,7 @@ export interface FleetServer {
 /** A thousand services with all their fields are below this. */
 const bodyLimitBytes = 4 * 1024 * 1024;
 const maxStreams = 500;
-const kinds: readonly ChangeKind[] = ['vm', 'service', 'host', 'task', 'note'];
+const kinds: readonly ChangeKind[] = ['vm', 'service', 'host', 'task', 'note', 'rollout'];
 
 export async function serveFleet(options: ServerOptions): Promise<FleetServer> {
   const { context, log } = options;
@@ -54,9 +58,10 @@ export async function serveFleet(options: ServerOptions): Promise<FleetServer> {
   app.setValidatorCompiler(({ schema, httpPart }) => (httpPart === 'body' ? ajv : textAjv).compile(schema as object));
   app.setSchemaErrorFormatter((errors) => refused('REQUEST_INVALID', reasonsOf(errors as never)));
   // Bytes are read by the route that wants them.
-  app.addContentTypeParser('application/octet-stream', (_request, _payload, done) => done(null));
+  for (const type of ['application/octet-stream', 'application/x-git-upload-pack-request', 'application/x-git-receive-pack-request'])
+    app.addContentTypeParser(type, (_request, _payload, done) => done(null));
 
-  const all: Route[] = [...serviceRoutes, ...summonRoutes, ...operatorRoutes, ...migrationRoutes, ...ownRoutes(streams)];
+  const all: Route[] = [...serviceRoutes, ...rolloutRoutes, ...summonRoutes, ...operatorRoutes, ...migrationRoutes, ...deploymentRoutes, ...ownRoutes(streams)];
   const document = JSON.stringify(openApi(all, context.version));
   all.push(openApiRoute(document));
 
@@ -80,7 +85,7 @@ export async function serveFleet(options: ServerOptions): Promise<FleetServer> {
     context.requests.failed++;
     (request as Marked).shoalCode = error.code;
     const body = problem(error);
-    if (error.code === 'TOKEN_INVALID') reply.header('www-authenticate', 'Bearer');
+    if (error.code === 'TOKEN_INVALID') reply.header('www-authenticate', request.url.startsWith('/git/') ? 'Basic realm="shoal"' : 'Bearer');
     return reply.code(body.status).type('application/problem+json').send(JSON.stringify(body));
   }
 
@@ -113,11 +118,12 @@ export async function serveFleet(options: ServerOptions): Promise<FleetServer> {
   });
 
   for (const route of all) {
-    const { method, path, params, query, body, answers } = route;
+    const { method, path, params, query, body, answers, keepsBytes = false } = route;
     app.route({
       method,
       url: path,
       config: { route },
+      ...(keepsBytes ? { preParsing: keepBytes } : {}),
       schema: {
         ...(params === undefined ? {} : { params: { type: 'object', properties: params, required: Object.keys(params) } }),
         querystring: { type: 'object', additionalProperties: false, properties: query ?? {} },
@@ -130,10 +136,11 @@ export async function serveFleet(options: ServerOptions): Promise<FleetServer> {
           params: request.params as Record<string, string>,
           query: request.query as Record<string, unknown>,
           body: request.body,
+          bytes: (request as Marked).shoalBytes,
           request,
           reply,
         });
-        if (reply.sent || reply.raw.headersSent) return reply;
+        if (result === reply || reply.sent || reply.raw.headersSent) return reply;
         reply.code(answers.status);
         if (answers.status === 204) return reply.send();
         return typeof result === 'string' ? reply.send(result) : reply.type('application/json').send(JSON.stringify(result));
@@ -152,7 +159,23 @@ export async function serveFleet(options: ServerOptions): Promise<FleetServer> {
   };
 }
 
-type Marked = FastifyRequest & { actor?: Actor; shoalCode?: string };
+type Marked = FastifyRequest & { actor?: Actor; shoalCode?: string; shoalBytes?: Buffer };
+
+const mostKeptBytes = 1024 * 1024;
+
+/** The body is read here, kept, and given on to the parser. */
+async function keepBytes(request: FastifyRequest, _reply: FastifyReply, payload: AsyncIterable<Buffer>): Promise<Readable> {
+  const parts: Buffer[] = [];
+  let bytes = 0;
+  for await (const part of payload) {
+    bytes += part.length;
+    if (bytes > mostKeptBytes) throw new ShoalError('REQUEST_TOO_LARGE', 'The body is larger than this call takes.');
+    parts.push(part);
+  }
+  const whole = Buffer.concat(parts);
+  (request as Marked).shoalBytes = whole;
+  return Object.assign(Readable.from(whole.length === 0 ? [] : [whole]), { receivedEncodedLength: whole.length });
+}
 const nobody: Actor = { id: '', role: 'viewer', tenant: '' };
 
 const openApiRoute = (document: string): Route => ({
@@ -167,7 +190,29 @@ const openApiRoute = (document: string): Route => ({
   },
 });
 
+const hex = { type: 'string', pattern: '^[0-9a-f]{64}$' };
+
+/** For hosts, which have no token but an address that their order gave them. */
+const fileRoute = (path: string, names: readonly string[], summary: string): Route => ({
+  method: 'GET',
+  path,
+  summary,
+  who: 'anyone',
+  params: Object.fromEntries(names.map((name) => [name, hex])),
+  query: { until: { type: 'string', maxLength: 20 }, cap: { type: 'string', maxLength: 64 } },
+  raw: true,
+  answers: { status: 200, what: 'The bytes; 206 for a range of them.' },
+  run: ({ distribution }, { request, reply }) => {
+    if (distribution === undefined) throw new ShoalError('NOT_FOUND', 'This controller keeps no images.');
+    const url = new URL(request.url, 'https://controller');
+    reply.hijack();
+    serveFile(distribution.shelf(), request.raw, reply.raw, url.pathname, url.searchParams);
+  },
+});
+
 const ownRoutes = (streams: Streams): Route[] => [
+  fileRoute('/blobs/sha256/:hex', ['hex'], 'An image, for hosts that were told to fetch it.'),
+  fileRoute('/deltas/:from/:to', ['from', 'to'], 'What turns one image into another, for hosts that were told to fetch it.'),
   {
     method: 'GET',
     path: '/healthz',
@@ -200,7 +245,7 @@ const ownRoutes = (streams: Streams): Route[] => [
     method: 'GET',
     path: '/v1/events',
     summary:
-      'Changes as server-sent events: "vm", "service", "host", "task", "note", with {op: "put" | "del", key, data}; "reset": list anew.',
+      'Changes as server-sent events: "vm", "service", "host", "task", "note", "rollout", with {op: "put" | "del", key, data}; "reset": list anew.',
     who: readers,
     query: {
       kinds: { type: 'string', maxLength: 100, description: 'Only these, separated by commas.' },

@@ -301,6 +301,19 @@ class FakeLink implements HostLink {
     return {};
   }
 
+  async images(): Promise<string[] | undefined> {
+    await this.#reach();
+    return undefined;
+  }
+
+  fetchImage(): Promise<never> {
+    return Promise.reject(new ShoalError('HOST_UNSUPPORTED', `${this.#host.name} is made up.`));
+  }
+
+  offerImage(): Promise<never> {
+    return this.fetchImage();
+  }
+
   async counters(uuid: Uuid, handle: number): Promise<VifCounters | undefined> {
     await this.#reach();
     return this.#host.countersOf(this.#need(uuid), handle);

@@ -5,12 +5,13 @@
  *
  * Only what any XAPI has is needed. Where the host has our plugin, VMs are launched and destroyed many in one call.
  */
-import { request } from 'undici';
+import type { FetchOrder, FetchReport, ImageSource } from '../../model/distribution.ts';
 import { asShoalError, ShoalError } from '../../model/errors.ts';
 import { copyKey, formatCopyId } from '../../model/fleet.ts';
 import type { Uuid } from '../../model/ids.ts';
 import type { AddressMove, AddressTraffic, HostLink, LaunchItem, LaunchOutcome, LinkListener, Migrated, SeenHost, SeenVm, VifCounters } from '../port.ts';
 import { callTimeoutMs, linkError, makeConnection, type Connection, type HostAddress } from './connection.ts';
+import { askOffer, orderFetch, pushImage } from './images.ts';
 import { launchOneByOne } from './one-by-one.ts';
 import { networkRecord, vifRecord, vmRecord, type Record_, type VifRecord, type VmRecord } from './records.ts';
 
@@ -365,18 +366,23 @@ export class XenApiLink implements HostLink {
   }
 
   async putImage(digest: string, bytes: Uint8Array): Promise<void> {
-    const connection = this.#need();
-    const query = new URLSearchParams({ session_id: connection.xapi.sessionId });
-    const answer = await request(new URL(`/image/${digest}?${query.toString()}`, this.#o.url), {
-      method: 'PUT',
-      body: bytes,
-      dispatcher: connection.dispatcher,
-    }).catch((error: unknown) => {
-      throw linkError(error, this.#o.url);
-    });
-    const body = await answer.body.text();
-    if (answer.statusCode >= 300)
-      throw errorOf(parsed(body) ?? { code: 'CONNECTION_FAILED', message: `The host answered ${answer.statusCode}.`, hint: '' });
+    const refusal = await pushImage(this.#need(), this.#o.url, digest, bytes);
+    if (refusal === undefined) return;
+    throw errorOf(parsed(refusal.refused) ?? { code: 'CONNECTION_FAILED', message: `The host answered ${refusal.status}.`, hint: '' });
+  }
+
+  async images(): Promise<string[] | undefined> {
+    if (!this.#plugin) return undefined;
+    const images = await this.#bounded(this.#callPlugin<{ digest: string }[]>('images', {}), callTimeoutMs);
+    return images.map(({ digest }) => digest);
+  }
+
+  fetchImage(order: FetchOrder): Promise<FetchReport> {
+    return this.#bounded(orderFetch(this.#callPlugin.bind(this), this.#o.url, order), order.timeoutMs + this.#o.patienceMs);
+  }
+
+  offerImage(digest: string): Promise<ImageSource> {
+    return this.#bounded(askOffer(this.#callPlugin.bind(this), this.#o.url, this.#o.fingerprint, digest), callTimeoutMs);
   }
 
   async #callPlugin<T>(fn: string, args: Record<string, string>): Promise<T> {

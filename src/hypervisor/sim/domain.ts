@@ -1,5 +1,5 @@
 /** A simulated domain, and what the port says of it. */
-import type { DomainFacts, DomainShape, DomainState, Snapshot, VifConfig } from '../port.ts';
+import type { DomainFacts, DomainShape, DomainState, Snapshot, VbdConfig, VifConfig } from '../port.ts';
 import type { Domid, Uuid } from '../../model/ids.ts';
 import { isVmUuid } from '../../model/uuid.ts';
 import type { SimPages } from './memory.ts';
@@ -25,6 +25,7 @@ export interface SimDomain {
   built: boolean;
   registered: boolean;
   vifs: VifConfig[];
+  vbds: VbdConfig[];
   mirrors: Map<number, SimMirror>;
   addresses?: string[];
   sealed: boolean;
@@ -70,6 +71,7 @@ export const newDomain = (domid: Domid, config: Pick<SimDomain, 'uuid' | 'name' 
   built: false,
   registered: false,
   vifs: [],
+  vbds: [],
   mirrors: new Map(),
   sealed: false,
   record: '',

@@ -3,11 +3,12 @@
  * a test drops one agent and gives the same simulator to the next. Deterministic: nothing is random, delays are settable and 0 by
  * default.
  */
-import type { AddressMove, AddressTraffic, DomainConfig, DomainFacts, DomainShape, DomainState, HostFacts, Hypervisor, MemoryReader, MemoryWriter, Snapshot, VifConfig, VifCounters } from '../port.ts';
+import type { AddressMove, AddressTraffic, DomainConfig, DomainFacts, DomainShape, DomainState, HostFacts, Hypervisor, MemoryReader, MemoryWriter, Snapshot, VbdConfig, VifConfig, VifCounters } from '../port.ts';
 import { ShoalError } from '../../model/errors.ts';
 import { asDomid, type Domid, type Uuid } from '../../model/ids.ts';
 import { isVmUuid, newVmUuid } from '../../model/uuid.ts';
 import { SimAddresses } from './addresses.ts';
+import { expectFree } from './disks.ts';
 import { factsOf, newDomain, SimSnapshot, type SimDomain, type SimGuest } from './domain.ts';
 import { SimReader, SimWriter } from './memory.ts';
 import { SimMirror } from './mirror.ts';
@@ -110,9 +111,8 @@ export class SimHypervisor implements Hypervisor {
     return this.#need(domid).cmdline;
   }
 
-  vifs(domid: Domid): VifConfig[] {
-    return this.#need(domid).vifs;
-  }
+  vifs = (domid: Domid): VifConfig[] => this.#need(domid).vifs;
+  vbds = (domid: Domid): VbdConfig[] => this.#need(domid).vbds;
 
   /** A domain of another toolstack. */
   addForeign(uuid: string, memoryKib: number): Domid {
@@ -149,9 +149,10 @@ export class SimHypervisor implements Hypervisor {
     domain.built = true;
   }
 
-  async register(domid: Domid, { uuid, name, cmdline }: DomainConfig): Promise<void> {
+  async register(domid: Domid, { uuid, name, cmdline, vbds = [] }: DomainConfig): Promise<void> {
     await this.#step('register', domid);
-    Object.assign(this.#need(domid), { uuid, name, cmdline, registered: true });
+    expectFree(vbds, [...this.#domains.values()].filter((other) => other.domid !== domid));
+    Object.assign(this.#need(domid), { uuid, name, cmdline, vbds, registered: true });
   }
 
   async attachVif(domid: Domid, vif: VifConfig): Promise<void> {
@@ -163,8 +164,7 @@ export class SimHypervisor implements Hypervisor {
   async seal(domid: Domid, record: string): Promise<void> {
     await this.#step('seal', domid);
     const domain = this.#need(domid);
-    if (record === '' || Buffer.byteLength(record) > 2048)
-      throw new ShoalError('INTERNAL_ERROR', 'A sealed record has 1 to 2,048 bytes.');
+    if (record === '' || Buffer.byteLength(record) > 2048) throw new ShoalError('INTERNAL_ERROR', 'A sealed record has 1 to 2,048 bytes.');
     domain.record = record;
     domain.sealed = true;
   }

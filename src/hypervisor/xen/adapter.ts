@@ -7,22 +7,21 @@
 import { asDomid, type Digest, type Domid, type Uuid } from '../../model/ids.ts';
 import { isVmUuid, newVmUuid } from '../../model/uuid.ts';
 import { ShoalError } from '../../model/errors.ts';
-import {
-  calling, callingAsync, failureErrno, loadNative, nativeError, type Built, type Native, type NativeDomain,
-} from './native.ts';
+import { calling, callingAsync, failureErrno, loadNative, nativeError, type Built, type Native, type NativeDomain } from './native.ts';
 import { Changes } from './changes.ts';
+import { Disks } from './disks.ts';
 import { bitmapOf, handleOf, reasonOf, stateOf, uuidOf } from './domain.ts';
 import { Networks, vifName, type NetworkConfig } from './networks.ts';
 import {
-  backendErrorPath, backendRoot, introduceRequests, nameRequest, recordPath, registerRequests, removeErrorRequests, removeRequests,
+  backendErrorPath, backendRoot, diskErrorPath, introduceRequests, nameRequest, recordPath, registerRequests, removeErrorRequests, removeRequests,
   removeWiredRequests, sealRequest, shutdownRequests,
 } from './nodes.ts';
 import { copyInto, Memory, XenSnapshot } from './memory.ts';
-import { removeNodes, sweep } from './sweep.ts';
+import { sweep } from './sweep.ts';
 import { SwitchClient } from './switch-client.ts';
 import { Templates } from './templates.ts';
 import { Wired, wiredMacs } from './wired.ts';
-import { readRequest } from './xenstore/wire.ts';
+import { readRequest, type Request } from './xenstore/wire.ts';
 import { StoreClient, StoreRefusal, storeSockets } from './xenstore/client.ts';
 import type { AddressMove, AddressTraffic, DomainConfig, DomainFacts, DomainShape, HostFacts, Hypervisor, MemoryReader, MemoryWriter, Snapshot, SwitchTotals, VifConfig, VifCounters } from '../port.ts';
 
@@ -83,6 +82,7 @@ class Xen implements XenHypervisor {
   private readonly templates: Templates;
   private readonly wired: Wired;
   private readonly memory: Memory;
+  private readonly disks: Disks;
 
   constructor(native: Native, store: StoreClient, nets: Networks, wired: Wired) {
     this.native = native;
@@ -92,12 +92,15 @@ class Xen implements XenHypervisor {
     this.changes = new Changes(native, (domid) => void wired.disconnect(domid).catch(() => {}));
     this.templates = new Templates(native);
     this.memory = new Memory(native, this.templates, (domid) => this.requestShutdown(domid, 'suspend'));
+    this.disks = new Disks(native);
   }
 
   async start(): Promise<void> {
     this.changes.start();
     this.templates.start(this.native.domains());
-    this.nets.start(await sweep(this.store, this.native));
+    const { macs, leftOver } = await sweep(this.store, new Set(this.native.domains().map((domain) => domain.domid)));
+    for (const domid of leftOver) await this.remove([...removeRequests(domid), ...removeErrorRequests(domid)]);
+    this.nets.start(macs);
     await this.store.watch('@releaseDomain', () => this.changes.scanSoon());
   }
 
@@ -112,7 +115,7 @@ class Xen implements XenHypervisor {
     };
   }
 
-  async create({ memoryKib, image, vifs }: DomainShape): Promise<Domid> {
+  async create({ memoryKib, image, vifs, vbds = [] }: DomainShape): Promise<Domid> {
     if (!Number.isSafeInteger(memoryKib) || memoryKib < kibPerPage || memoryKib % kibPerPage !== 0) {
       throw new ShoalError('MEMORY_INVALID', `${memoryKib} KiB is no whole number of pages of ${kibPerPage} KiB`);
     }
@@ -120,7 +123,7 @@ class Xen implements XenHypervisor {
       throw new ShoalError('IMAGE_TOO_LARGE', `the image needs ${image.memoryBytes} bytes, the VM has ${memoryKib * 1024}`);
     }
     for (const vif of vifs) this.nets.known(vif.network);
-    const wired = this.wired.wants({ memoryKib, image, vifs });
+    const wired = this.wired.wants({ memoryKib, image, vifs, vbds });
     const domid = calling('creating a domain', () =>
       this.native.create(handleOf(newVmUuid()), memoryKib / kibPerPage, mostEventPort, mostGrantFrames, wired ? vifs.length : 0));
     this.changes.made(domid);
@@ -169,6 +172,10 @@ class Xen implements XenHypervisor {
     const { cmdline } = config;
     const built = this.built.get(domid);
     if (!built) throw new ShoalError('INTERNAL_ERROR', `domain ${domid} was not built here`);
+    if (!built.wired && config.vifs.some(({ also = [] }) => also.length > 0)) {
+      const why = 'on netback a guest would answer for addresses that are not its own yet';
+      throw new ShoalError('VALUE_NOT_SUPPORTED', why, { hint: 'Leave "also" out, or give the VM the backend switch.', params: ['also', '', why] });
+    }
     if (Buffer.byteLength(cmdline) > mostCommandLineBytes) {
       throw new ShoalError('COMMAND_LINE_TOO_LONG', `the command line has ${Buffer.byteLength(cmdline)} bytes; ${mostCommandLineBytes} is the limit`);
     }
@@ -177,7 +184,18 @@ class Xen implements XenHypervisor {
     this.records.delete(domid);
     built.name = config.name;
     if (built.wired) await this.wired.identify(domid, config);
-    else await this.store.transaction(registerRequests(domid, config), introduceRequests(domid, built.storeMfn, storePort));
+    else await this.registerInStore(domid, config, built);
+  }
+
+  private async registerInStore(domid: Domid, config: DomainConfig, built: Built): Promise<void> {
+    const vbds = config.vbds ?? [];
+    const disks = await this.disks.open(domid, vbds);
+    try {
+      await this.store.transaction(registerRequests(domid, config, disks), introduceRequests(domid, built.storeMfn, storePort));
+      await this.disks.taken(domid, vbds, (index) => this.store.read(diskErrorPath(domid, index)));
+    } finally {
+      this.disks.release(domid);
+    }
   }
 
   async attachVif(domid: Domid, vif: VifConfig): Promise<void> {
@@ -235,12 +253,13 @@ class Xen implements XenHypervisor {
       }
     }
     if (wired) {
-      await removeNodes(this.store, removeWiredRequests(domid));
+      await this.remove(removeWiredRequests(domid));
     } else {
       await this.vifsMade(domid);
-      await removeNodes(this.store, removeRequests(domid));
+      await this.remove(removeRequests(domid));
       await this.nets.gone(domid);
-      await removeNodes(this.store, removeErrorRequests(domid));
+      await this.disks.gone(domid);
+      await this.remove(removeErrorRequests(domid));
     }
     await this.changes.departed(domid);
     this.changes.ended(domid);
@@ -381,7 +400,17 @@ class Xen implements XenHypervisor {
       await this.nets.made(vifName(domid, Number(handle)), () => this.store.read(backendErrorPath(domid, Number(handle))));
     }
   }
+
+  private async remove(requests: Request[]): Promise<void> {
+    for (const answer of await this.store.settle(requests)) {
+      if (answer.status === 'fulfilled') continue;
+      if (!(answer.reason instanceof StoreRefusal) || !goneAlready.has(answer.reason.errno)) throw answer.reason;
+    }
+  }
 }
+
+/** No such node; or no such domain: its number is not known to the daemon, as oxenstored puts it. */
+const goneAlready = new Set(['ENOENT', 'EINVAL']);
 
 /** Guest's port of the store's event channel: the first that Xen gives out (native/control.h). */
 const storePort = 1;

@@ -100,6 +100,8 @@ export interface Native {
   changedDomains(): number[];
   readConsole(domid: number, mfn: number, cursor: number): { text: Buffer; cursor: number };
   writeConsole(domid: number, mfn: number, text: Uint8Array): number;
+  /** A file as a block device for as long as somebody has it open; `fd` is one who has. */
+  attachLoop(path: string, readonly: boolean): { fd: number; major: number; minor: number };
   links(): NativeLink[];
   neighbours(): NativeNeighbour[];
   attachVif(vif: number, bridge: number, root: number, wayToShard: number, mac: Uint8Array, addresses: Uint8Array): void;

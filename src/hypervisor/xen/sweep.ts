@@ -1,20 +1,25 @@
-/** What domains of ours left in the store when they went away while nobody looked: found and removed at the start. */
-import type { Native } from './native.ts';
+/**
+ * What domains of ours left in the store when they went away while nobody looked: found and removed once, when the adapter is opened. What
+ * others left is theirs.
+ */
 import { vifName } from './networks.ts';
-import { backendPath, backendRoot, recordPath, removeErrorRequests, removeRequests, scriptMark } from './nodes.ts';
-import { readRequest, type Request } from './xenstore/wire.ts';
-import { StoreRefusal, type StoreClient } from './xenstore/client.ts';
+import { backendPath, backendRoot, diskBackendRoot, recordPath, scriptMark } from './nodes.ts';
+import type { StoreClient } from './xenstore/client.ts';
+import { readRequest } from './xenstore/wire.ts';
 
-/** No such node; or no such domain: its number is not known to the daemon, as oxenstored puts it. */
-const goneAlready = new Set(['ENOENT', 'EINVAL']);
+export interface Found {
+  /** MAC of every vif of ours that has a backend and a domain, by name of its link. */
+  macs: Map<string, string>;
+  /** Domains that are gone and left something. */
+  leftOver: Set<number>;
+}
 
-/** MAC of every vif of ours that has a backend, by name of its link. What others left is theirs. */
-export async function sweep(store: StoreClient, native: Native): Promise<Map<string, string>> {
+type Store = Pick<StoreClient, 'directory' | 'settle'>;
+
+/** `alive`: domains there are. Each question is asked for all at once: a thousand answers arrive in the time of a few. */
+export async function sweep(store: Store, alive: ReadonlySet<number>): Promise<Found> {
   const macs = new Map<string, string>();
-  const alive = new Set(native.domains().map((domain) => domain.domid));
-  const dead = (names: string[]): number[] => names.map(Number).filter((domid) => domid > 0 && !alive.has(domid));
-  // Each question is asked for all at once: a thousand answers arrive in the time of a few.
-  const homeless = dead(await store.directory('/local/domain'));
+  const homeless = (await store.directory('/local/domain')).map(Number).filter((domid) => domid > 0 && !alive.has(domid));
   const records = await readAll(store, homeless.map(recordPath));
   const backends = (await store.directory(backendRoot)).map(Number);
   const handles = await Promise.all(backends.map((domid) => store.directory(`${backendRoot}/${domid}`)));
@@ -27,20 +32,19 @@ export async function sweep(store: StoreClient, native: Native): Promise<Map<str
     if (alive.has(domid)) macs.set(vifName(domid, handle), addresses[i] ?? '');
     else leftOver.add(domid);
   }
-  for (const domid of leftOver) await removeNodes(store, [...removeRequests(domid), ...removeErrorRequests(domid)]);
-  return macs;
+  for (const domid of await homelessDisks(store, alive)) leftOver.add(domid);
+  return { macs, leftOver };
+}
+
+async function homelessDisks(store: Store, alive: ReadonlySet<number>): Promise<number[]> {
+  const domids = (await store.directory(diskBackendRoot)).map(Number).filter((domid) => !alive.has(domid));
+  const numbers = await Promise.all(domids.map((domid) => store.directory(`${diskBackendRoot}/${domid}`)));
+  const marks = await readAll(store, domids.map((domid, i) => `${diskBackendRoot}/${domid}/${numbers[i]![0] ?? 'none'}/script`));
+  return domids.filter((_, i) => marks[i] === scriptMark);
 }
 
 /** Values of many nodes; undefined for those that are not there. */
-async function readAll(store: StoreClient, paths: string[]): Promise<(string | undefined)[]> {
+async function readAll(store: Store, paths: string[]): Promise<(string | undefined)[]> {
   const answers = await store.settle(paths.map(readRequest));
   return answers.map((answer) => (answer.status === 'fulfilled' ? answer.value.toString('utf8') : undefined));
-}
-
-/** Nodes that are gone already are no failure. */
-export async function removeNodes(store: StoreClient, requests: Request[]): Promise<void> {
-  for (const answer of await store.settle(requests)) {
-    if (answer.status === 'fulfilled') continue;
-    if (!(answer.reason instanceof StoreRefusal) || !goneAlready.has(answer.reason.errno)) throw answer.reason;
-  }
 }

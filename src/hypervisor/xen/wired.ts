@@ -32,7 +32,11 @@ export class Wired {
   }
 
   /** Whether a domain of this shape is wired. Throws VALUE_NOT_SUPPORTED for one that can be neither. */
-  wants({ image, vifs }: DomainShape): boolean {
+  wants({ image, vifs, vbds = [] }: DomainShape): boolean {
+    if (vbds.length > 0) {
+      if (!vifs.some(({ backend }) => backend === 'switch')) return false;
+      throw unsupported('a VM with disks takes its devices from the store, and cannot be on the switch', 'Leave the backend out, or use netback.');
+    }
     const able = image.wired && vifs.length <= mostVifs && this.switchboard !== undefined;
     const backends = new Set(vifs.map((vif): VifBackend => vif.backend ?? (able ? (this.networks.get(vif.network)?.backend ?? 'netback') : 'netback')));
     if (backends.size > 1) throw unsupported('the vifs of a VM must all have the same backend', 'Give all vifs of the VM the same backend.');

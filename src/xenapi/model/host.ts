@@ -9,7 +9,7 @@ export const pool = {
     name_label: ro('string', "The host's name."),
     name_description: fixed('string', '', ''),
     master: ro('ref host', 'The host.'),
-    default_SR: fixed('ref SR', 'OpaqueRef:NULL', ''),
+    default_SR: ro('ref SR', 'The one there is.'),
     suspend_image_SR: fixed('ref SR', 'OpaqueRef:NULL', ''),
     crash_dump_SR: fixed('ref SR', 'OpaqueRef:NULL', ''),
     other_config: rw('map', 'Anything, up to 8 KiB; forgotten when the agent ends.'),

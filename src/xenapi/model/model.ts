@@ -2,6 +2,7 @@
 import { event, session, system, task } from './control.ts';
 import type { ClassModel, ValueOf } from './grammar.ts';
 import { host, host_metrics, network, pool } from './host.ts';
+import { SR, VBD, VDI } from './storage.ts';
 import { consoleClass, VIF, VM, VM_guest_metrics, VM_metrics } from './vm.ts';
 
 export const classes = {
@@ -13,6 +14,9 @@ export const classes = {
   VM_metrics,
   VM_guest_metrics,
   VIF,
+  SR,
+  VDI,
+  VBD,
   network,
   console: consoleClass,
   task,

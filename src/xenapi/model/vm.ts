@@ -36,7 +36,7 @@ export const VM = {
     actions_after_crash: fixed('string', 'destroy', 'Its last console lines go into other_config.last_crash first.'),
     consoles: ro('refs console', ''),
     VIFs: ro('refs VIF', ''),
-    VBDs: fixed('refs VBD', [], 'Guests have no disks.'),
+    VBDs: ro('refs VBD', ''),
     PV_bootloader: fixed('string', '', ''),
     PV_kernel: rw('string', 'Digest of the image, "sha256:" and 64 hex digits. Takes effect at the next start.'),
     PV_ramdisk: fixed('string', '', ''),

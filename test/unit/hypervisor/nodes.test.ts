@@ -55,6 +55,21 @@ test('the guest may read what is its own and write only its frontend', (t) => {
   t.end();
 });
 
+test('a disk has what blkback asks for, and the guest cannot point it elsewhere', (t) => {
+  const requests = registerRequests(7, { name: 'a', vifs: [vif] }, [{ index: 1, path: '/d', readonly: true, physicalDevice: '7:1f' }]);
+  const values = new Map(requests.filter(({ type }) => type === messageType.write).map(({ body }) => body.toString().split('\0') as [string, string]));
+  const backend = '/local/domain/0/backend/vbd/7/51728';
+  const told = ['frontend', 'frontend-id', 'mode', 'physical-device', 'dev', 'online', 'state'].map((key) => values.get(`${backend}/${key}`));
+  t.deepEqual(told, ['/local/domain/7/device/vbd/51728', '7', 'r', '7:1f', 'xvdb', '1', '1'], 'without `dev` blkback serves nothing');
+  t.equal(values.get('/local/domain/7/device/vbd/51728/backend'), backend);
+  const perms = replay(requests);
+  t.equal(perms.get('/local/domain/7/device/vbd/51728'), 'n7 r0');
+  t.equal(perms.get('/local/domain/7/device/vbd/51728/backend'), 'n0 r7');
+  t.equal(perms.get(`${backend}/params`), 'n0 r7');
+  t.equal(texts(requests.at(-1)!.body)[0], `${backend}/state`, 'its state comes last');
+  t.end();
+});
+
 test('a request to shut down is the guest\'s to answer before the reason stands in it', (t) => {
   const requests = shutdownRequests(7, 'poweroff');
   t.deepEqual(requests.map((r) => r.type), [messageType.write, messageType.setPerms, messageType.write]);
@@ -65,7 +80,8 @@ test('a request to shut down is the guest\'s to answer before the reason stands 
 
 test('backends are removed before the domain\'s own folder, the kernel\'s complaints last', (t) => {
   t.deepEqual(paths([...removeRequests(7), ...removeErrorRequests(7)], messageType.rm), [
-    '/local/domain/0/backend/vif/7', '/local/domain/7', '/local/domain/0/error/backend/vif/7',
+    '/local/domain/0/backend/vif/7', '/local/domain/0/backend/vbd/7', '/local/domain/7', '/local/domain/0/error/backend/vif/7',
+    '/local/domain/0/error/backend/vbd/7',
   ]);
   t.end();
 });

@@ -16,6 +16,7 @@ test("the configuration is read, and what it cannot mean is refused with the fie
   t.deepEqual(parseControllerConfig(JSON.stringify(good)), {
     listen: { host: '127.0.0.1', port: 7443 },
     tls: { certFile: 'a', keyFile: 'b' },
+    url: undefined,
     stateDir: 's',
     credentialsDir: 'c',
     graceMs: 60_000,
@@ -28,6 +29,7 @@ test("the configuration is read, and what it cannot mean is refused with the fie
     [{ certFile: undefined }, 'certFile'],
     [{ listen: { port: -1 } }, 'listen.port'],
     [{ graceMs: 'x' }, 'graceMs'],
+    [{ url: 'http://controller' }, 'url'],
     [{ tls: false, listen: { host: '0.0.0.0' }, certFile: undefined, keyFile: undefined }, 'tls'],
   ] as [object, string][]) {
     try {
@@ -37,6 +39,10 @@ test("the configuration is read, and what it cannot mean is refused with the fie
       t.equal((error as ShoalError).data['field'], field);
     }
   }
+  const urlOf = (host: string, url?: string): string | undefined => parseControllerConfig(JSON.stringify({ ...good, listen: { host }, url })).url;
+  t.equal(urlOf('192.0.2.1'), 'https://192.0.2.1:7443', 'one address is where hosts reach it');
+  t.equal(urlOf('0.0.0.0'), undefined, 'every address is none');
+  t.equal(urlOf('0.0.0.0', 'https://controller:7443'), 'https://controller:7443');
   t.end();
 });
 

@@ -4,6 +4,7 @@
 #include "log.h"
 #include "meta.h"
 #include "respond.h"
+#include "store_disk.h"
 #include "text.h"
 
 #define PAGE_BYTES 32768u
@@ -146,7 +147,7 @@ static void write_metrics(struct text *text) {
              {SLICE("evicted"), store.evicted, false}, {SLICE("store_torn"), store.torn, false}, {SLICE("store_io_errors"), store.io_errors, false},
              {SLICE("device_reads"), store.device_reads, false}, {SLICE("device_writes"), store.device_writes, false},
              {SLICE("objects"), store.objects, true}, {SLICE("store_bytes"), store.bytes, true}, {SLICE("store_capacity_bytes"), store.capacity, true},
-             {SLICE("connections"), cache.viewers, true}};
+             {SLICE("store_settled"), !cache.settings.on_disk || store_settled(cache.store) != 0, true}, {SLICE("connections"), cache.viewers, true}};
   for (size_t i = 0; i < sizeof all / sizeof *all; i++) add_metric(text, all[i].name, all[i].gauge ? SLICE("gauge") : SLICE("counter"), all[i].value);
   text_literal(text, "# TYPE minicache_responses counter\n");
   for (unsigned i = 1; i < 6; i++) {

@@ -4,6 +4,7 @@
  */
 #include "minicache.h"
 #include "fetch.h"
+#include "store_disk.h"
 #include "viewer.h"
 
 struct cache cache;
@@ -13,17 +14,68 @@ void clock_set(void) { clock_base = (int64_t)((shoal_wall_ns() - shoal_now_ns())
 int64_t clock_seconds(void) { return (clock_base + (int64_t)(shoal_now_ns() / 1000000ull)) / 1000; }
 uint64_t clock_ms(void) { return shoal_now_ns() / 1000000ull; }
 
-static void start(void) {
-  clock_set();
-  if (!settings_read(&cache.settings) || !shoal_ip_start(NULL)) return;
-  struct store_config config = {.ram_bytes = cache.settings.ram_bytes};
-  if (store_open(&cache.store, &config) != 0 || !viewers_open() || !fetches_open()) {
-    shoal_print("minicache: not enough memory for ram=%u KiB, connections=%u, fetches=%u\n", (unsigned)(cache.settings.ram_bytes / 1024),
-                (unsigned)cache.settings.connections, (unsigned)cache.settings.fetches);
+static void no_memory(void) {
+  shoal_print("minicache: not enough memory for ram=%u KiB, connections=%u, fetches=%u\n", (unsigned)(cache.settings.ram_bytes / 1024),
+              (unsigned)cache.settings.connections, (unsigned)cache.settings.fetches);
+}
+
+static void serve(void) {
+  if (!viewers_open() || !fetches_open()) {
+    no_memory();
     return;
   }
   if (!viewers_listen(cache.settings.port, false) || !viewers_listen(cache.settings.admin_port, true)) shoal_panic("minicache: no memory to listen");
   shoal_print("minicache: serving on port %u\n", (unsigned)cache.settings.port);
+}
+
+/* ---- objects on a disk: it comes up, its volume is read, then viewers are served ---- */
+
+#define DISK_PATIENCE_NS 15000000000ull
+
+static struct block_device *disk;
+
+static void on_no_disk(void *context) {
+  (void)context;
+  shoal_print("minicache: no disk came up; without the word disk objects are kept in RAM\n");
+}
+
+static struct shoal_timer no_disk = {.fire = on_no_disk};
+
+static void on_mounted(void *context, int status) {
+  (void)context;
+  if (status == 1) {
+    struct store_counts counts;
+    store_count(cache.store, &counts);
+    shoal_print("minicache: %llu objects on the disk, %llu torn ones dropped\n", (unsigned long long)counts.objects, (unsigned long long)counts.torn);
+    serve();
+  } else if (status == STORE_FULL) {
+    shoal_print("minicache: ram=%u KiB do not hold the index of this disk\n", (unsigned)(cache.settings.ram_bytes / 1024));
+  } else {
+    shoal_print("minicache: %s\n", status == STORE_CORRUPT ? "the disk holds something that is no object store; it is left alone" : "the disk cannot be read");
+  }
+}
+
+static void on_disk(void *context) {
+  (void)context;
+  struct store_config config = {.ram_bytes = cache.settings.ram_bytes, .device = disk};
+  if (cache.store != NULL) return; /* it was away for a while */
+  shoal_timer_cancel(&no_disk);
+  if (store_open(&cache.store, &config) != 0) no_memory();
+  else store_when_mounted(cache.store, on_mounted, NULL);
+}
+
+static void start(void) {
+  static const struct shoal_block_events events = {.up = on_disk};
+  clock_set();
+  if (!settings_read(&cache.settings) || !shoal_ip_start(NULL)) return;
+  if (cache.settings.on_disk) {
+    disk = shoal_block_open(0, &events, NULL, NULL, 0);
+    shoal_timer_set(&no_disk, shoal_now_ns() + (disk == NULL ? 0 : DISK_PATIENCE_NS));
+    return;
+  }
+  struct store_config config = {.ram_bytes = cache.settings.ram_bytes};
+  if (store_open(&cache.store, &config) != 0) no_memory();
+  else serve();
 }
 
 /* Time stood still while it was away. */
@@ -36,6 +88,7 @@ static void resumed(bool as_clone) {
     settings.connections = cache.settings.connections;
     settings.fetches = cache.settings.fetches;
     settings.ram_bytes = cache.settings.ram_bytes;
+    settings.on_disk = cache.settings.on_disk;
     cache.settings = settings;
   } else { /* its texts are void */
     shoal_print("minicache: goes on without a secret, a key and a name\n");

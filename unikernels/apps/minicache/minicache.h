@@ -17,6 +17,7 @@ struct settings {
   uint32_t connections, fetches;
   uint32_t idle_seconds, hold_seconds;
   bool cors, prefetch;
+  bool on_disk; /* objects are kept on block device 0 */
   struct policy_settings policy;
 };
 /* Reads the words of the command line; false, with a line on the console, when one is malformed. */

@@ -60,6 +60,7 @@ bool settings_read(struct settings *settings) {
   settings->ram_bytes = (uint64_t)ram * 1024;
   settings->cors = cors != 0;
   settings->prefetch = prefetch != 0;
+  settings->on_disk = shoal_config("disk") != NULL;
   settings->policy.heuristic_most_seconds = 86400;
   settings->origin_host = read_text("originhost", "");
   settings->name = read_text("via", "minicache");

@@ -11,6 +11,8 @@
 #ifndef MINICACHE_STORE_DISK_INSIDE_H
 #define MINICACHE_STORE_DISK_INSIDE_H
 
+#define STORE_PREFIX disk_
+#include "store_own.h" /* first: it changes names */
 #include "disk_format.h"
 #include "disk_map.h"
 #include "shoal.h"

@@ -142,3 +142,5 @@ int store_open(struct store **out, const struct store_config *config) {
 int store_mounted(const struct store *store) { return store->mounted; }
 
 void store_count(const struct store *store, struct store_counts *counts) { *counts = store->counts; }
+
+STORE_DEFINE_TABLE(store_on_disk)

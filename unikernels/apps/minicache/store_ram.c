@@ -333,3 +333,5 @@ void chunk_release(struct chunk *chunk) {
   store->free_handles = handle;
   if (store->waiting != NULL && !store->timer.armed) shoal_timer_set(&store->timer, 0);
 }
+
+STORE_DEFINE_TABLE(store_in_ram)

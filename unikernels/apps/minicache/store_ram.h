@@ -2,7 +2,9 @@
 #ifndef MINICACHE_STORE_RAM_H
 #define MINICACHE_STORE_RAM_H
 
+#define STORE_PREFIX ram_
 #include "arena.h"
+#include "store_own.h"
 #include "store.h"
 
 #define NODE_CHUNKS 2046u /* of a full node of the list of chunks: 16 KiB of pointers */

@@ -131,5 +131,6 @@ NAPI_MODULE_INIT()
   define_guest_functions(env, exports);
   define_memory_functions(env, exports);
   define_network_functions(env, exports);
+  define_disk_functions(env, exports);
   return exports;
 }

@@ -39,6 +39,7 @@ void define_domain_functions(napi_env env, napi_value exports);
 void define_guest_functions(napi_env env, napi_value exports);
 void define_memory_functions(napi_env env, napi_value exports);
 void define_network_functions(napi_env env, napi_value exports);
+void define_disk_functions(napi_env env, napi_value exports);
 
 struct call;
 enum { LARGEST_DOMID = 0x7fef };

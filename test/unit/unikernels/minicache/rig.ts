@@ -116,6 +116,13 @@ export class Cache {
     if (!(await until(() => this.output.includes('net 0: up')))) throw new Error(`the cache does not come up: ${this.output}`);
   }
 
+  /** As a kill -9, or the power. */
+  async kill(): Promise<void> {
+    const child = this.#child!;
+    child.kill('SIGKILL');
+    if (child.exitCode === null && child.signalCode === null) await once(child, 'exit');
+  }
+
   /** Ends it in order; what it said when it did not end well. */
   async stop(): Promise<string> {
     const child = this.#child!;
