@@ -186,7 +186,8 @@ export class Suspender {
   async #out(vm: Vm, record: Promise<SavedRecord>, path: string, signal: AbortSignal, kept: () => Promise<void>): Promise<void> {
     const { hypervisor, runner } = this.#o;
     const domid = vm.domid!;
-    const [shape, about] = await Promise.all([runner.starter.shapeOf(vm), record]);
+    const about = await record;
+    const shape = await runner.starter.shapeOf(vm);
     const part = `${path}.part`;
     await hypervisor.suspend(domid);
     try {

@@ -189,3 +189,14 @@ test('the file on disk is checked as any other', async (t) => {
   t.deepEqual([vm.power, (await rig.sim.list()).length], ['Suspended', 0]);
   await rig.close();
 });
+
+test('a VM with disks stays where they are', async (t) => {
+  const rig = await makeRig();
+  const vm = await one(rig);
+  vm.vbds = [{ index: 0 } as never];
+  t.equal(await codeOf(rig.agent.suspender.suspend(vm)), 'VALUE_NOT_SUPPORTED');
+  t.equal(await codeOf(rig.agent.suspender.save(vm)), 'VALUE_NOT_SUPPORTED');
+  t.equal((await rig.sim.get(vm.domid!))?.state, 'running', 'and runs on');
+  vm.vbds = [];
+  await rig.close();
+});
