@@ -13,9 +13,10 @@ import { fleet } from './fleet.ts';
 import { inLab, joined, keep, promiseTable, type Benchmark, type BenchOutcome } from './harness.ts';
 import { hotfix } from './hotfix.ts';
 import { minicache } from './minicache.ts';
+import { migration } from './migration.ts';
 import { packets } from './packets.ts';
 
-const benchmarks: readonly Benchmark[] = [boot, cache, density, fleet, hotfix, minicache, packets];
+const benchmarks: readonly Benchmark[] = [boot, cache, density, fleet, hotfix, migration, minicache, packets];
 
 const form: Verb = {
   name: 'bench',

@@ -8,6 +8,7 @@ import { Health, type Probe } from './health.ts';
 import { networkProbes, type Probes } from './gates.ts';
 import type { Context, Images } from './http/route.ts';
 import { serveFleet, type FleetServer } from './http/server.ts';
+import type { RolloutControl } from './deployment/port.ts';
 import { DeploymentService, type DeploymentSettings } from './deployment/service.ts';
 import type { HostLink, StateStore } from './port.ts';
 import { Rollouts } from './rollouts.ts';
@@ -40,6 +41,8 @@ export interface ControllerOptions {
   origin?: { url: string; fingerprint: string } | undefined;
   /** The deployment repository; without it there is none. */
   deployment?: DeploymentSettings | undefined;
+  /** Does what it asks for; this controller's own rollouts when left out. */
+  rollouts?: (parts: { fleet: Fleet; services: Services; tasks: Tasks; audit: AuditLog }) => RolloutControl;
   probe?: Probe;
   /** What rollouts ask of copies; over the network when left out. */
   probes?: Probes;
@@ -85,7 +88,7 @@ export async function openController(options: ControllerOptions): Promise<Contro
       : new Distribution({ images, deltas: options.deltas, capabilities: new Capabilities(), origin: options.origin, inlineBytes: options.inlineBytes, units: () => fleet.units.values(), log });
   if (distribution !== undefined) bringImages(fleet, distribution);
   const rollouts = new Rollouts({ fleet, services, audit, probes: options.probes ?? networkProbes(options.gatesDir) });
-  const deployment = options.deployment === undefined ? undefined : await DeploymentService.open({ ...options.deployment, store, rollouts, onHosts: (hosts) => labelHosts(services, fleet, hosts) });
+  const deployment = options.deployment === undefined ? undefined : await DeploymentService.open({ ...options.deployment, store, rollouts: options.rollouts?.({ fleet, services, tasks, audit }) ?? rollouts, onHosts: (hosts) => labelHosts(services, fleet, hosts) });
   rollouts.record = deployment && ((tenant, name, entry) => deployment.deployment.record.append(tenant, name, entry));
   const context: Context = {
     fleet,

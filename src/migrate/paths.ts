@@ -184,8 +184,8 @@ export class PathCoordinator {
       case 'returning':
         return this.#giveBack(record);
       case 'rejoining':
-        outcome.left = await this.#join(record, to, from, false);
-        if (outcome.left > 0) this.#o.log(`move ${record.id}: ${outcome.left} connections did not come back to ${from} and end with ${to}`);
+        // Who cannot come back keeps the move open with both waypoints running: nothing is lost, and `resume` tries again.
+        outcome.left = await this.#join(record, to, from, !record.leave);
         return;
       case 'promoting':
         return this.#backup(from, false);
@@ -225,10 +225,9 @@ export class PathCoordinator {
     await Promise.all(
       this.#o.sides.map(async (side) => {
         const tokens = (await side.status({ from, to })).connections.filter((one) => one.to.established > 0).map(({ token }) => token);
-        if (tokens.length > 0) await side.withdraw({ address: from, tokens });
+        if (tokens.length > 0) await side.announce({ address: from, from: to, anew: true, tokens });
       }),
     );
-    await this.#announce(record, from, to);
   }
 
   /** A join that met no listening path agent was refused by the kernel and is not repeated: the address is taken back and announced anew. */
@@ -236,9 +235,7 @@ export class PathCoordinator {
     for (const side of this.#o.sides) {
       const { connections } = await side.status({ from, to });
       const tokens = connections.filter((one) => one.from.established > 0 && one.to.established === 0 && one.to.connecting === 0).map(({ token }) => token);
-      if (tokens.length === 0) continue;
-      await side.withdraw({ address: to, tokens });
-      await side.announce({ address: to, from, tokens });
+      if (tokens.length > 0) await side.announce({ address: to, from, anew: true, tokens });
     }
   }
 

@@ -123,16 +123,20 @@ export class PathAgent implements PathSide {
     });
   }
 
-  async announce({ address, from, tokens }: { address: string; from: string; tokens?: readonly number[] | undefined }): Promise<Outcome[]> {
+  async announce({ address, from, anew = false, tokens }: { address: string; from: string; anew?: boolean | undefined; tokens?: readonly number[] | undefined }): Promise<Outcome[]> {
     this.#allow(address);
     return this.#each(tokens, ({ subflows }) => subflows.some(({ local }) => local.address === from), (connection) => {
       const { token, announced, subflows } = connection;
-      if (announced.some((one) => one.address === address) || pathState(connection, address).established > 0) return false;
-      if (subflows.length >= this.#policy.maxSubflows) return `it has ${subflows.length} subflows already`;
+      if (!anew && (announced.some((one) => one.address === address) || pathState(connection, address).established > 0)) return false;
+      const living = subflows.filter(({ state }) => state !== 'closing').length;
+      if (living >= this.#policy.maxSubflows) return `it has ${living} subflows already`;
       const taken = new Set([0, ...announced.map(({ id }) => id), ...subflows.map(({ localId }) => localId)]);
-      let id = 1;
-      while (taken.has(id)) id++;
-      if (id > highestId) return 'it has no id left';
+      if (taken.size > highestId) return 'it has no id left';
+      // Onwards, not the lowest that is free: that may be one whose removal is still on its way to the peer, and would hit the new address.
+      let id = Math.max(...taken);
+      do id = (id % highestId) + 1;
+      while (taken.has(id));
+      if (anew) this.#takeBack(connection, address);
       this.port.announce(token, { address, id });
       this.counts.announced++;
       return true;
@@ -143,15 +147,21 @@ export class PathAgent implements PathSide {
     this.#allow(address);
     const concerns = ({ announced, subflows, local }: Connection): boolean =>
       announced.some((one) => one.address === address) || local.address === address || subflows.some((one) => one.local.address === address);
-    return this.#each(tokens, concerns, ({ token, announced, subflows }) => {
-      const ids = new Set([...announced.filter((one) => one.address === address).map(({ id }) => id), ...subflows.filter(({ local }) => local.address === address).map(({ localId }) => localId)]);
-      for (const id of ids) this.port.withdraw(token, { address, id });
-      // The kernel ends what joined an announced address; on the first one this end's subflow would stand until it times out.
-      for (const { local, remote, localId } of subflows)
-        if (local.address === address && !announced.some(({ id }) => id === localId)) this.port.destroySubflow(token, local, remote);
-      if (ids.size > 0) this.counts.withdrawn++;
-      return ids.size > 0;
+    return this.#each(tokens, concerns, (connection) => {
+      const done = this.#takeBack(connection, address);
+      if (done) this.counts.withdrawn++;
+      return done;
     });
+  }
+
+  /** False when the connection has nothing of the address. */
+  #takeBack({ token, announced, subflows }: Connection, address: string): boolean {
+    const on = subflows.filter(({ local }) => local.address === address);
+    const ids = new Set([...announced.filter((one) => one.address === address).map(({ id }) => id), ...on.map(({ localId }) => localId)]);
+    for (const id of ids) this.port.withdraw(token, { address, id });
+    // The kernel only tells the peer, whose answer may go into a tombstone: this end's subflows are ended here.
+    for (const { local, remote } of on) this.port.destroySubflow(token, local, remote);
+    return ids.size > 0;
   }
 
   async backup({ address, backup, tokens }: { address: string; backup: boolean; tokens?: readonly number[] | undefined }): Promise<Outcome[]> {

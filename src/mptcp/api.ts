@@ -78,8 +78,9 @@ type Act = (agent: PathAgent, body: Record<string, unknown>) => Promise<unknown>
 
 const acts: Record<string, Act> = {
   announce(agent, body) {
-    only(body, 'address', 'from', 'tokens');
-    return agent.announce({ address: addressIn(body['address'], 'address'), from: addressIn(body['from'], 'from'), tokens: tokensIn(body['tokens']) });
+    only(body, 'address', 'from', 'anew', 'tokens');
+    if (body['anew'] !== undefined && typeof body['anew'] !== 'boolean') throw invalid('anew', 'must be true or false');
+    return agent.announce({ anew: body['anew'], address: addressIn(body['address'], 'address'), from: addressIn(body['from'], 'from'), tokens: tokensIn(body['tokens']) });
   },
   withdraw(agent, body) {
     only(body, 'address', 'tokens');

@@ -81,7 +81,7 @@ export class PathClient implements PathSide {
     return (await this.#call<{ outcomes: Outcome[] }>('POST', `/v1/${name}`, body, this.#timeoutMs)).outcomes;
   }
 
-  announce(what: { address: string; from: string; tokens?: readonly number[] | undefined }): Promise<Outcome[]> {
+  announce(what: { address: string; from: string; anew?: boolean | undefined; tokens?: readonly number[] | undefined }): Promise<Outcome[]> {
     return this.#act('announce', what);
   }
 

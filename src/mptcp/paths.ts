@@ -51,8 +51,11 @@ export interface Outcome {
 /** Tokens narrow a call down to those connections; without them it is about all that it fits. What was done already is no error: each may be repeated. */
 export interface PathSide {
   status(question: StatusQuestion): Promise<PathStatus>;
-  /** Announces `address` to the connections that have a subflow on `from`. Throws FORBIDDEN for an address outside of the policy. */
-  announce(what: { address: string; from: string; tokens?: readonly number[] | undefined }): Promise<Outcome[]>;
+  /**
+   * Announces `address` to the connections that have a subflow on `from`. `anew`: what was announced of it before, and its subflows, are taken back, and it gets another id,
+   * so that the two words cannot be taken for one another on the way. Throws FORBIDDEN for an address outside of the policy.
+   */
+  announce(what: { address: string; from: string; anew?: boolean | undefined; tokens?: readonly number[] | undefined }): Promise<Outcome[]>;
   /** Takes the address back from every connection, and ends its subflows. FORBIDDEN. */
   withdraw(what: { address: string; tokens?: readonly number[] | undefined }): Promise<Outcome[]>;
   /** Sets the subflows on an address backup, or takes that back. */

@@ -71,7 +71,7 @@ export interface MptcpPort {
   plain(): PlainConnection[];
   /** Tells the other end of an address it may join. `id`: 1 to 255, not used by another address of the connection. Once more is no error. NOT_FOUND when the connection is gone. */
   announce(token: number, announced: Announced): void;
-  /** Takes back an address, and with it the subflows that joined it; the connection's first subflow (id 0) may stay on this end. What is not announced, or gone, is no error. */
+  /** Takes back an address: the peer is told, and ends its subflows to it. This end's may stay until then. What is not announced, or gone, is no error. */
   withdraw(token: number, announced: Announced): void;
   /** Begins a subflow; it is there once `connections` has it as established. NOT_FOUND, VALUE_NOT_SUPPORTED. */
   createSubflow(token: number, local: Announced, remote: Endpoint): void;

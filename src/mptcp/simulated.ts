@@ -85,12 +85,11 @@ export class SimulatedMptcp implements MptcpPort {
     }
   }
 
-  withdraw(token: number, { address, id }: Announced): void {
+  withdraw(token: number, { id }: Announced): void {
     const connection = this.#need(token, 'withdraw');
     for (const one of this.scope === 'connection' ? [connection] : this.#connections.values()) {
       one.announced = one.announced.filter((was) => was.id !== id);
-      // Like the kernel: the first subflow of a connection stays on this end.
-      one.subflows = one.subflows.filter(({ local, localId }) => local.address !== address || localId === 0);
+      // Like the kernel: this end's subflows stay until they are ended.
       this.#tell({ kind: 'subflow-closed', token: one.token });
     }
   }

@@ -7,7 +7,7 @@ import { runNode } from './scripts.ts';
 
 export const pathAgent: Verb = {
   name: 'path-agent',
-  summary: 'steer the MPTCP connections of this machine, as a coordinator of migrations asks',
+  summary: 'steer the MPTCP connections of this machine',
   operands: 'CONFIG',
   operandCount: [1, 1],
   options: { gateway: { help: 'relay between MPTCP and TCP, as "gateways" of CONFIG says' } },

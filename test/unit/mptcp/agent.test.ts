@@ -41,11 +41,13 @@ test('the id of an announced address is one that the connection does not use, an
   for (let round = 0; round < 600; round++) {
     const [from, to] = round % 2 === 0 ? [w1, w2] : [w2, w1];
     await agent.announce({ address: to, from });
+    const [was, is] = [from, to].map((address) => port.connections()[0]!.subflows.find(({ local: at }) => at.address === address)!.localId);
+    if (is === was || (round > 0 && is !== (was! % 255) + 1)) t.fail(`the id ${is} after ${was}`);
     await agent.withdraw({ address: from });
   }
   const [connection] = port.connections();
   t.equal(connection!.token, token, 'the connection lives after 600 moves');
-  t.ok(connection!.announced.every(({ id }) => id >= 1 && id <= 2), 'with ids that come back');
+  t.deepEqual(connection!.announced.map(({ id }) => id), [(599 % 255) + 1], 'each id is used again only after all others: a removal that is late hits nothing new');
   const again = new PathAgent({ port, policy: { addresses: undefined, maxSubflows: 4 }, log: () => {} });
   await again.announce({ address: '203.0.113.9', from: w1 });
   const ids = port.connections()[0]!.announced.map(({ id }) => id);

@@ -71,6 +71,22 @@ test('sockets are asked for and destroyed by their addresses', (t) => {
   t.end();
 });
 
+test('a socket of the kernel is read', (t) => {
+  const body = Buffer.alloc(72);
+  body[0] = 2;
+  body[1] = 1;
+  body.writeUInt16BE(443, 4);
+  body.writeUInt16BE(50_000, 6);
+  Buffer.from([192, 0, 2, 1]).copy(body, 8);
+  Buffer.from([10, 0, 0, 1]).copy(body, 24);
+  const subflow = attribute(19, [attribute(3, [attribute(2, u32(77)), attribute(8, u32(1 << 5)), attribute(9, Buffer.from([4])), attribute(10, Buffer.from([5]))])]);
+  const found = decodeSocket(Buffer.concat([body, subflow]))!;
+  t.deepEqual([found.local, found.remote, found.state], [{ address: '192.0.2.1', port: 443 }, { address: '10.0.0.1', port: 50_000 }, 'established'], 'addresses, ports, state');
+  t.deepEqual(found.subflow, { token: 77, flags: 32, remoteId: 4, localId: 5 }, "and MPTCP's view of it");
+  t.equal(decodeSocket(body)!.subflow, undefined, 'plain TCP has none');
+  t.end();
+});
+
 test('what is cut short, too long or unknown is left out, never thrown', (t) => {
   const event = Buffer.concat([
     Buffer.from([6, 1, 0, 0]), attribute(1, u32(77)), attribute(4, Buffer.from([3])), attribute(7, Buffer.from([198, 51, 100, 1])), attribute(10, Buffer.from([0, 80])),
