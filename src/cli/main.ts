@@ -7,8 +7,12 @@ import { findVerb, readWords, type Verb } from './arguments.ts';
 import { Terminal, type Sink } from './terminal.ts';
 import { apply, deleteVerb, drain, restart, scale } from './verbs/apply.ts';
 import { buildVerb } from './verbs/build.ts';
+<<<<<<< HEAD
 import { bundleApply, bundleMake } from './verbs/bundle.ts';
 import { ciPublish } from './verbs/ci.ts';
+=======
+import { clickInstall, clickList, clickRead, clickWrite } from './verbs/click.ts';
+>>>>>>> d0dbdae653701529db4542d0f601147652a560b1
 import { makeCompletion } from './verbs/completion.ts';
 import { demo } from './verbs/demo.ts';
 import { eventCreate, eventDescribe, eventEnd, eventList, eventRun } from './verbs/event.ts';
@@ -111,6 +115,10 @@ export const verbs: readonly Verb[] = [
   storeVerify,
   storeFill,
   storeCat,
+  clickInstall,
+  clickRead,
+  clickWrite,
+  clickList,
   hostSetup,
   hostShow,
   hostShells,

@@ -90,6 +90,8 @@ export const errorHints = {
   // ours: object stores
   VOLUME_INVALID: 'Give a file or device that `shoal store make` or minicache made; `shoal store verify` says what is wrong with it.',
   VOLUME_FULL: 'Use a larger volume, or remove objects.',
+  // ours: middleboxes
+  CLICK_REFUSED: 'Correct the configuration at the lines and columns named; the one that ran runs on.',
   // ours: video
   MEDIA_UNREADABLE: 'Give a file or an address that ffmpeg can read; `ffprobe` on it says more. Nothing was published.',
   MEDIA_FAILED: 'See the message for what ffmpeg said; nothing that is half done was published.',

@@ -35,6 +35,8 @@ struct shoal_app {
    * as they were, devices go down before this call and come up after it. `as_clone`: the command line is another one, so that
    * what shoal_config said before is void, and connections are gone if the address changed. */
   void (*resumed)(bool as_clone);
+  /* Optional. What its callbacks need of stack at most, with what the kernel calls them from; 0: 16384. */
+  size_t stack_bytes;
 };
 extern const struct shoal_app shoal_app;
 
@@ -46,6 +48,7 @@ void shoal_print(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /* The same into `buffer`, always terminated when size_bytes > 0. Returns the length that the whole text has. */
 size_t shoal_format(char *buffer, size_t size_bytes, const char *format, ...) __attribute__((format(printf, 3, 4)));
+size_t shoal_vformat(char *buffer, size_t size_bytes, const char *format, va_list arguments);
 
 /* Prints the message and a back-trace, then crashes the guest. */
 _Noreturn void shoal_panic(const char *format, ...) __attribute__((format(printf, 1, 2)));
@@ -202,6 +205,20 @@ void shoal_block_submit(struct block_device *device, struct shoal_block_request 
  * calls `ready` whenever the device has come up with an address. False, with a line on the console, when the words are missing or
  * malformed. lwIP's raw API may be used once this returned true. */
 bool shoal_ip_start(void (*ready)(void));
+
+/* For an application that handles frames of device 0 itself and has an address there too. `frame` gets each frame first, and returns true when
+ * lwIP is not to see it. The others are as in shoal_net_events, and come when lwIP has had its turn; NULL is allowed for those. */
+struct shoal_ip_share {
+  bool (*frame)(void *context, const uint8_t *frame, size_t length_bytes, uint32_t flags);
+  void (*up)(void *context, const uint8_t *mac);
+  void (*down)(void *context);
+  void (*writable)(void *context);
+  void *context;
+};
+bool shoal_ip_start_shared(const struct shoal_ip_share *share, void (*ready)(void));
+
+/* Device 0 once lwIP was started on it, for frames of the application's own; else NULL. */
+struct shoal_net *shoal_ip_device(void);
 
 /* ---- layout promises, checked wherever this header is used ---- */
 

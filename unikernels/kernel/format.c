@@ -133,7 +133,7 @@ static void put_bounded(void *context, const char *text, size_t length) {
   to->left -= take;
 }
 
-size_t format_buffer(char *buffer, size_t size_bytes, const char *format, va_list arguments) {
+size_t shoal_vformat(char *buffer, size_t size_bytes, const char *format, va_list arguments) {
   struct bounded to = {buffer, size_bytes > 0 ? size_bytes - 1 : 0};
   size_t length = format_to(put_bounded, &to, format, arguments);
   if (size_bytes > 0) *to.at = '\0';
@@ -143,7 +143,7 @@ size_t format_buffer(char *buffer, size_t size_bytes, const char *format, va_lis
 size_t shoal_format(char *buffer, size_t size_bytes, const char *format, ...) {
   va_list arguments;
   va_start(arguments, format);
-  size_t length = format_buffer(buffer, size_bytes, format, arguments);
+  size_t length = shoal_vformat(buffer, size_bytes, format, arguments);
   va_end(arguments);
   return length;
 }

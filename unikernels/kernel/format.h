@@ -8,7 +8,4 @@
 size_t format_to(void (*put)(void *context, const char *text, size_t length), void *context, const char *format,
                  va_list arguments);
 
-/* shoal_format with a va_list. */
-size_t format_buffer(char *buffer, size_t size_bytes, const char *format, va_list arguments);
-
 #endif

@@ -31,6 +31,7 @@ static struct netif netif;
 static struct shoal_net *device;
 static void (*when_ready)(void);
 static bool by_dhcp;
+static const struct shoal_ip_share *share; /* NULL: the device is lwIP's alone */
 
 void *ip_calloc(size_t count, size_t size_bytes) {
   size_t all;
@@ -106,6 +107,7 @@ static err_t send_frame(struct netif *from, struct pbuf *packet) {
 
 static void on_frame(void *context, const uint8_t *frame, size_t length_bytes, uint32_t flags) {
   (void)context;
+  if (share != NULL && share->frame(share->context, frame, length_bytes, flags)) return;
   size_t padded_bytes = length_bytes < SHORTEST_FRAME_BYTES ? SHORTEST_FRAME_BYTES : length_bytes;
   struct pbuf *packet = pbuf_alloc(PBUF_RAW, (u16_t)padded_bytes, PBUF_RAM);
   if (packet == NULL) return; /* a full guest drops frames, as a full wire does */
@@ -133,12 +135,14 @@ static void on_frame(void *context, const uint8_t *frame, size_t length_bytes, u
 static void on_writable(void *context) {
   (void)context;
   tcp_txnow();
+  if (share != NULL && share->writable != NULL) share->writable(share->context);
 }
 
 static void on_down(void *context) {
   (void)context;
   netif_set_link_down(&netif);
   ip_addresses_link(false);
+  if (share != NULL && share->down != NULL) share->down(share->context);
 }
 
 static void tell_ready(void) {
@@ -174,8 +178,7 @@ static void start_ip6(void) {
 }
 #endif
 
-static void on_up(void *context, const uint8_t *mac) {
-  (void)context;
+static void on_link(const uint8_t *mac) {
   memcpy(netif.hwaddr, mac, 6);
 #if LWIP_IPV6
   start_ip6();
@@ -191,6 +194,12 @@ static void on_up(void *context, const uint8_t *mac) {
     loop_flush(); /* the announcement goes out before anything is printed */
     tell_ready();
   }
+}
+
+static void on_up(void *context, const uint8_t *mac) {
+  (void)context;
+  on_link(mac);
+  if (share != NULL && share->up != NULL) share->up(share->context, mac);
 }
 
 static void on_address(struct netif *changed) {
@@ -281,3 +290,10 @@ bool shoal_ip_start(void (*ready)(void)) {
   if (device == NULL) shoal_print("net 0: no such device\n");
   return device != NULL;
 }
+
+bool shoal_ip_start_shared(const struct shoal_ip_share *with, void (*ready)(void)) {
+  share = with;
+  return shoal_ip_start(ready);
+}
+
+struct shoal_net *shoal_ip_device(void) { return device; }

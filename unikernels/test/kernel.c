@@ -13,7 +13,7 @@ static bool formats(const char *expected, const char *format, ...) {
   char buffer[128];
   va_list arguments;
   va_start(arguments, format);
-  size_t length = format_buffer(buffer, sizeof buffer, format, arguments);
+  size_t length = shoal_vformat(buffer, sizeof buffer, format, arguments);
   va_end(arguments);
   return strcmp(buffer, expected) == 0 && length == strlen(expected);
 }

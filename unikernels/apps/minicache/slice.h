@@ -58,7 +58,7 @@ static inline bool slice_number(struct slice text, uint64_t most, uint64_t *valu
   for (size_t i = 0; i < text.length; i++) {
     if (!slice_is_digit(text.at[i])) return false;
     uint64_t digit = (uint64_t)(text.at[i] - '0');
-    if (number > (most - digit) / 10) number = most, fits = false;
+    if (digit > most || number > (most - digit) / 10) number = most, fits = false;
     else if (fits) number = number * 10 + digit;
   }
   *value = number;

@@ -1,6 +1,6 @@
 /*
  * The same application as a Linux process, for sanitizers, fuzzing and comparison:
- *   ping-linux TAP WORD...     TAP: name of a TAP device, or fd:N;  WORD: as on a guest's command line
+ *   ping-linux TAP[,TAP...] WORD...     TAP: name of a TAP device, or fd:N; none: no device;  WORD: as on a guest's command line
  * The console is standard output; SIGTERM and SIGINT power the guest off, a panic aborts.
  */
 #include <errno.h>
@@ -80,19 +80,23 @@ bool shoal_misbehave(const char *how) {
 
 bool platform_handle_events(void) {
   if (stopping) shoal_shutdown(SHOAL_POWEROFF);
-  struct pollfd poll_tap = {.fd = tap_descriptor(), .events = POLLIN};
-  if (poll_tap.fd < 0 || poll(&poll_tap, 1, 0) <= 0) return false;
-  tap_read();
+  struct pollfd polls[TAP_DEVICES];
+  unsigned count = tap_wait_for(polls);
+  if (count == 0 || poll(polls, count, 0) <= 0) return false;
+  for (unsigned i = 0; i < count; i++) {
+    if (polls[i].revents != 0) tap_read(i);
+  }
   return true;
 }
 
 void platform_wait(uint64_t due_ns) {
-  struct pollfd poll_tap = {.fd = tap_descriptor(), .events = POLLIN};
+  struct pollfd polls[TAP_DEVICES];
+  unsigned count = tap_wait_for(polls);
   uint64_t now = shoal_now_ns();
   if (due_ns <= now) return;
   uint64_t rest = due_ns - now;
   struct timespec limit = {.tv_sec = (time_t)(rest / 1000000000ull), .tv_nsec = (long)(rest % 1000000000ull)};
-  ppoll(&poll_tap, 1, due_ns == TIMER_NEVER ? NULL : &limit, &while_waiting);
+  ppoll(polls, count, due_ns == TIMER_NEVER ? NULL : &limit, &while_waiting);
 }
 
 int main(int count, char **words) {
@@ -100,7 +104,7 @@ int main(int count, char **words) {
   size_t length = 0;
   uint8_t seed[32];
   if (count < 2) {
-    fprintf(stderr, "usage: %s TAP|fd:N WORD...\n", words[0]);
+    fprintf(stderr, "usage: %s TAP|fd:N|none[,...] WORD...\n", words[0]);
     return 2;
   }
   for (int i = 2; i < count; i++) length += shoal_format(line + length, sizeof line - length, "%s ", words[i]);

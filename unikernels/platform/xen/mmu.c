@@ -210,8 +210,12 @@ void *mmu_new_stack(size_t pages) {
   uint8_t *memory = pages_alloc(pages);
   if (memory == NULL) shoal_panic("mmu: no memory for a stack");
   window += PAGE_BYTES;
-  for (size_t i = 0; i < pages; i++) mappings[i] = (struct mmu_mapping){mmu_window(), mmu_frame_of(memory + i * PAGE_BYTES)};
-  mmu_map(mappings, pages);
+  for (size_t i = 0, count = 0; i < pages; i++) {
+    mappings[count++] = (struct mmu_mapping){mmu_window(), mmu_frame_of(memory + i * PAGE_BYTES)};
+    if (count < MAPPINGS_AT_ONCE && i + 1 < pages) continue;
+    mmu_map(mappings, count);
+    count = 0;
+  }
   return window;
 }
 

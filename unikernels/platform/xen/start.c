@@ -21,7 +21,7 @@
 _Static_assert(NOTE_WIRING == WIRING_NOTE && NOTE_WIRING_VERSION == WIRING_VERSION, "entry.S tells what wiring.h says");
 _Static_assert(sizeof(struct start_info) <= WIRING_OFFSET, "the wiring lies behind start_info");
 
-#define STACK_PAGES 4u
+#define STACK_BYTES 16384u
 
 _Noreturn void start_of_day(struct start_info *info);
 _Noreturn void stack_switch(void *top, void (*function)(void));
@@ -109,7 +109,8 @@ void start_of_day(struct start_info *info) {
   wired_init(&place);
   memory_init(info);
   suspend_init(info);
-  uint8_t *top = mmu_new_stack(STACK_PAGES);
-  traps_set_stack(top - STACK_PAGES * PAGE_BYTES, top);
+  size_t stack_pages = ((shoal_app.stack_bytes > STACK_BYTES ? shoal_app.stack_bytes : STACK_BYTES) + PAGE_BYTES - 1) / PAGE_BYTES;
+  uint8_t *top = mmu_new_stack(stack_pages);
+  traps_set_stack(top - stack_pages * PAGE_BYTES, top);
   stack_switch(top, run);
 }
