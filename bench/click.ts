@@ -50,7 +50,7 @@ function measure({ quick, terminal }: Omit<BenchContext, 'lab'>): Promise<BenchO
     const rate = Number(/(\d+) packets\/s/.exec(stdout)?.[1]);
     if (!(rate > 0)) throw new ShoalError('INTERNAL_ERROR', 'click-linux told no rate.', { hint: `Build it (make -C unikernels). It said: ${`${stdout}${stderr}`.slice(-500)}` });
     return Promise.resolve({
-      promises: [compared('C-ROUTER', 'Linux build, one core, router, 64-byte packets, no device', rate, 'packets/s')],
+      promises: [compared('CLICK-9', 'Linux build, one core, router, 64-byte packets, no device', rate, 'packets/s')],
       lines: [`Click's own figure, with network cards, loss-free, in 2000: ${published.toLocaleString('en')} packets/s (Kohler et al., ACM TOCS 18(3)).`],
       files: {},
       machine: machineFacts(),

@@ -4,7 +4,7 @@ import type { Words } from './arguments.ts';
 import { withController } from './control.ts';
 import type { Terminal } from './terminal.ts';
 
-const kinds = ['vm', 'service', 'host', 'task', 'note'];
+const kinds = ['vm', 'service', 'host', 'task', 'note', 'rollout'];
 
 export const watchFleet = (terminal: Terminal, words: Words): Promise<void> =>
   withController(words, async (control) => {
@@ -23,7 +23,7 @@ export const watchFleet = (terminal: Terminal, words: Words): Promise<void> =>
       const what =
         kind === 'service' && copies !== undefined
           ? `${copies.ready} of ${copies.wanted} ready`
-          : String(data['text'] ?? data['detail'] ?? data['state'] ?? '');
+          : String(data['text'] ?? data['detail'] ?? data['state'] ?? data['phase'] ?? '');
       const paint = op === 'del' ? red : kind === 'note' ? yellow : cyan;
       terminal.print(
         [dim(new Date().toISOString().slice(11, 23)), paint(kind.padEnd(7)), key, op === 'del' ? 'gone' : what]

@@ -7,12 +7,9 @@ import { findVerb, readWords, type Verb } from './arguments.ts';
 import { Terminal, type Sink } from './terminal.ts';
 import { apply, deleteVerb, drain, restart, scale } from './verbs/apply.ts';
 import { buildVerb } from './verbs/build.ts';
-<<<<<<< HEAD
 import { bundleApply, bundleMake } from './verbs/bundle.ts';
 import { ciPublish } from './verbs/ci.ts';
-=======
 import { clickInstall, clickList, clickRead, clickWrite } from './verbs/click.ts';
->>>>>>> d0dbdae653701529db4542d0f601147652a560b1
 import { makeCompletion } from './verbs/completion.ts';
 import { demo } from './verbs/demo.ts';
 import { eventCreate, eventDescribe, eventEnd, eventList, eventRun } from './verbs/event.ts';
@@ -29,6 +26,8 @@ import { imageBuild, imageDiff, imageGc, imageShow, imageVerify } from './verbs/
 import { labVerb } from './verbs/lab.ts';
 import { networkList } from './verbs/network-list.ts';
 import { origin } from './verbs/origin.ts';
+import { rolloutAbort, rolloutList, rolloutPause, rolloutPromote, rolloutResume, rolloutRollback, rolloutShow, rolloutWatch } from './verbs/rollout.ts';
+import { pathAgent } from './verbs/path-agent.ts';
 import { benchVerb, testVerb } from './verbs/scripts.ts';
 import { diskCreate, diskDestroy, diskList } from './verbs/disk.ts';
 import { storeCat, storeFill, storeList, storeMake, storeVerify } from './verbs/store.ts';
@@ -40,7 +39,9 @@ import { vmClone } from './verbs/vm-clone.ts';
 import { vmCreate } from './verbs/vm-create.ts';
 import { vmList } from './verbs/vm-list.ts';
 import { vmDestroy, vmPause, vmStart, vmStop, vmUnpause } from './verbs/vm-power.ts';
+import { vmMigrate } from './verbs/vm-migrate.ts';
 import { vmShow } from './verbs/vm-show.ts';
+import { vmCheckpoint, vmRestore, vmResume, vmSave, vmSuspend } from './verbs/vm-suspend.ts';
 
 export interface World {
   stdout: Sink;
@@ -78,6 +79,14 @@ export const verbs: readonly Verb[] = [
   deleteVerb,
   drain,
   ciPublish,
+  rolloutList,
+  rolloutShow,
+  rolloutWatch,
+  rolloutPause,
+  rolloutResume,
+  rolloutAbort,
+  rolloutPromote,
+  rolloutRollback,
   hostAdd,
   hostRemove,
   tokenMake,
@@ -90,6 +99,7 @@ export const verbs: readonly Verb[] = [
   eventList,
   eventDescribe,
   eventEnd,
+  pathAgent,
   vmCreate,
   vmClone,
   vmList,
@@ -100,6 +110,12 @@ export const verbs: readonly Verb[] = [
   vmStop,
   vmPause,
   vmUnpause,
+  vmSuspend,
+  vmResume,
+  vmCheckpoint,
+  vmSave,
+  vmRestore,
+  vmMigrate,
   vmDestroy,
   imagePut,
   imageList,

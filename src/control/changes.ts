@@ -5,7 +5,7 @@
  */
 import { randomBytes } from 'node:crypto';
 
-export type ChangeKind = 'vm' | 'service' | 'host' | 'task' | 'note';
+export type ChangeKind = 'vm' | 'service' | 'host' | 'task' | 'note' | 'rollout';
 
 export interface Told {
   number: number;

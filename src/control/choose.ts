@@ -25,6 +25,8 @@ export function chooseAddresses(
   networks: readonly SeenNetwork[],
   pool: (name: string) => PoolRecord | undefined,
   addresses: FleetAddresses,
+  /** Any address of the host's range, whatever the spec says: the copy has it until it takes its own. */
+  forNow = false,
 ): Chosen {
   const vifs: { network: string; ip: string | undefined }[] = [];
   const giveBack = (why: string): Chosen => {
@@ -34,8 +36,10 @@ export function chooseAddresses(
   for (const { name, addresses: from } of spec.networks) {
     const network = networks.find((each) => each.name === name);
     if (network === undefined) return giveBack(`the host has no network "${name}"`);
-    if (from.from === 'list') {
-      const ip = from.list[slot]!;
+    if (forNow && rangeOf(network) === undefined) return giveBack(`guests on the network "${name}" ask DHCP`);
+    if (from.from === 'list' && !forNow) {
+      const ip = from.list[slot];
+      if (ip === undefined) return giveBack(`the list has no address for copy ${slot}`);
       const address = parseIpv4(ip)!;
       if (!addresses.isFree(name, address)) return giveBack(`${ip} is held by ${addresses.holders(name, address).join(', ')}`);
       addresses.hold(name, address, owner);
@@ -43,7 +47,7 @@ export function chooseAddresses(
       continue;
     }
     let range = rangeOf(network);
-    if (from.from === 'pool') {
+    if (from.from === 'pool' && !forNow) {
       const record = pool(from.pool);
       if (record === undefined || record.network !== name)
         return giveBack(`there is no pool "${from.pool}" on network "${name}"`);

@@ -5,12 +5,13 @@ import { AuditLog } from './audit.ts';
 import { Distribution } from './distribution.ts';
 import { Fleet } from './fleet.ts';
 import { Health, type Probe } from './health.ts';
+import { networkProbes, type Probes } from './gates.ts';
 import type { Context, Images } from './http/route.ts';
 import { serveFleet, type FleetServer } from './http/server.ts';
-import { DirectRollouts } from './deployment/direct.ts';
 import type { RolloutControl } from './deployment/port.ts';
 import { DeploymentService, type DeploymentSettings } from './deployment/service.ts';
 import type { HostLink, StateStore } from './port.ts';
+import { Rollouts } from './rollouts.ts';
 import { Services } from './services.ts';
 import { State, type HostRecord } from './state.ts';
 import { Tasks } from './tasks.ts';
@@ -38,10 +39,15 @@ export interface ControllerOptions {
   inlineBytes?: number | undefined;
   /** Where hosts reach this controller, and the SHA-256 of its certificate. */
   origin?: { url: string; fingerprint: string } | undefined;
-  /** The deployment repository; without it there is none. `rollouts` does what it asks for. */
+  /** The deployment repository; without it there is none. */
   deployment?: DeploymentSettings | undefined;
+  /** Does what it asks for; this controller's own rollouts when left out. */
   rollouts?: (parts: { fleet: Fleet; services: Services; tasks: Tasks; audit: AuditLog }) => RolloutControl;
   probe?: Probe;
+  /** What rollouts ask of copies; over the network when left out. */
+  probes?: Probes;
+  /** Folder of the programs that a "command" gate may name. */
+  gatesDir?: string | undefined;
   /** Between two signs of life on a stream of events; 15,000 when left out. */
   heartbeatMs?: number | undefined;
   /** Folder of the web console's files. */
@@ -54,6 +60,7 @@ export interface Controller {
   fleet: Fleet;
   /** Undefined where no images are kept. */
   distribution: Distribution | undefined;
+  rollouts: Rollouts;
   server: FleetServer;
   deployment: DeploymentService | undefined;
   /** Ends the controller, not the VMs. */
@@ -80,11 +87,13 @@ export async function openController(options: ControllerOptions): Promise<Contro
       ? undefined
       : new Distribution({ images, deltas: options.deltas, capabilities: new Capabilities(), origin: options.origin, inlineBytes: options.inlineBytes, units: () => fleet.units.values(), log });
   if (distribution !== undefined) bringImages(fleet, distribution);
-  const rollouts = options.rollouts?.({ fleet, services, tasks, audit }) ?? new DirectRollouts(fleet, services);
-  const deployment = options.deployment === undefined ? undefined : await DeploymentService.open({ ...options.deployment, store, rollouts, onHosts: (hosts) => labelHosts(services, fleet, hosts) });
+  const rollouts = new Rollouts({ fleet, services, audit, probes: options.probes ?? networkProbes(options.gatesDir) });
+  const deployment = options.deployment === undefined ? undefined : await DeploymentService.open({ ...options.deployment, store, rollouts: options.rollouts?.({ fleet, services, tasks, audit }) ?? rollouts, onHosts: (hosts) => labelHosts(services, fleet, hosts) });
+  rollouts.record = deployment && ((tenant, name, entry) => deployment.deployment.record.append(tenant, name, entry));
   const context: Context = {
     fleet,
     services,
+    rollouts,
     tasks,
     tokens,
     audit,
@@ -98,14 +107,17 @@ export async function openController(options: ControllerOptions): Promise<Contro
   // It serves before it looks: a second controller on this address ends before it touches a host.
   const server = await serveFleet({ ...options.listen, tls: options.tls, context, console: options.console, heartbeatMs: options.heartbeatMs, log });
   fleet.open();
+  rollouts.open();
   const health = new Health(fleet, options.probe);
   return {
     fleet,
     distribution,
+    rollouts,
     server,
     deployment,
     close: async () => {
       health.close();
+      rollouts.close();
       await server.close();
       await deployment?.close();
       await fleet.close();
@@ -127,13 +139,12 @@ async function labelHosts(services: Services, fleet: Fleet, hosts: readonly { na
 function bringImages(fleet: Fleet, distribution: Distribution): void {
   fleet.bringer = distribution;
   fleet.doing.onImageMissing = (unit, copy) => {
-    const service = `${copy.id.tenant}/${copy.id.service}`;
-    const image = fleet.wanted(service)?.spec.image;
-    const digest = image === undefined ? undefined : fleet.digestOf(image);
-    if (digest === undefined) return;
+    const digest = copy.record.image ?? fleet.versionAt(`${copy.id.tenant}/${copy.id.service}`, copy.id.slot)?.image;
+    if (digest === undefined || digest === '') return;
     distribution.forget(unit, digest);
     void distribution.ensure(unit, digest as Digest).then(
       () => {
+        const service = `${copy.id.tenant}/${copy.id.service}`;
         fleet.forgive(service);
         fleet.poke(service);
       },

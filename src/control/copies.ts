@@ -13,7 +13,7 @@ import type { Uuid } from '../model/ids.ts';
 import { serviceKey } from '../model/service.ts';
 import { FleetAddresses } from '../place/addresses.ts';
 
-export type Work = 'launch' | 'start' | 'restart' | 'destroy';
+export type Work = 'launch' | 'start' | 'restart' | 'destroy' | 'move';
 
 export interface Tracked extends Copy {
   record: CopyRecord;
@@ -48,10 +48,11 @@ export interface CopiesOptions {
   fleet: string;
   now: () => number;
   /** What a copy of this revision runs; undefined when nobody knows any more. */
-  expected: (key: string, revision: string) => { image: string; args: string } | undefined;
+  expected: (key: string, slot: number, revision: string) => { image: string; args: string } | undefined;
   /** Something about a copy changed; `before` is its state until now, undefined for one that is new. */
   changed: (copy: Tracked, before: Copy['state'] | undefined) => void;
-  gone: (copy: Tracked) => void;
+  /** `uuid`: what it had; undefined when its host is gone for good. */
+  gone: (copy: Tracked, uuid: Uuid | undefined) => void;
   /** A VM of ours that is not in the ledger: from an older ledger, or one that was struck out too early. */
   adopted: (record: CopyRecord) => void;
   foreign: (vm: Foreign, gone: boolean) => void;
@@ -143,6 +144,8 @@ export class Copies {
       addresses: record.addresses.map(({ ip }) => ip),
       sinceMs: this.#o.now(),
       ready: false,
+      takesFrom: record.takes?.from,
+      retired: record.retired,
       record,
       name: vmNameOf(record.id),
       seen: false,
@@ -156,8 +159,21 @@ export class Copies {
     addTo(this.#bySlot, `${keyOf(record.id)} ${record.id.slot}`, copy);
     addTo(this.#onHost, record.host, copy);
     this.#count(copy, 1);
-    this.#hold(copy, record.addresses);
+    this.#hold(copy, heldBy(record));
     return copy;
+  }
+
+  /** The record of a copy is another one now: its addresses are held by it, and no others. */
+  rewrite(copy: Tracked, record: CopyRecord): void {
+    const before = heldBy(copy.record);
+    copy.record = record;
+    copy.addresses = record.addresses.map(({ ip }) => ip);
+    copy.takesFrom = record.takes?.from;
+    copy.retired = record.retired;
+    const now = heldBy(record);
+    this.#hold(copy, now);
+    for (const { network, ip } of before)
+      if (!now.some((each) => each.network === network && each.ip === ip)) this.#release(network, ip, ownerOf(copy));
   }
 
   /** Out of the index; its addresses are free. */
@@ -169,7 +185,7 @@ export class Copies {
     this.#onHost.get(host)?.delete(copy);
     this.#count(copy, -1);
     if (uuid !== undefined) this.#byUuid.delete(uuid);
-    for (const { network, ip } of copy.record.addresses) this.#release(network, ip, ownerOf(copy));
+    for (const { network, ip } of heldBy(copy.record)) this.#release(network, ip, ownerOf(copy));
   }
 
   set(copy: Tracked, state: Copy['state'], ready: boolean): void {
@@ -233,7 +249,7 @@ export class Copies {
     copy.uuid = undefined;
     if (copy.work === 'launch') return;
     this.remove(copy);
-    this.#o.gone(copy);
+    this.#o.gone(copy, uuid);
   }
 
   /** Nothing that a host showed counts any more: the operator says that it is gone for good. */
@@ -241,7 +257,7 @@ export class Copies {
     const copies = [...this.on(host)];
     for (const copy of copies) {
       this.remove(copy);
-      this.#o.gone(copy);
+      this.#o.gone(copy, undefined);
     }
     for (const vm of [...this.#foreign.values()]) if (vm.host === host) this.gone(host, vm.uuid);
     return copies;
@@ -259,13 +275,15 @@ export class Copies {
 
   #compare(copy: Tracked, vm: SeenVm): void {
     const { record } = copy;
+    // Which addresses it still shows says nothing any more, and it is on its way out.
+    if (record.retired !== undefined) return;
     const differ: string[] = [];
     if (vm.memoryKib !== record.memoryKib) differ.push(`memory ${vm.memoryKib} KiB`);
-    const expected = this.#o.expected(keyOf(record.id), record.id.revision);
+    const expected = this.#o.expected(keyOf(record.id), record.id.slot, record.id.revision);
     if (expected !== undefined && vm.image !== '' && vm.image !== expected.image) differ.push('image');
     if (expected !== undefined && vm.args !== expected.args) differ.push('arguments');
     for (const { network, ip } of vm.addresses) {
-      if (record.addresses.some((own) => own.network === network && own.ip === ip)) continue;
+      if (heldBy(record).some((own) => own.network === network && own.ip === ip)) continue;
       if (copy.work === undefined) differ.push(`address ${ip}`);
       this.#holdOne(network, ip, ownerOf(copy));
       record.addresses = [...record.addresses, { network, ip }];
@@ -298,6 +316,9 @@ export class Copies {
 }
 
 const none: ReadonlySet<Tracked> = new Set();
+/** Addresses that nobody else may have on account of this copy. */
+const heldBy = ({ addresses, takes }: CopyRecord): CopyRecord['addresses'] =>
+  takes === undefined ? addresses : [...addresses, ...takes.addresses];
 export const ownerOf = (copy: { id: CopyId }): string => ownerOfSerial(copy.id.serial);
 export const ownerOfSerial = (serial: number): string => `c${serial}`;
 

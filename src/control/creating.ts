@@ -6,10 +6,15 @@ import type { Change } from './port.ts';
 import type { CopyRecord } from './state.ts';
 import { place, type Request } from '../place/place.ts';
 
+/** `beside`: the copy whose addresses the new one is to take. */
+export interface Wish extends Request {
+  beside: Tracked | undefined;
+}
+
 /** `unplaced` hears of each request that found no host or no address. */
 export async function createCopies(
   fleet: Fleet,
-  requests: readonly Request[],
+  requests: readonly Wish[],
   unplaced: (key: string, slot: number, why: string) => void,
 ): Promise<void> {
   const began = performance.now();
@@ -18,13 +23,16 @@ export async function createCopies(
   fleet.stats.placeMs = performance.now() - began;
   const made: Tracked[] = [];
   const changes: Change[] = [];
-  for (const placement of placements) {
+  for (const [i, placement] of placements.entries()) {
     const { key, spec, slot } = placement.request;
+    const { beside } = requests[i]!;
+    const at = fleet.versionAt(key, slot);
+    if (at === undefined) continue;
     if (placement.host === undefined) {
-      unplaced(key, slot, placement.why);
+      if (beside === undefined) unplaced(key, slot, placement.why);
+      else fleet.refuseBeside(key, slot, placement.why);
       continue;
     }
-    const service = fleet.state.get('service', key)!;
     const { serial, change } = fleet.state.nextSerial();
     const chosen = chooseAddresses(
       spec,
@@ -33,12 +41,16 @@ export async function createCopies(
       fleet.units.get(placement.host)!.seen?.networks ?? [],
       (name) => fleet.state.get('pool', name),
       fleet.copies.addresses,
+      beside !== undefined,
     );
     if (change !== undefined) changes.push(change);
     if ('why' in chosen) {
-      unplaced(key, slot, chosen.why);
+      if (beside === undefined) unplaced(key, slot, chosen.why);
+      else fleet.refuseBeside(key, slot, chosen.why);
       continue;
     }
+    const addresses = chosen.vifs.filter((vif): vif is { network: string; ip: string } => vif.ip !== undefined);
+    const taken = beside?.record.addresses.filter(({ ip }) => beside.record.own?.includes(ip) !== true) ?? [];
     const record: CopyRecord = {
       id: {
         fleet: fleet.state.fleet,
@@ -46,11 +58,19 @@ export async function createCopies(
         service: spec.name,
         slot,
         serial,
-        revision: fleet.revisionOf(service),
+        revision: at.revision,
       },
       host: placement.host,
       memoryKib: spec.memoryKib,
-      addresses: chosen.vifs.filter((vif): vif is { network: string; ip: string } => vif.ip !== undefined),
+      addresses,
+      image: at.image,
+      ...(at.release === undefined ? {} : { release: at.release }),
+      ...(beside?.uuid === undefined || taken.length === 0
+        ? {}
+        : {
+            own: addresses.map(({ ip }) => ip),
+            takes: { from: beside.record.id.serial, uuid: beside.uuid, addresses: taken, sent: false },
+          }),
     };
     changes.push(fleet.state.set('copy', String(serial), record));
     const copy = fleet.copies.add(record);

@@ -6,13 +6,17 @@
 import { keyOf, type Tracked } from './copies.ts';
 import type { Fleet } from './fleet.ts';
 import type { HostUnit } from './host-unit.ts';
-import { isUnknown, type LaunchItem, type LaunchOutcome } from './port.ts';
+import { isUnknown, type Change, type LaunchItem, type LaunchOutcome } from './port.ts';
 import { asShoalError, type ShoalError } from '../model/errors.ts';
 import type { EndReason } from '../model/fleet.ts';
+import type { Uuid } from '../model/ids.ts';
 
 /** A copy whose launch went well shows on its host within this time, or the host is asked for it. */
 const showMs = 3000;
 const retryMs = 500;
+
+/** The image itself is at fault. */
+const isImages = ({ code }: ShoalError): boolean => code.startsWith('IMAGE_');
 
 export class Doing {
   readonly #fleet: Fleet;
@@ -41,13 +45,16 @@ export class Doing {
   /** Still what its service wants, and nobody does it already. */
   #isWanted(copy: Tracked): boolean {
     const key = keyOf(copy.id);
-    const wanted = this.#fleet.wanted(key);
-    if (wanted === undefined || wanted.revision !== copy.record.id.revision || copy.id.slot >= wanted.spec.count) return false;
+    const wanted = this.#fleet.versionAt(key, copy.id.slot);
+    if (wanted === undefined || wanted.revision !== copy.record.id.revision) return false;
+    // Without the copy whose addresses it is to take it would never have them.
+    if (copy.record.takes !== undefined && this.#fleet.copies.get(copy.record.takes.from) === undefined) return false;
     for (const other of this.#fleet.copies.slot(key, copy.id.slot)) {
       const unit = this.#fleet.units.get(other.host);
       const stays =
         other.state === 'running' &&
         other.ready &&
+        other.retired === undefined &&
         other.id.revision === wanted.revision &&
         unit?.up === true &&
         !unit.record.drained;
@@ -74,18 +81,21 @@ export class Doing {
       copy.work = undefined;
       return undefined;
     }
-    const spec = this.#fleet.wanted(keyOf(copy.id))?.spec;
-    const image = spec === undefined ? undefined : this.#fleet.digestOf(spec.image);
-    if (!this.#isWanted(copy) || spec === undefined || image === undefined) {
+    const { spec, image } = this.#fleet.versionAt(keyOf(copy.id), copy.id.slot) ?? {};
+    if (!this.#isWanted(copy) || spec === undefined || image === undefined || image === '') {
       copy.work = undefined;
       this.#settle(unit, copy);
       return undefined;
     }
     copy.sent = true;
     const left = [...copy.record.addresses];
+    const taken = [...(copy.record.takes?.addresses ?? [])];
     const vifs = spec.networks.map(({ name }) => {
       const at = left.findIndex(({ network }) => network === name);
-      return at < 0 ? { network: name } : { network: name, ip: left.splice(at, 1)[0]!.ip };
+      if (at < 0) return { network: name };
+      const { ip } = left.splice(at, 1)[0]!;
+      const later = taken.findIndex(({ network }) => network === name);
+      return { network: name, ip, ...(later < 0 ? {} : { also: [taken.splice(later, 1)[0]!.ip] }) };
     });
     return { name: copy.name, copy: copy.record.id, image, memoryKib: spec.memoryKib, args: spec.args, vifs };
   }
@@ -111,7 +121,11 @@ export class Doing {
     }
     this.#strike(copy);
     if (error.code === 'TASK_CANCELLED') return;
+    // A host that knows no further addresses: the next copy is made without.
+    if (copy.record.takes !== undefined && (error.code === 'XENAPI_PLUGIN_FAILURE' || error.code === 'VALUE_NOT_SUPPORTED'))
+      this.#fleet.cannotMove.add(copy.host);
     if (error.code === 'IMAGE_UNKNOWN') this.onImageMissing(unit, copy);
+    else if (isImages(error)) this.#fleet.onCopyFailed(copy, `${copy.host}: ${error.code}: ${error.message}`);
     this.#failed(copy, error);
   }
 
@@ -183,6 +197,7 @@ export class Doing {
       this.#fleet.note(keyOf(copy.id), copy.id.slot, `${copy.name} on ${copy.host} is a second copy; it is destroyed`);
     if (copy.drift !== undefined)
       this.#fleet.note(keyOf(copy.id), copy.id.slot, `${copy.name} was changed by someone (${copy.drift}); it is replaced`);
+    if (this.giveBack(copy)) return;
     copy.work = 'destroy';
     const uuid = copy.uuid;
     unit.destroy(uuid, (error) => {
@@ -202,6 +217,111 @@ export class Doing {
             this.#fleet.poke(keyOf(copy.id));
           });
       });
+    });
+  }
+
+  /**
+   * `to` has the addresses it was started for, and `from` has them no more: asked of the host, and only then so in the ledger. That it is
+   * asked is written down before, for after a crash either of the two may have them.
+   */
+  move(from: Tracked | undefined, to: Tracked, drainMs: number): void {
+    const { takes } = to.record;
+    const unit = this.#fleet.units.get(to.host);
+    if (unit === undefined || takes === undefined || to.uuid === undefined) return;
+    if (to.work !== undefined || (from !== undefined && from.work !== undefined)) return;
+    for (const copy of [from, to]) if (copy !== undefined) copy.work = 'move';
+    const { uuid } = to;
+    const done = (error: ShoalError | undefined): void => {
+      for (const copy of [from, to]) if (copy?.work === 'move') copy.work = undefined;
+      if (this.#closed || !this.#there(to) || to.record.takes === undefined) return;
+      if (error === undefined) this.#took(from, to, drainMs);
+      else if (error.code === 'VALUE_NOT_SUPPORTED') this.#cannotMove(to);
+      else {
+        this.#fleet.note(keyOf(to.id), to.id.slot, `${to.host}: addresses not moved: ${error.code}: ${error.message}`);
+        this.#later(retryMs, () => this.#fleet.poke(keyOf(to.id)));
+      }
+    };
+    this.#rewrite(to, { ...to.record, takes: { ...takes, sent: true } }).then(
+      () => unit.move({ moves: takes.addresses.map(({ ip }) => ({ from: takes.uuid, to: uuid, ip, drainMs })), done }),
+      (error: unknown) => done(asShoalError(error)),
+    );
+  }
+
+  #rewrite(...pairs: (Tracked | Tracked['record'])[]): Promise<void> {
+    const { copies, state } = this.#fleet;
+    const changes: Change[] = [];
+    for (let i = 0; i < pairs.length; i += 2) {
+      const [copy, record] = [pairs[i] as Tracked, pairs[i + 1] as Tracked['record']];
+      copies.rewrite(copy, record);
+      changes.push(state.set('copy', String(record.id.serial), record));
+      this.#fleet.tellVm(copy);
+    }
+    return state.write(changes);
+  }
+
+  #took(from: Tracked | undefined, to: Tracked, drainMs: number): void {
+    const { takes, ...rest } = to.record;
+    const taken = takes?.addresses ?? [];
+    const pairs: (Tracked | Tracked['record'])[] = [to, { ...rest, addresses: [...taken, ...rest.addresses] }];
+    if (from !== undefined && this.#there(from)) {
+      const left = from.record.addresses.filter(({ network, ip }) => !taken.some((each) => each.network === network && each.ip === ip));
+      pairs.push(from, { ...from.record, addresses: left, retired: { sinceMs: this.#fleet.now(), drainMs } });
+    }
+    // Were this not written, the next controller would ask the host again, which changes nothing.
+    this.#rewrite(...pairs).catch((error: unknown) => this.#fleet.log(`the state could not be written: ${(error as Error).message}`));
+    this.#fleet.poke(keyOf(to.id));
+  }
+
+  /** The host has not that function: the copy keeps the address it has, or, where that will not do, gives way. */
+  #cannotMove(to: Tracked): void {
+    const key = keyOf(to.id);
+    this.#fleet.cannotMove.add(to.host);
+    this.#fleet.note(key, to.id.slot, `${to.host} moves no addresses: copies there are replaced without`);
+    const { takes: _, own: __, ...rest } = to.record;
+    const spec = this.#fleet.versionAt(key, to.id.slot)?.spec;
+    const own = spec !== undefined && spec.networks.every(({ addresses }) => addresses.from === 'host');
+    void this.#rewrite(to, rest).catch(() => {});
+    if (own) this.#fleet.poke(key);
+    else this.end(to, 'failed');
+  }
+
+  /**
+   * A copy that may have taken its addresses, and is not to stay: they go back first to the one that it took them from. True while that
+   * is under way.
+   */
+  giveBack(copy: Tracked): boolean {
+    const { takes } = copy.record;
+    const unit = this.#fleet.units.get(copy.host);
+    const to = takes === undefined ? undefined : this.#fleet.copies.get(takes.from);
+    if (takes?.sent !== true || unit === undefined || copy.work !== undefined) return false;
+    if (to?.uuid === undefined || copy.uuid === undefined || to.retired !== undefined || to.work === 'destroy') return false;
+    const [uuid, back] = [copy.uuid, to.uuid];
+    copy.work = 'move';
+    unit.move({
+      moves: takes.addresses.map(({ ip }) => ({ from: uuid, to: back, ip, drainMs: 0 })),
+      done: (error) => {
+        copy.work = undefined;
+        if (this.#closed || !this.#there(copy)) return;
+        if (error === undefined || !isUnknown(error))
+          void this.#rewrite(copy, { ...copy.record, takes: { ...takes, sent: false } }).catch(() => {});
+        this.#later(error === undefined ? 0 : retryMs, () => this.#fleet.poke(keyOf(copy.id)));
+      },
+    });
+    return true;
+  }
+
+  /** As `giveBack`, of a copy that vanished before anybody knew what it had. */
+  recover(copy: Tracked, uuid: Uuid): void {
+    const { takes } = copy.record;
+    const to = takes?.sent === true ? this.#fleet.copies.get(takes.from) : undefined;
+    const unit = this.#fleet.units.get(copy.host);
+    if (takes === undefined || to?.uuid === undefined || unit === undefined) return;
+    const back = to.uuid;
+    unit.move({
+      moves: takes.addresses.map(({ ip }) => ({ from: uuid, to: back, ip, drainMs: 0 })),
+      done: (error) => {
+        if (error !== undefined) this.#fleet.log(`${to.name}: its addresses did not come back: ${error.code}: ${error.message}`);
+      },
     });
   }
 

@@ -3,21 +3,20 @@
  * between them. The loop hears that something about a service changed, plans it anew, places what is to be made, and hands the
  * steps to `Doing`. It keeps no list of things to do: what was not done shows in the next plan.
  */
-import { createHash } from 'node:crypto';
 import { Changes } from './changes.ts';
 import { Copies, keyOf, type Tracked } from './copies.ts';
-import { createCopies } from './creating.ts';
+import { createCopies, type Wish } from './creating.ts';
 import { Doing } from './doing.ts';
 import { HostUnit, type Bringer } from './host-unit.ts';
 import type { HostLink } from './port.ts';
-import type { HostRecord, ServiceRecord, State } from './state.ts';
+import type { HostRecord, State } from './state.ts';
+import { Versions, type At } from './versions.ts';
 import { hostView, serviceView, vmView } from './views.ts';
 import type { HostName, SlotMemory, Step } from '../model/fleet.ts';
-import { isDigest } from '../model/ids.ts';
-import { revisionText } from '../model/service.ts';
-import type { Request } from '../place/place.ts';
+import type { Uuid } from '../model/ids.ts';
+import type { Rollout } from '../rollout/state.ts';
 import { afterFailure } from '../plan/backoff.ts';
-import { planService, type Counts, type Wanted } from '../plan/plan.ts';
+import { planService, type Counts, type Progress, type Wanted } from '../plan/plan.ts';
 
 export interface FleetOptions {
   state: State;
@@ -32,6 +31,9 @@ const restMaxMs = 250;
 /** What found no place is tried again after this time, if no news came before. */
 const unplacedMs = 5000;
 const refreshMs = 30_000;
+/** A copy that found no room beside the one it replaces is replaced in other ways for so long. */
+const besideAgainMs = 30_000;
+
 
 export class Fleet {
   readonly state: State;
@@ -39,9 +41,18 @@ export class Fleet {
   readonly copies: Copies;
   readonly units = new Map<HostName, HostUnit>();
   readonly counts = new Map<string, Counts>();
+  /** How far each service is on the way that its rollout asks for. */
+  readonly progress = new Map<string, Progress & { of: Rollout | undefined }>();
+  /** Whether a copy on trial passed its gates. */
+  hasPassed: (copy: Tracked) => boolean = () => true;
+  /** A copy came to a bad end, for a reason that may be its release's. */
+  onCopyFailed: (copy: Tracked, text: string) => void = () => {};
+  /** Hosts that said that they move no addresses. */
+  readonly cannotMove = new Set<HostName>();
   /** Service -> slot -> why it is not as it should be. */
   readonly notes = new Map<string, Map<number, string>>();
   readonly doing: Doing;
+  readonly versions: Versions;
   readonly now: () => number;
   readonly log: (line: string) => void;
   /** For metrics. */
@@ -66,17 +77,16 @@ export class Fleet {
     this.now = options.now ?? Date.now;
     this.log = options.log ?? (() => {});
     this.state.onTrouble = this.log;
+    this.versions = new Versions(this.state);
     this.copies = new Copies({
       fleet: this.state.fleet,
       now: this.now,
-      expected: (key, revision) => {
-        const wanted = this.wanted(key);
-        return wanted?.revision === revision
-          ? { image: this.digestOf(wanted.spec.image) ?? '', args: wanted.spec.args }
-          : undefined;
+      expected: (key, slot, revision) => {
+        const at = this.versionAt(key, slot);
+        return at?.revision === revision ? { image: at.image, args: at.spec.args } : undefined;
       },
       changed: (copy, before) => this.#changed(copy, before),
-      gone: (copy) => this.#gone(copy),
+      gone: (copy, uuid) => this.#gone(copy, uuid),
       adopted: (record) => this.state.later([this.state.set('copy', String(record.id.serial), record)]),
       foreign: (vm, gone) => this.changes.tell('vm', vm.uuid, undefined, gone ? undefined : () => vmView(this, vm)),
       readyAtOnce: (key) => this.state.get('service', key)?.spec.health.kind === 'none',
@@ -111,29 +121,16 @@ export class Fleet {
     return keys;
   }
 
-  /** The digest behind an image's name; undefined when no release has it. */
   digestOf(image: string): string | undefined {
-    return isDigest(image) ? image : this.state.get('release', image)?.digest;
+    return this.versions.digestOf(image);
   }
 
   wanted(key: string): Wanted | undefined {
-    const record = this.state.get('service', key);
-    return record === undefined || record.deleting ? undefined : { spec: record.spec, revision: this.revisionOf(record) };
+    return this.versions.wanted(key);
   }
 
-  readonly #revisions = new WeakMap<ServiceRecord, [digest: string, revision: string]>();
-  /** Eight hex digits; never that of a copy that drifted. */
-  revisionOf(record: ServiceRecord): string {
-    const digest = this.digestOf(record.spec.image) ?? '';
-    const known = this.#revisions.get(record);
-    if (known !== undefined && known[0] === digest) return known[1];
-    const hash = createHash('sha256')
-      .update(revisionText(record.spec, digest, record.nonce))
-      .digest('hex')
-      .slice(0, 8);
-    const revision = hash === '00000000' ? '00000001' : hash;
-    this.#revisions.set(record, [digest, revision]);
-    return revision;
+  versionAt(key: string, slot: number): At | undefined {
+    return this.versions.at(key, slot);
   }
 
   // Hosts
@@ -145,6 +142,7 @@ export class Fleet {
     const unit = new HostUnit(record, this.#o.link(record), this.now, {
       bringer: () => this.bringer,
       picture: (u, vms) => {
+        this.cannotMove.delete(u.record.name);
         this.copies.picture(u.record.name, vms);
         this.doing.resumeOn(u);
         this.#pokeHost(u);
@@ -181,13 +179,15 @@ export class Fleet {
     const key = keyOf(copy.id);
     if ((copy.state === 'halted' || copy.state === 'failed') && (before === 'running' || before === 'busy')) {
       this.failed(key, copy.id.slot, copy.runningSinceMs === 0 ? 0 : this.now() - copy.runningSinceMs, copy.host);
-      this.note(key, copy.id.slot, copy.state === 'failed' ? 'does not answer its health check' : 'died');
+      const text = copy.state === 'failed' ? 'does not answer its health check' : 'died';
+      this.note(key, copy.id.slot, text);
+      if (copy.retired === undefined) this.onCopyFailed(copy, `${copy.name} on ${copy.host}: ${text}`);
     }
     this.tellVm(copy);
     this.poke(key);
   }
 
-  #gone(copy: Tracked): void {
+  #gone(copy: Tracked, uuid: Uuid | undefined): void {
     const key = keyOf(copy.id);
     if (
       copy.work !== 'destroy' &&
@@ -198,6 +198,7 @@ export class Fleet {
       this.failed(key, copy.id.slot, this.now() - copy.sinceMs, undefined);
       this.note(key, copy.id.slot, `${copy.name} vanished from ${copy.host}`);
     }
+    if (uuid !== undefined) this.doing.recover(copy, uuid);
     this.state.later([this.state.set('copy', String(copy.record.id.serial), undefined)]);
     this.changes.tell('vm', copy.name, copy.id.tenant, undefined);
     this.poke(key);
@@ -259,7 +260,7 @@ export class Fleet {
     const began = performance.now();
     const keys = [...this.#dirty];
     this.#dirty.clear();
-    const requests: (Request & { replaces: Tracked | undefined })[] = [];
+    const requests: Wish[] = [];
     for (const key of keys) {
       try {
         this.#plan(key, requests);
@@ -281,10 +282,11 @@ export class Fleet {
     if (again !== undefined) this.poke(again);
   }
 
-  #plan(key: string, requests: (Request & { replaces: Tracked | undefined })[]): void {
+  #plan(key: string, requests: Wish[]): void {
     clearTimeout(this.#alarms.get(key));
     this.#alarms.delete(key);
     const wanted = this.wanted(key);
+    const rollout = this.state.get('rollout', key);
     const copies = this.copies.of(key);
     const plan = planService(
       wanted,
@@ -302,6 +304,11 @@ export class Fleet {
               };
         },
         memory: (slot) => this.memoryOf(key, slot),
+        passed: (copy) => this.hasPassed(copy as Tracked),
+        canMove: (copy) =>
+          !this.cannotMove.has(copy.host) &&
+          (copy as Tracked).record.addresses.length > 0 &&
+          (this.#besideRefused.get(`${key} ${copy.id.slot}`) ?? 0) <= this.now(),
       },
       this.now(),
       { graceMs: this.#o.graceMs },
@@ -311,6 +318,7 @@ export class Fleet {
     if (plan.lookAgainAtMs !== undefined) this.#wake(key, plan.lookAgainAtMs - this.now());
     const before = this.counts.get(key);
     this.counts.set(key, plan.counts);
+    this.progress.set(key, { ...plan.progress, of: rollout });
     if (wanted === undefined && copies.size === 0) this.#forget(key);
     else if (JSON.stringify(before) !== JSON.stringify(plan.counts) || this.#totals.get(key) !== copies.size) {
       this.#totals.set(key, copies.size);
@@ -328,6 +336,7 @@ export class Fleet {
     this.#memory.delete(key);
     this.notes.delete(key);
     this.counts.delete(key);
+    this.progress.delete(key);
     this.#totals.delete(key);
     if (this.state.get('service', key)?.deleting === true) {
       this.state.later([this.state.set('service', key, undefined)]);
@@ -343,17 +352,21 @@ export class Fleet {
     );
   }
 
-  #do(key: string, step: Step, wanted: Wanted | undefined, requests: (Request & { replaces: Tracked | undefined })[]): void {
+  #do(key: string, step: Step, wanted: Wanted | undefined, requests: Wish[]): void {
     switch (step.do) {
       case 'create':
         requests.push({
           key,
-          spec: wanted!.spec,
+          spec: wanted?.rolling === undefined ? wanted!.spec : (this.versionAt(key, step.slot)?.spec ?? wanted.spec),
           slot: step.slot,
           avoid: step.avoid,
           replacesOn: step.replaces?.host,
-          replaces: step.replaces as Tracked | undefined,
+          on: step.beside === true ? step.replaces?.host : undefined,
+          beside: step.beside === true ? (step.replaces as Tracked | undefined) : undefined,
         });
+        break;
+      case 'move':
+        this.doing.move(step.from as Tracked | undefined, step.to as Tracked, step.drainMs);
         break;
       case 'destroy':
         this.doing.end(step.copy as Tracked, step.why);
@@ -365,6 +378,15 @@ export class Fleet {
       case 'note':
         this.note(key, step.slot, step.text);
     }
+  }
+
+  readonly #besideRefused = new Map<string, number>();
+  /** There is no way to have two copies of this slot beside each other now: it is replaced without. */
+  refuseBeside(key: string, slot: number, why: string): void {
+    this.note(key, slot, `no place beside its copy: ${why}`);
+    if (this.#besideRefused.size > 20_000) this.#besideRefused.clear();
+    this.#besideRefused.set(`${key} ${slot}`, this.now() + besideAgainMs);
+    this.poke(key);
   }
 
   #unplacedNow(key: string, slot: number, why: string): void {

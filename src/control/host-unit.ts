@@ -6,7 +6,7 @@ import { asShoalError, type ShoalError } from '../model/errors.ts';
 import type { Host } from '../model/fleet.ts';
 import type { Uuid } from '../model/ids.ts';
 import type { OnHost, Tracked } from './copies.ts';
-import type { HostLink, LaunchItem, LaunchOutcome, SeenHost, SeenVm } from './port.ts';
+import type { AddressMove, HostLink, LaunchItem, LaunchOutcome, SeenHost, SeenVm } from './port.ts';
 import type { HostRecord } from './state.ts';
 
 /** Sees to it that a host has an image before VMs of it are launched there. */
@@ -30,9 +30,16 @@ const launchesACall = 32;
 const launchCalls = 2;
 const destroysACall = 64;
 const singleCalls = 4;
+const movesACall = 256;
 const refreshAfterMs = 500;
 /** So many launches waiting make a host fully busy. */
 const fullLoad = 128;
+
+interface Move {
+  moves: readonly AddressMove[];
+  /** The first error of its moves. */
+  done: (error: ShoalError | undefined) => void;
+}
 
 interface Waiting {
   copy: Tracked;
@@ -59,6 +66,7 @@ export class HostUnit {
   readonly #listener: UnitListener;
   readonly #launches: Waiting[] = [];
   readonly #destroys: { uuid: Uuid; done: (error: ShoalError | undefined) => void }[] = [];
+  readonly #moves: Move[] = [];
   readonly #singles: (() => Promise<void>)[] = [];
   readonly #abort = new AbortController();
   #launching = 0;
@@ -66,6 +74,7 @@ export class HostUnit {
   #bringing = 0;
   #launchCallsNow = 0;
   #destroyCallsNow = 0;
+  #moveCallsNow = 0;
   #singlesNow = 0;
   #pumping = false;
   #refreshing: NodeJS.Timeout | undefined;
@@ -111,7 +120,7 @@ export class HostUnit {
   }
 
   get queued(): number {
-    return this.#launches.length + this.#launching + this.#bringing + this.#destroys.length + this.#singles.length;
+    return this.#launches.length + this.#launching + this.#bringing + this.#destroys.length + this.#moves.length + this.#singles.length;
   }
 
   /** As planner and placer see it. */
@@ -154,6 +163,12 @@ export class HostUnit {
     this.#pump();
   }
 
+  /** Addresses go from one VM to another; many copies in a call. */
+  move(move: Move): void {
+    this.#moves.push(move);
+    this.#pump();
+  }
+
   /** Any other call; never fails here. */
   single(work: () => Promise<void>): void {
     this.#singles.push(work);
@@ -185,6 +200,7 @@ export class HostUnit {
       this.#pumping = false;
       if (!this.up) return;
       while (this.#singlesNow < singleCalls && this.#singles.length > 0) void this.#single(this.#singles.shift()!);
+      if (this.#moveCallsNow === 0 && this.#moves.length > 0) void this.#moveMany(this.#moves.splice(0, movesACall));
       if (this.#destroyCallsNow === 0 && this.#destroys.length > 0)
         void this.#destroyMany(this.#destroys.splice(0, destroysACall));
       while (this.#launchCallsNow < launchCalls && this.#launches.length > 0) {
@@ -256,6 +272,20 @@ export class HostUnit {
     this.#destroyCallsNow--;
     for (const { uuid, done } of batch) done(errors.get(uuid));
     this.#refreshSoon();
+    this.#pump();
+  }
+
+  async #moveMany(batch: Move[]): Promise<void> {
+    this.#moveCallsNow++;
+    const errors = new Map<AddressMove, ShoalError>();
+    const all = batch.flatMap(({ moves }) => moves);
+    try {
+      for (const { move, error } of await this.link.moveAddress(all)) errors.set(move, error);
+    } catch (thrown) {
+      for (const move of all) errors.set(move, asShoalError(thrown));
+    }
+    this.#moveCallsNow--;
+    for (const { moves, done } of batch) done(moves.map((move) => errors.get(move)).find((error) => error !== undefined));
     this.#pump();
   }
 

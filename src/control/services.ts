@@ -2,6 +2,7 @@
 import type { Fleet } from './fleet.ts';
 import { impossible, pastQuota } from './possible.ts';
 import { readSpec, refused } from './schema.ts';
+import type { Change } from './port.ts';
 import type { HostRecord, ServiceRecord } from './state.ts';
 import type { Task, Tasks } from './tasks.ts';
 import { ShoalError } from '../model/errors.ts';
@@ -20,6 +21,8 @@ function refuse(found: Found): void {
 export class Services {
   readonly #fleet: Fleet;
   readonly #tasks: Tasks;
+  /** A service was changed by hand: what else is to be kept with that. */
+  onChanged: (record: ServiceRecord) => Change[] = () => [];
 
   constructor(fleet: Fleet, tasks: Tasks) {
     this.#fleet = fleet;
@@ -118,7 +121,12 @@ export class Services {
       changedMs: now(),
       deleting: false,
     }));
-    await state.write(records.map((record) => state.set('service', serviceKey(record.spec.tenant, record.spec.name), record)));
+    await state.write(
+      records.flatMap((record) => [
+        state.set('service', serviceKey(record.spec.tenant, record.spec.name), record),
+        ...this.onChanged(record),
+      ]),
+    );
     return wishes.map(({ spec, kind }, i) => {
       const key = serviceKey(spec.tenant, spec.name);
       const before = befores[i];
@@ -141,7 +149,7 @@ export class Services {
 
   async #write(key: string, record: ServiceRecord): Promise<void> {
     const { state } = this.#fleet;
-    await state.write([state.set('service', key, record)]);
+    await state.write([state.set('service', key, record), ...this.onChanged(record)]);
     this.#touched(key);
   }
 

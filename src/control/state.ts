@@ -6,7 +6,9 @@
  */
 import { randomBytes } from 'node:crypto';
 import type { CopyId, HostName } from '../model/fleet.ts';
+import type { Uuid } from '../model/ids.ts';
 import type { ServiceSpec } from '../model/service.ts';
+import type { Rollout } from '../rollout/state.ts';
 import type { Change, StateStore } from './port.ts';
 
 export interface ServiceRecord {
@@ -64,6 +66,24 @@ export interface CopyRecord {
   host: HostName;
   memoryKib: number;
   addresses: { network: string; ip: string }[];
+  /** Digest of its image, and the release it is of; copies from before these were kept have none. */
+  image?: string;
+  release?: number;
+  /** Those of its addresses that it does not hand on: it had them until it took others. */
+  own?: string[];
+  takes?: Taking;
+  /** Its addresses were handed on; it is ended when its connections had their time. */
+  retired?: { sinceMs: number; drainMs: number };
+}
+
+/** Addresses that a copy takes from the one beside which it was started. */
+export interface Taking {
+  /** Serial and uuid of that one. */
+  from: number;
+  uuid: Uuid;
+  addresses: { network: string; ip: string }[];
+  /** Its host may have been asked: until the answer is known, either of the two may have them. */
+  sent: boolean;
 }
 
 interface Kinds {
@@ -74,6 +94,7 @@ interface Kinds {
   release: { digest: string };
   pool: PoolRecord;
   copy: CopyRecord;
+  rollout: Rollout;
 }
 export type Kind = keyof Kinds;
 
@@ -92,6 +113,7 @@ export class State {
     release: new Map(),
     pool: new Map(),
     copy: new Map(),
+    rollout: new Map(),
   };
   #serial: number;
   #serialsUpTo: number;

@@ -2,6 +2,8 @@
 import { keyOf, type Foreign, type Tracked } from './copies.ts';
 import type { Fleet } from './fleet.ts';
 import type { HostUnit } from './host-unit.ts';
+import { settledVersion, type Rollout } from '../rollout/state.ts';
+import { waveSizes } from '../rollout/waves.ts';
 
 const time = (ms: number): string => new Date(ms).toISOString();
 
@@ -34,7 +36,11 @@ export function vmView(fleet: Fleet, vm: Tracked | Foreign) {
     service: vm.id.service,
     slot: vm.id.slot,
     revision: vm.id.revision,
-    current: fleet.wanted(keyOf(vm.id))?.revision === vm.id.revision,
+    current: fleet.versionAt(keyOf(vm.id), vm.id.slot)?.revision === vm.id.revision,
+    ...(vm.record.image === undefined ? {} : { image: vm.record.image }),
+    ...(vm.record.release === undefined ? {} : { release: vm.record.release }),
+    ...(vm.takesFrom === undefined ? {} : { takesFrom: vm.takesFrom }),
+    ...(vm.retired === undefined ? {} : { retired: true }),
     since: time(vm.sinceMs),
     ...(vm.drift === undefined ? {} : { drift: vm.drift }),
     ...(fleet.units.get(vm.host)?.up === true ? {} : { hostAway: true }),
@@ -48,14 +54,23 @@ export function serviceView(fleet: Fleet, key: string) {
     id: key,
     spec: record.spec,
     image: fleet.digestOf(record.spec.image) ?? '',
-    revision: fleet.revisionOf(record),
+    revision: fleet.versions.revisionOf(record),
     deleting: record.deleting,
     created: time(record.createdMs),
     changed: time(record.changedMs),
+    ...rolling(fleet.state.get('rollout', key)),
     copies: { ...counts, total: fleet.copies.of(key).size },
     notes: [...(fleet.notes.get(key) ?? [])].slice(0, 20).map(([slot, text]) => ({ slot, text })),
   };
 }
+
+const rolling = (rollout: Rollout | undefined) =>
+  rollout === undefined
+    ? {}
+    : {
+        release: settledVersion(rollout)?.counter ?? 0,
+        rollout: { phase: rollout.phase, release: rollout.target.counter, wave: rollout.wave, waves: waveSizes(rollout.policy, rollout.count).length },
+      };
 
 export function hostView(fleet: Fleet, unit: HostUnit) {
   const { record, seen } = unit;

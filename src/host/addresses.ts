@@ -76,7 +76,7 @@ export class Addresses {
 
   /** Frames for an address that no VM here has yet wait for it; the launch or the move that brings it ends that. */
   async hold(network: string, ip: string, ms: number): Promise<void> {
-    this.#fleet.needNetwork(network);
+    this.#fleet.checkAddress(network, ip, false);
     await this.#hypervisor.holdAddress(network, ip, ms);
   }
 
@@ -228,7 +228,7 @@ export class Addresses {
     const { from, to } = this.#check(work.spec, work.index);
     work.from = from;
     work.to = to;
-    if (to !== undefined && !to.vif.ipv4.includes(work.spec.ip) && from === undefined) this.#fleet.checkAddress(work.network, work.spec.ip);
+    if (to !== undefined && !to.vif.ipv4.includes(work.spec.ip) && from === undefined) this.#fleet.checkAddress(work.network, work.spec.ip, true);
   }
 
   #configure(vm: Vm, vif: Vif, more: readonly string[]): Promise<void> {

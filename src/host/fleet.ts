@@ -233,6 +233,10 @@ export class Fleet {
     return conflicts;
   }
 
+  isMacFree(mac: string): boolean {
+    return this.#macs.isFree(mac);
+  }
+
   removeVif(vm: Vm, vif: Vif): void {
     vm.vifs.splice(vm.vifs.indexOf(vif), 1);
     this.#macs.release(vif.mac, vm.uuid);
@@ -284,9 +288,10 @@ export class Fleet {
     }
   }
 
-  /** Whether a VM of the network may get it now. Throws NETWORK_UNKNOWN, ADDRESS_*. */
-  checkAddress(network: string, ip: string): void {
+  /** Whether a VM of the network could have it, and with `free` whether one may get it now. Throws NETWORK_UNKNOWN, ADDRESS_*. */
+  checkAddress(network: string, ip: string, free: boolean): void {
     const book = this.#book(network);
+    if (!free) return void book.check(ip);
     const nobody = newVmUuid();
     book.claim(ip, nobody);
     book.release(ip, nobody);

@@ -97,6 +97,11 @@ export async function buildController(): Promise<string> {
   return controllerBundle;
 }
 
+/** The path agent's addon. */
+export async function buildPathAgent(): Promise<void> {
+  await make('src/mptcp/native', `OUT=${inRoot('build')}`, inRoot('build/shoal_mptcp.node'));
+}
+
 /** Shoal's store daemon; its path. */
 export async function buildStored(): Promise<string> {
   await make('src/hypervisor/xen/stored');

@@ -15,6 +15,8 @@ export interface ControllerConfig {
   /** One wait for a host's events; with `patienceMs` more and no answer it is away. */
   pollS: number;
   patienceMs: number;
+  /** Folder of the programs that gates of rollouts may name. */
+  gatesDir?: string;
   /** The deployment repository; without it there is none. */
   deployment?: {
     /** An allowed_signers file: who may make the repository's first commit. */
@@ -52,6 +54,7 @@ export function parseControllerConfig(text: string): ControllerConfig {
   const fields = fieldsOf(text);
   const deployment = fields.take('deployment');
   const listen = new Fields(fields.take('listen') ?? {}, 'listen');
+  const gatesDir = fields.string('gatesDir');
   const config: ControllerConfig = {
     listen: { host: listen.string('host') ?? '127.0.0.1', port: listen.integer('port', 0, 65_535) ?? 7443 },
     tls: fields.boolean('tls') === false ? undefined : { certFile: fields.need('certFile'), keyFile: fields.need('keyFile') },
@@ -61,6 +64,7 @@ export function parseControllerConfig(text: string): ControllerConfig {
     graceMs: fields.integer('graceMs', 0, 86_400_000) ?? 60_000,
     pollS: fields.integer('pollS', 1, 60) ?? 10,
     patienceMs: fields.integer('patienceMs', 100, 600_000) ?? 10_000,
+    ...(gatesDir === undefined ? {} : { gatesDir }),
     ...(deployment === undefined ? {} : { deployment: deploymentOf(deployment) }),
   };
   listen.end();

@@ -123,6 +123,7 @@ async function main(): Promise<void> {
     deltas,
     origin: config.url === undefined || tls === undefined ? undefined : { url: config.url, fingerprint: new X509Certificate(tls.cert).fingerprint256 },
     deployment,
+    gatesDir: config.gatesDir,
     console: existsSync(join(consoleFolder, 'index.html')) ? consoleFolder : undefined,
     version,
     log,

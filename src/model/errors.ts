@@ -72,6 +72,11 @@ export const errorHints = {
   REQUEST_TOO_LARGE: 'Send less in one request.',
   CONFIG_INVALID: 'Correct the named field of the configuration file.',
   STATE_UNREADABLE: 'Use the version of the agent that wrote the file, or move the file away: running VMs are adopted from Xen.',
+  // ours: saved and migrating VMs
+  SAVED_VM_INVALID: 'Save the VM again: what was given is cut, changed, or of another version. Nothing was kept of it.',
+  MIGRATION_REFUSED: 'See the message for what the target lacks; the VM runs on where it was.',
+  MIGRATION_FAILED: 'The VM runs on where it was; see the message, then try again.',
+  MIGRATION_IN_DOUBT: 'The VM is suspended until its host can ask the target; `shoal vm migrate VM --resolve here` or `there` decides without it.',
   // ours: controller
   SPEC_INVALID: 'Correct every field that the reasons name; nothing was changed.',
   SPEC_IMPOSSIBLE: 'See the reasons: change the spec or the fleet; nothing was changed.',
@@ -96,6 +101,9 @@ export const errorHints = {
   MEDIA_UNREADABLE: 'Give a file or an address that ffmpeg can read; `ffprobe` on it says more. Nothing was published.',
   MEDIA_FAILED: 'See the message for what ffmpeg said; nothing that is half done was published.',
   UDP_SEND_FAILED: 'Check the address, the route to it and, for multicast, the interface; the message has the errno.',
+  // ours: Multipath TCP
+  MPTCP_FAILED: 'See the message for the call and its errno; it needs root, and `sysctl net.mptcp` says how the kernel is set.',
+  PATHS_LOST: 'See the message for the connections that would not survive; free them, or let the move go on without them.',
   // ours: command line, lab
   USAGE: 'See `shoal help`.',
   LAB_FAILED: 'Run `shoal lab status`; `shoal lab down` cleans up.',

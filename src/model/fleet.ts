@@ -56,6 +56,10 @@ export interface Copy {
   sinceMs: number;
   /** Answers its health check, or has none. */
   ready: boolean;
+  /** It is to take the addresses of the copy with this serial, beside which it was started, and has not got them yet. */
+  takesFrom?: number | undefined;
+  /** Its addresses went to another copy; what connections it still has may last for `drainMs`. */
+  retired?: { sinceMs: number; drainMs: number } | undefined;
 }
 
 export interface Host {
@@ -85,7 +89,10 @@ export interface Host {
 export type EndReason = 'surplus' | 'outdated' | 'double' | 'drained' | 'unwanted' | 'failed';
 
 export type Step =
-  | { do: 'create'; slot: number; replaces: Copy | undefined; avoid: HostName | undefined }
+  /** `beside`: on the host of the copy it replaces, whose addresses it is to take. */
+  | { do: 'create'; slot: number; replaces: Copy | undefined; avoid: HostName | undefined; beside?: true }
+  /** The addresses of `from`, which may be gone, are `to`'s from now on. */
+  | { do: 'move'; from: Copy | undefined; to: Copy; drainMs: number }
   | { do: 'start'; copy: Copy }
   | { do: 'restart'; copy: Copy }
   | { do: 'destroy'; copy: Copy; why: EndReason }

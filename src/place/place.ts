@@ -20,6 +20,8 @@ export interface Request {
   avoid: HostName | undefined;
   /** Where the copy runs that this one is to replace; not counted as a second copy. */
   replacesOn: HostName | undefined;
+  /** There or nowhere. */
+  on?: HostName | undefined;
 }
 
 export interface Inventory {
@@ -62,6 +64,7 @@ export function place(requests: readonly Request[], { hosts, copies }: Inventory
     let bestScore: readonly number[] = [];
     for (let i = 0; i < rooms.length; i++) {
       const room = rooms[i]!;
+      if (request.on !== undefined && request.on !== room.host.name) continue;
       if (room.freeKib < needKib || room.vifs < needVifs || !fits(room.host, spec)) continue;
       const others = counts[i]! - (request.replacesOn === room.host.name ? 1 : 0);
       if (spec.placement.required && others > 0) continue;

@@ -12,6 +12,8 @@ export interface Standing {
   current: (copy: Copy) => boolean;
   /** On a host that is up and not drained. */
   settled: (copy: Copy) => boolean;
+  /** May stand for its slot; whether it runs and answers when left out. */
+  serves?: (copy: Copy) => boolean;
 }
 
 export const serves = (copy: Copy): boolean => copy.state === 'running' && copy.ready;
@@ -20,9 +22,9 @@ export const serves = (copy: Copy): boolean => copy.state === 'running' && copy.
  * Better first: one that serves before one that does not, then one that need not be replaced, then the younger one: a copy that
  * came back with its host gives way to the one that took its place, for that is the one clients were told of.
  */
-export function compareCopies(a: Copy, b: Copy, { current, settled }: Standing): number {
+export function compareCopies(a: Copy, b: Copy, { current, settled, serves: good = serves }: Standing): number {
   const stays = (copy: Copy): number => (current(copy) ? 2 : 0) + (settled(copy) ? 1 : 0);
   return (
-    Number(serves(b)) - Number(serves(a)) || stays(b) - stays(a) || worth[b.state] - worth[a.state] || b.id.serial - a.id.serial
+    Number(good(b)) - Number(good(a)) || stays(b) - stays(a) || worth[b.state] - worth[a.state] || b.id.serial - a.id.serial
   );
 }

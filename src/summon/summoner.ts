@@ -10,7 +10,7 @@ import { serviceKey, type ServiceSpec } from '../model/service.ts';
 import type { Resolution, Resolver } from './dns.ts';
 import { Known } from './known.ts';
 import { summonedName, summonedPrefix, type Target } from './names.ts';
-import type { SummonCopy, SummonFleet } from './port.ts';
+import type { SummonCopy, SummonFleet, SummonService } from './port.ts';
 
 export interface SummonerOptions {
   fleet: SummonFleet;
@@ -55,6 +55,8 @@ interface Entry {
   addresses: readonly string[];
   /** Of the boot, as far as a client may use it. */
   first: Promise<Resolution> | undefined;
+  /** Of one that failed: what was begun is taken away. */
+  ended: boolean;
   failures: number;
   againMs: number;
   answeredMs: number;
@@ -68,11 +70,15 @@ const holdMs = 60_000;
 const pollMs = 50;
 const mostWaiting = 2_000;
 const patienceMs = 2_000;
+const alwaysMs = 60_000;
+const mostAlways = 10_000;
 
 export class Summoner implements Resolver {
   readonly #o: SummonerOptions;
   readonly #known: Known;
   readonly #entries = new Map<string, Entry>();
+  /** Services that may not go to nothing, and until when nobody looks again whether that is still so. */
+  readonly #always = new Map<string, number>();
   #waiting = 0;
   #timer: NodeJS.Timeout | undefined;
   #looking: Promise<void> = Promise.resolve();
@@ -85,7 +91,7 @@ export class Summoner implements Resolver {
 
   /** Takes up what an earlier summoner left, and begins to look for what is idle. Throws what the fleet throws. */
   async open(): Promise<void> {
-    await this.#adopt();
+    await this.#adopt(await this.#o.fleet.services());
     this.#timer = setInterval(() => void this.look(), this.#o.lookMs);
   }
 
@@ -170,7 +176,7 @@ export class Summoner implements Resolver {
     const nowMs = this.#o.now();
     const entry: Entry = {
       tenant: wanted.tenant, name: wanted.name, of: wanted.of, idleS: wanted.idleS, plain: wanted.spec === undefined, state: 'booting', addresses: [],
-      first: undefined, failures: before?.failures ?? 0, againMs: 0, answeredMs: nowMs, frames: -1, changedMs: nowMs,
+      first: undefined, ended: false, failures: before?.failures ?? 0, againMs: 0, answeredMs: nowMs, frames: -1, changedMs: nowMs,
     };
     this.#entries.set(key, entry);
     entry.first = this.#boot(key, entry, wanted).catch((error: unknown): Resolution => {
@@ -187,7 +193,7 @@ export class Summoner implements Resolver {
     let failingMs: number | undefined;
     await wanted.prepare();
     if (wanted.spec !== undefined) await fleet.apply(wanted.spec);
-    else if (((await this.#known.service(key, true))?.spec.count ?? 0) === 0) await fleet.scale(entry.tenant, entry.name, 1);
+    else if (((await this.#known.serviceNow(key))?.spec.count ?? 0) === 0) await fleet.scale(entry.tenant, entry.name, 1);
     for (;;) {
       const copies = await fleet.copies(entry.tenant, entry.name, holdMs, 1000);
       const usable = copies.filter(({ address, ready, held }) => address !== undefined && (ready || held));
@@ -212,7 +218,7 @@ export class Summoner implements Resolver {
     while (!this.#closed && entry.state === 'booting') {
       const copies = await this.#o.fleet.copies(entry.tenant, entry.name, 0, 0);
       // Somebody else ended it meanwhile.
-      if (copies.length === 0 && ((await this.#known.service(key, true))?.spec.count ?? 0) === 0) return void this.#entries.delete(key);
+      if (copies.length === 0 && ((await this.#known.serviceNow(key))?.spec.count ?? 0) === 0) return void this.#entries.delete(key);
       const ready = copies.filter((copy) => copy.ready && copy.address !== undefined);
       if (ready.length > 0) {
         entry.addresses = addressesOf(ready);
@@ -233,8 +239,9 @@ export class Summoner implements Resolver {
     entry.againMs = now() + Math.min(longestBackoffMs, backoffMs * 2 ** Math.min(16, entry.failures++));
     log(`${key}: could not be summoned: ${why}`);
     entry.state = 'ending';
-    entry.first = this.#end(entry).then((): Resolution => {
+    entry.first = this.#end(entry).then((ended): Resolution => {
       entry.state = 'failed';
+      entry.ended = ended;
       return { is: 'failed' };
     });
   }
@@ -261,8 +268,11 @@ export class Summoner implements Resolver {
     this.#looking = this.#looking.then(async () => {
       const all = await this.#o.fleet.services().catch(() => undefined);
       if (all === undefined) return; // nobody knows: nothing is ended
+      const before = new Set(this.#entries.keys());
       const there = new Set(all.filter(({ deleting }) => !deleting).map(({ id }) => id));
       await Promise.all([...this.#entries].map(([key, entry]) => this.#lookAt(key, entry, there).catch(() => {})));
+      // Not those that were just ended.
+      await this.#adoptStarted(all.filter(({ id }) => !before.has(id))).catch(() => {});
     });
     return this.#looking;
   }
@@ -270,7 +280,8 @@ export class Summoner implements Resolver {
   async #lookAt(key: string, entry: Entry, there: ReadonlySet<string>): Promise<void> {
     const nowMs = this.#o.now();
     if (entry.state === 'failed') {
-      if (nowMs > entry.againMs + longestBackoffMs) this.#entries.delete(key);
+      if (!entry.ended) entry.ended = await this.#end(entry);
+      else if (nowMs > entry.againMs + longestBackoffMs) this.#entries.delete(key);
       return;
     }
     if (entry.state === 'booting' || entry.state === 'ending') return;
@@ -301,9 +312,20 @@ export class Summoner implements Resolver {
     else entry.state = 'up';
   }
 
-  async #adopt(): Promise<void> {
+  /** Services that may go to nothing and were started by somebody else: they end when they are idle, too. */
+  async #adoptStarted(all: readonly SummonService[]): Promise<void> {
     const nowMs = this.#o.now();
-    const all = await this.#o.fleet.services();
+    for (const { id, spec, deleting } of all) {
+      if (deleting || spec.count === 0 || this.#entries.has(id) || spec.name.startsWith(summonedPrefix) || (this.#always.get(id) ?? 0) > nowMs) continue;
+      if ((await this.#known.policy(spec.tenant, spec.name)) === undefined) {
+        if (this.#always.size > mostAlways) this.#always.clear();
+        this.#always.set(id, nowMs + alwaysMs);
+      } else await this.#adopt([{ id, spec, deleting }]);
+    }
+  }
+
+  async #adopt(all: readonly SummonService[]): Promise<void> {
+    const nowMs = this.#o.now();
     const bases = all.filter(({ spec, deleting }) => !deleting && !spec.name.startsWith(summonedPrefix));
     for (const { id, spec, deleting } of all) {
       if (deleting) continue;
@@ -316,7 +338,7 @@ export class Summoner implements Resolver {
       const entry: Entry = {
         tenant: spec.tenant, name: spec.name, of: base === undefined ? (summoned ? '' : id) : serviceKey(base.tenant, base.name), idleS: policy?.idleS ?? this.#o.idleS, plain: !summoned,
         state: ready.length > 0 ? 'up' : 'booting', addresses: addressesOf(ready),
-        first: undefined, failures: 0, againMs: 0, answeredMs: nowMs, frames: -1, changedMs: nowMs,
+        first: undefined, ended: false, failures: 0, againMs: 0, answeredMs: nowMs, frames: -1, changedMs: nowMs,
       };
       this.#entries.set(id, entry);
       if (ready.length === 0) entry.first = this.#waitAgain(id, entry);

@@ -40,13 +40,14 @@ export class Api {
   /** All that there is and that whoever looks may see. */
   async lists(who: Who, signal: AbortSignal): Promise<Lists> {
     const all = who.tenant === undefined;
-    const [vms, services, hosts, tasks] = await Promise.all([
+    const [vms, services, hosts, tasks, rollouts] = await Promise.all([
       this.#list<Lists['vms'][0]>(`/v1/vms?foreign=${all}`, signal),
       this.#list<Lists['services'][0]>('/v1/services?', signal),
       all ? this.#list<Lists['hosts'][0]>('/v1/hosts?', signal) : [],
       this.#list<Lists['tasks'][0]>('/v1/tasks?', signal),
+      this.#list<Lists['rollouts'][0]>('/v1/rollouts?', signal),
     ]);
-    return { vms, services, hosts, tasks };
+    return { vms, services, hosts, tasks, rollouts };
   }
 
   /** The stream of changes, open. Rejects with a Problem. */

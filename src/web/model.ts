@@ -2,8 +2,9 @@
  * What the console knows of the fleet: what was listed, and what was told since. Pure state; who shows it asks `version` whether
  * anything changed, and `shape` whether VMs came, went or moved.
  */
+import { isBad, rolloutWords } from './rollout-words.ts';
 import { standingOf, standings, type Standing } from './standing.ts';
-import type { Change, Host, Lists, Note, Service, Task, Vm } from './types.ts';
+import type { Change, Host, Lists, Note, Rollout, Service, Task, Vm } from './types.ts';
 
 export interface News {
   number: number;
@@ -22,6 +23,7 @@ export class FleetModel {
   readonly services = new Map<string, Service>();
   readonly hosts = new Map<string, Host>();
   readonly tasks = new Map<string, Task>();
+  readonly rollouts = new Map<string, Rollout>();
   /** Newest first; bounded. */
   readonly news: News[] = [];
   /** False until the first lists are there. */
@@ -31,7 +33,7 @@ export class FleetModel {
   #told = 0;
 
   clear(): void {
-    for (const each of [this.vms, this.services, this.hosts, this.tasks]) each.clear();
+    for (const each of [this.vms, this.services, this.hosts, this.tasks, this.rollouts]) each.clear();
     this.news.length = 0;
     this.loaded = false;
     this.version++;
@@ -44,6 +46,7 @@ export class FleetModel {
     refill(this.services, lists.services);
     refill(this.hosts, lists.hosts);
     refill(this.tasks, lists.tasks);
+    refill(this.rollouts, lists.rollouts);
     this.loaded = true;
     this.version++;
     this.shape++;
@@ -79,6 +82,11 @@ export class FleetModel {
     } else if (kind === 'task') {
       const task = put(this.tasks, key, gone ? undefined : (change.data as Task));
       if (task !== undefined) this.#tell(nowMs, kind, key, `${task.kind} ${task.subject}: ${task.status}, ${task.detail}`, false);
+    } else if (kind === 'rollout') {
+      const before = this.rollouts.get(key);
+      const rollout = put(this.rollouts, key, gone ? undefined : (change.data as Rollout | undefined));
+      if (rollout !== undefined && (before?.phase !== rollout.phase || before.wave !== rollout.wave))
+        this.#tell(nowMs, kind, key, rolloutWords(rollout), isBad(rollout));
     } else if (kind === 'note' && !gone) {
       const note = change.data as Note;
       this.#tell(Date.parse(note.at), kind, note.service, `copy ${note.slot}: ${note.text}`, true);
@@ -94,7 +102,9 @@ export class FleetModel {
   isOutdated(vm: Vm): boolean {
     if (vm.foreign) return false;
     const service = this.services.get(`${vm.tenant}/${vm.service}`);
-    return service !== undefined && service.revision !== vm.revision;
+    // Copies of a release on its way are ahead, not behind.
+    const ahead = this.rollouts.get(`${vm.tenant}/${vm.service}`)?.release.revision === vm.revision;
+    return service !== undefined && service.revision !== vm.revision && !ahead;
   }
 
   counts(vms: Iterable<Vm> = this.vms.values()): Record<Standing, number> {

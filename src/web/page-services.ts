@@ -5,6 +5,7 @@ import { matches } from './filter.ts';
 import { count, date, kib, plural, shortDigest } from './format.ts';
 import { Picture } from './picture.ts';
 import { bar, button, empty, facts, heading, Table, text, type Column } from './parts.ts';
+import { rolloutBox } from './rollout.ts';
 import { hostHash, serviceHash } from './route.ts';
 import { may } from './standing.ts';
 import type { Service } from './types.ts';
@@ -177,7 +178,8 @@ export function servicePage(app: App): Page {
     hrefOf: (host) => (may(app.who, 'seeHosts') ? hostHash(host) : undefined),
     label: `VMs of ${id}`,
   });
-  const shown = h('div', {}, h('div.panel', {}, ready.content, list.element), noteBox, h('h2', {}, 'Its VMs by host'), picture.element);
+  const rollout = rolloutBox(app, id);
+  const shown = h('div', {}, h('div.panel', {}, ready.content, list.element), rollout.element, noteBox, h('h2', {}, 'Its VMs by host'), picture.element);
   const missing = h('div', { hidden: true }, empty(`There is no service ${id}`, 'It may have been deleted. See Services for those there are.'));
   return {
     title: id,
@@ -192,6 +194,7 @@ export function servicePage(app: App): Page {
       ready.update(service);
       setText(roll, rollOf(service));
       part.update(service);
+      rollout.update();
       list.update({
         Image: spec.image,
         Digest: spec.image === image ? '' : image || 'no release has this name',

@@ -78,6 +78,21 @@ export interface Task {
   ended?: string;
 }
 
+export interface Rollout {
+  id: string;
+  phase: string;
+  release: { counter: number; image: string; source: string; revision: string };
+  good?: { counter: number; image: string; source: string; revision: string };
+  mode: string;
+  /** 0: the canary. */
+  wave: number;
+  waves: { copies: number; ready: number; begun: boolean }[];
+  failures: number;
+  failuresAllowed: number;
+  reason: string;
+  entries: { number: number; at: string; event: string; phase: string; wave: number; release: number; text: string }[];
+}
+
 export interface Note {
   service: string;
   slot: number;
@@ -120,4 +135,5 @@ export interface Lists {
   services: Service[];
   hosts: Host[];
   tasks: Task[];
+  rollouts: Rollout[];
 }

@@ -32,7 +32,7 @@ const plugin = `## The plugin "shoal"
 | fn | args | result |
 | --- | --- | --- |
 | \`launch\` | \`spec\`: JSON, see below | \`{"vms": [VM…], "error"?: {code, message, hint, data}}\` |
-| \`launch-each\` | \`specs\`: JSON list of \`{name, image, memoryKib, args?, vifs?: [{network, ip?}], otherConfig?}\` | \`{"results": [{name, vm?: VM, error?: {code, message, hint, data}}]}\`, in the same order |
+| \`launch-each\` | \`specs\`: JSON list of \`{name, image, memoryKib, args?, vifs?: [{network, ip?, also?}], otherConfig?}\` | \`{"results": [{name, vm?: VM, error?: {code, message, hint, data}}]}\`, in the same order |
 | \`held\` | \`names\`: JSON list | \`{"held": [names]}\`: those of them that a VM has, or that a launch under way may still take |
 | \`stop\` | \`vms\`: JSON list of uuids, or \`all\`; \`force\`: \`true\` ends them at once; \`timeoutMs\`: how long to wait for a guest, 10,000 by default | \`{"done": n, "failed": [{uuid, code, message, hint, data}]}\` |
 | \`destroy\` | \`vms\` | as \`stop\`; running ones are ended first |
@@ -40,7 +40,15 @@ const plugin = `## The plugin "shoal"
 | \`console\` | \`vm\`: uuid; \`cursor\`: of the answer before, 0 at first | \`{"text", "cursor", "live"}\`; \`live\` is false for what a crashed guest left |
 | \`console-write\` | \`vm\`, \`text\` | \`{"bytes"}\`: how many the guest's ring took |
 | \`vif\` | \`vm\`, \`handle\` (0 by default) | \`{"rxFrames", "rxBytes", "txFrames", "txBytes", "rxDropped", "txDropped"}\` of a vif on the switch; rx is what the guest received |
+| \`move-address\` | \`moves\`: list of \`{"from"?, "to", "ip", "drainMs"}\` | \`{"failed": [{"index", "code", "message", "hint", "data"}]}\`; see below |
+| \`release-address\` | \`releases\`: list of \`{"vm", "ip", "drainMs"}\` | the same |
+| \`hold-address\` | \`network\` (the host's first by default), \`ip\`, \`ms\` (at most 60,000; 0: no longer) | \`{"heldMs"}\`; see below |
+| \`address-traffic\` | \`network\`, \`ips\`: list | \`{"traffic": [{"frames", "bytes", "idleMs", "drains", "held", "waiting"} or null]}\`: TCP and UDP, both ways; null where nobody has it |
 | \`capture\` | \`vm\`, \`handle\` (0 by default) | \`{"capture"}\`: a name; see below |
+| \`migrate\` | \`vm\`, \`dest\`: what host.migrate_receive of the target gave; \`live\`: "true"; \`networks\`: JSON map, that host's network by the name of ours; \`ip\` | \`{"addresses", "bytes", "passes", "connections", "totalMs", "downtimeMs", "predicted"}\` |
+| \`migrate-plan\` | \`vm\`, \`url\` of the target's agent; \`live\`, \`afreshMs\`: what a fresh start takes, \`rttMs\`: round trip of whoever uses the VM as it moves | \`{"bytes", "totalMs", "downtimeMs", "rttMs", "bandwidthBps", "afreshMs", "advice", "migrations"}\` |
+| \`migrate-resolve\` | \`vm\`, \`where\`: "here" or "there", of a migration that is in doubt | \`{}\` |
+| \`neighbours\` | \`urls\`: agents to measure from now on, every minute | a list of \`{"url", "rttMs", "measuredMs", "migrations"}\` |
 | \`capture-read\` | \`capture\`; \`waitMs\`: how long to wait for frames, at most 5,000, 0 by default | \`{"data", "frames", "dropped", "ended"}\` |
 | \`capture-end\` | \`capture\` | \`{}\` |
 | \`events\` | \`token\` ("" for all there is), \`timeoutS\`: how long to wait for a change; \`holdMs\`: while several VMs start, one answer in so long | \`{"token", "events": [{id, timestamp, class, operation, ref, snapshot?}]}\`, as event.from gives them of VMs, VIFs, networks and the host; snapshots of VMs and VIFs have only what says what and where they are |
@@ -64,7 +72,8 @@ before it stay and are in \`vms\`, and \`error\` is \`LAUNCH_INCOMPLETE\` with \
 
 \`launch-each\` is for VMs that differ: each is launched for itself, and one that fails keeps none of the others from starting. Their names are held from the
 beginning of the call until each has started or failed; a second call for one of them gets \`NAME_IN_USE\` meanwhile. Entries of \`otherConfig\` whose key begins with
-\`shoal_\` stay with the domain even when the host loses its disk.
+\`shoal_\` stay with the domain even when the host loses its disk. \`also\` of a vif lists addresses that the guest has configured from its start
+and that are not its own yet: they may be moved to it. Only on the switch.
 
 \`list\` is a table of the VMs: each row has the cells of \`columns\`. A cell of \`state\` (running, paused, halted), \`image\` or \`args\` is a place in \`texts\`, which
 has each text once; \`domid\` is 0 while halted; \`addresses\` has blanks between. Names that no VM has are passed over. \`token\` is for \`event.from\`: what changed
@@ -75,6 +84,13 @@ them by demand. Without arguments the result is \`[{"image", "memoryKib", "ready
 limit and the host's memory allow (\`network\` by default the host's first; "" for none), and answers \`{"ready"}\`; they stay for one to two minutes unless they are
 started. \`drain\` ends all, until further starts ask for some again: \`{"ended"}\`. \`most\` sets how many of all shapes together there may be, 0 for none, until
 the agent ends: \`{"most", "before"}\`. \`store\` of \`facts\` counts what the agent has asked of the store since its start.
+
+\`move-address\` takes an address from one running VM and gives it to another of the same host and network: connections that the old one has stay with it until they
+end, or for \`drainMs\`; all that begin later reach the new one. Both must be on the switch. The new VM's \`ipv4_allowed\` begins with it afterwards. Done before is well, so
+a call whose answer was lost is repeated. Without \`from\` an address that nobody on the host has is given; \`release-address\` takes one off the host.
+
+\`hold-address\` has the host answer ARP for an address that no VM has yet, and keep the first frames for it (64, those that begin a connection before others). The VM that is
+launched with it, or gets it by a move, is given them as soon as it is up.
 
 \`capture\` copies the frames of a vif on the switch, both ways. Each \`capture-read\` gives the next part of a file in pcap's format (base64), how many frames there
 were so far, and how many were dropped because nobody read them in time: the host keeps at most 4 MiB. With \`ended\` there is no more, and the capture is forgotten. It

@@ -5,6 +5,7 @@
  */
 #include "world.h"
 #include <stdlib.h>
+#include "config.h"
 #include "control.h"
 #include "loop.h"
 #include "netfront.h"
@@ -18,8 +19,11 @@
 #define CONSOLE_PORT 2u
 
 static uint8_t memory[FRAMES * PAGE_BYTES] __attribute__((aligned(4096)));
-static struct wiring wiring;
-static const struct wired_place place = {&wiring, memory, IMAGE_FRAMES, FRAMES, CONSOLE_PORT, false};
+static struct {
+  struct wiring wiring;
+  struct wiring_addresses addresses; /* right behind it, as in a guest's page */
+} laid_out;
+static const struct wired_place place = {&laid_out.wiring, memory, IMAGE_FRAMES, FRAMES, CONSOLE_PORT, false};
 static int up_count;
 
 static void on_up(void *context, const uint8_t *mac) {
@@ -46,19 +50,19 @@ static const struct shoal_net_events events = {.up = on_up, .down = on_down, .fr
 
 /* Sound, with a few words of the fuzzer's in it. */
 static void lay_out(struct input *input) {
-  memset(&wiring, 0, sizeof wiring);
-  wiring.magic = WIRING_MAGIC;
-  wiring.version = WIRING_VERSION;
-  wiring.vif_count = 1 + input_byte(input) % 2;
-  for (uint32_t i = 0; i < WIRING_VIFS; i++) wiring.vifs[i] = (struct wiring_vif){i, 3 + i, 20 + 2 * i, 21 + 2 * i, 0, {2}};
+  memset(&laid_out.wiring, 0, sizeof laid_out.wiring);
+  laid_out.wiring.magic = WIRING_MAGIC;
+  laid_out.wiring.version = WIRING_VERSION;
+  laid_out.wiring.vif_count = 1 + input_byte(input) % 2;
+  for (uint32_t i = 0; i < WIRING_VIFS; i++) laid_out.wiring.vifs[i] = (struct wiring_vif){i, 3 + i, 20 + 2 * i, 21 + 2 * i, 0, {2}};
   for (unsigned count = input_byte(input) % 4; count > 0; count--) {
-    *((uint32_t *)&wiring + input_byte(input) % (sizeof wiring / 4)) = input_byte(input) & 1 ? input_word(input) : input_byte(input);
+    *((uint32_t *)&laid_out.wiring + input_byte(input) % (sizeof laid_out.wiring / 4)) = input_byte(input) & 1 ? input_word(input) : input_byte(input);
   }
-  if (wiring.vif_count > WIRING_VIFS || !(input_byte(input) & 3)) return;
-  for (uint32_t i = 0; i < wiring.vif_count; i++) {
-    if (wiring.vifs[i].tx_frame >= FRAMES || wiring.vifs[i].rx_frame >= FRAMES) continue;
-    SHARED_RING_INIT((netif_tx_sring_t *)(memory + wiring.vifs[i].tx_frame * PAGE_BYTES));
-    SHARED_RING_INIT((netif_rx_sring_t *)(memory + wiring.vifs[i].rx_frame * PAGE_BYTES));
+  if (laid_out.wiring.vif_count > WIRING_VIFS || !(input_byte(input) & 3)) return;
+  for (uint32_t i = 0; i < laid_out.wiring.vif_count; i++) {
+    if (laid_out.wiring.vifs[i].tx_frame >= FRAMES || laid_out.wiring.vifs[i].rx_frame >= FRAMES) continue;
+    SHARED_RING_INIT((netif_tx_sring_t *)(memory + laid_out.wiring.vifs[i].tx_frame * PAGE_BYTES));
+    SHARED_RING_INIT((netif_rx_sring_t *)(memory + laid_out.wiring.vifs[i].rx_frame * PAGE_BYTES));
   }
 }
 
@@ -81,6 +85,13 @@ static void check(const struct shoal_net *net) {
   if (world_pages != net->buffer_count * 3 / 2 || world_ports != 0) abort();
 }
 
+static bool on_addresses(const uint32_t *addresses, size_t count) {
+  uint32_t sum = 0;
+  if (count > WIRING_ADDRESSES) abort();
+  for (size_t i = 0; i < count; i++) sum += addresses[i];
+  return sum & 1;
+}
+
 static void go_on(struct input *input) {
   lay_out(input);
   world_new_domain();
@@ -101,9 +112,15 @@ static void act(struct input *input, struct shoal_net *net) {
       loop_turn();
       break;
     case 2:
-      wiring.order = input_byte(input) & 1 ? WIRING_SUSPEND : input_word(input);
+      laid_out.wiring.order = input_byte(input) & 1 ? WIRING_SUSPEND : input_word(input);
+      if (laid_out.wiring.order % 16 == WIRING_READDRESS) {
+        laid_out.wiring.order = WIRING_READDRESS;
+        laid_out.addresses.wanted = input_byte(input);
+        laid_out.addresses.count = input_byte(input) & 1 ? input_word(input) : input_byte(input) % 10;
+        for (unsigned i = 0; i < WIRING_ADDRESSES; i++) laid_out.addresses.addresses[i] = input_byte(input);
+      }
       world_fire(CONSOLE_PORT);
-      if (wired_order_port() != 0 && wiring.order != WIRING_NOTHING) abort();
+      if (wired_order_port() != 0 && laid_out.wiring.order != WIRING_NOTHING) abort();
       break;
     case 3:
       if (vif != NULL) world_fire(vif->port);
@@ -134,6 +151,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   world_reset();
   up_count = 0;
   store_init(NULL, 0);
+  config_listen(on_addresses);
   lay_out(&input);
   wired_init(&place);
   check_wiring();
@@ -146,7 +164,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
       check(net);
     }
   }
-  wiring.magic = 0;
+  laid_out.wiring.magic = 0;
   wired_resume(&place);
   netfront_forget_all();
   loop_turn();

@@ -23,7 +23,7 @@ export const events: Verb = {
   summary: 'watch what changes on the host, or with -w in the fleet',
   operands: '[CLASS...]',
   operandCount: [0, watchable.length],
-  options: { watch: { short: 'w', help: 'watch the fleet: vm, service, host, task, note; all by default' } },
+  options: { watch: { short: 'w', help: 'watch the fleet: vm, service, host, task, note, rollout; all by default' } },
   speaksToHost: true,
   speaksToController: true,
   notes: `Classes of a host: ${watchable.join(', ')}; VM by default.`,

@@ -7,6 +7,7 @@ import type { Actor, Role, Tokens } from '../tokens.ts';
 import type { AuditLog } from '../audit.ts';
 import type { Distribution } from '../distribution.ts';
 import type { Fleet } from '../fleet.ts';
+import type { Rollouts } from '../rollouts.ts';
 import type { Services } from '../services.ts';
 import type { Tasks } from '../tasks.ts';
 import { ShoalError } from '../../model/errors.ts';
@@ -14,6 +15,7 @@ import { ShoalError } from '../../model/errors.ts';
 export interface Context {
   fleet: Fleet;
   services: Services;
+  rollouts: Rollouts;
   tasks: Tasks;
   tokens: Tokens;
   audit: AuditLog;

@@ -10,10 +10,12 @@ import type { Actor } from '../tokens.ts';
 import { serveConsole } from './console.ts';
 import { metrics } from './metrics.ts';
 import { openApi } from './openapi.ts';
+import { migrationRoutes } from './migration-routes.ts';
 import { operatorRoutes } from './operator-routes.ts';
 import { problem, toProblemError } from './problems.ts';
 import { mustSeeAll, readers, type Context, type Route } from './route.ts';
 import { deploymentRoutes } from './deployment-routes.ts';
+import { rolloutRoutes } from './rollout-routes.ts';
 import { serviceRoutes } from './service-routes.ts';
 import { summonRoutes } from './summon-routes.ts';
 import { Streams } from './stream.ts';
@@ -40,7 +42,7 @@ export interface FleetServer {
 /** A thousand services with all their fields are below this. */
 const bodyLimitBytes = 4 * 1024 * 1024;
 const maxStreams = 500;
-const kinds: readonly ChangeKind[] = ['vm', 'service', 'host', 'task', 'note'];
+const kinds: readonly ChangeKind[] = ['vm', 'service', 'host', 'task', 'note', 'rollout'];
 
 export async function serveFleet(options: ServerOptions): Promise<FleetServer> {
   const { context, log } = options;
@@ -59,7 +61,7 @@ export async function serveFleet(options: ServerOptions): Promise<FleetServer> {
   for (const type of ['application/octet-stream', 'application/x-git-upload-pack-request', 'application/x-git-receive-pack-request'])
     app.addContentTypeParser(type, (_request, _payload, done) => done(null));
 
-  const all: Route[] = [...serviceRoutes, ...summonRoutes, ...operatorRoutes, ...deploymentRoutes, ...ownRoutes(streams)];
+  const all: Route[] = [...serviceRoutes, ...rolloutRoutes, ...summonRoutes, ...operatorRoutes, ...migrationRoutes, ...deploymentRoutes, ...ownRoutes(streams)];
   const document = JSON.stringify(openApi(all, context.version));
   all.push(openApiRoute(document));
 
@@ -243,7 +245,7 @@ const ownRoutes = (streams: Streams): Route[] => [
     method: 'GET',
     path: '/v1/events',
     summary:
-      'Changes as server-sent events: "vm", "service", "host", "task", "note", with {op: "put" | "del", key, data}; "reset": list anew.',
+      'Changes as server-sent events: "vm", "service", "host", "task", "note", "rollout", with {op: "put" | "del", key, data}; "reset": list anew.',
     who: readers,
     query: {
       kinds: { type: 'string', maxLength: 100, description: 'Only these, separated by commas.' },

@@ -8,6 +8,7 @@ import { Control } from '../../../src/cli/control.ts';
 import { command } from '../../../src/cli/main.ts';
 import { makeApi, web, type ApiRig } from '../control/api-rig.ts';
 import { digest } from '../control/rig.ts';
+import { policy, push } from '../control/rollout-rig.ts';
 import { until } from '../host/rig.ts';
 import { cert } from '../xenapi/certificate.ts';
 
@@ -185,3 +186,29 @@ test('completion knows every verb and its options', async (t) => {
   for (const { name } of verbs) t.ok(script.includes(`'${name}')`), name);
   t.end();
 });
+
+test('rollout: list, show, pause, resume, promote, rollback, watch', (t) =>
+  withFleet(async (shoal, rig) => {
+    const { rollouts } = rig.controller;
+    t.match((await shoal('rollout', 'list')).err, /No rollouts/);
+    const slow = policy({ gates: [], observeMs: 3_600_000 });
+    await rollouts.begin(push(1, 'a', {}, slow));
+    await until(() => rollouts.status('t', 's').state === 'rolling', 'it rolls');
+    t.equal((await shoal('rollout', 'pause', 't/s', '--json')).json.phase, 'paused');
+    const again = await shoal('rollout', 'pause', 't/s');
+    t.deepEqual([again.code, /means nothing/.test(again.err)], [1, true]);
+    t.equal((await shoal('rollout', 'resume', 't/s')).code, 0);
+    const watching = shoal('rollout', 'watch', 't/s');
+    t.match((await shoal('rollout', 'promote', 't/s')).out, /t\/s: promoting, release 1/);
+    const watched = await watching;
+    t.deepEqual([watched.code, /resume: /.test(watched.out), /progress: done/.test(watched.out)], [0, true, true], 'what was and what comes, until it is done');
+    await rollouts.begin(push(2, 'b', {}, slow));
+    const failing = shoal('rollout', 'watch', 't/s');
+    await until(() => rollouts.status('t', 's').state === 'rolling', 'it rolls');
+    t.equal((await shoal('rollout', 'rollback', 't/s', '--to', '1')).code, 0);
+    t.equal((await failing).code, 1, 'a watch tells by its exit code how it ended');
+    t.match((await shoal('rollout', 'list')).out, /t\/s +2 +rolled-back/);
+    t.match((await shoal('rollout', 'show', 't/s')).out, /rolled back by someone/);
+    t.match((await shoal('rollout', 'rollback', 't/s', '--to', '9')).err, /There are: 1/);
+    t.equal((await shoal('rollout', 'show', 'nonsense')).code, 2);
+  }));

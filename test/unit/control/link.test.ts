@@ -10,7 +10,7 @@ import type { ShoalError } from '../../../src/model/errors.ts';
 import { toShoalError } from '../../../src/xenapi/errors.ts';
 import { codeOf, image, until } from '../host/rig.ts';
 import { cert, key } from '../xenapi/certificate.ts';
-import { makeServer, password, type ServerRig } from '../xenapi/rig.ts';
+import { failureOf, makeServer, password, type ServerRig } from '../xenapi/rig.ts';
 
 const fingerprint = new X509Certificate(cert).fingerprint256;
 const item = (n: number, more: Partial<LaunchItem> = {}): LaunchItem => ({
@@ -131,11 +131,11 @@ test('addresses move, are held and counted', async (t) => {
   const [mine, held, none] = await link.addressTraffic('default', ['10.64.9.9', '10.64.9.20', '10.64.9.21']);
   t.deepEqual([mine?.held, held?.held, none], [false, true, undefined]);
   t.equal(await codeOf(link.holdAddress('nowhere', '10.64.9.20', 5000)), 'NETWORK_UNKNOWN');
-  t.equal(await codeOf(rig.plugin('move-address', { moves: '[{"ip":"10.64.9.9"}]' })), 'FIELD_TYPE_ERROR');
-  t.equal(await codeOf(rig.plugin('move-address', { moves: '[]' })), 'FIELD_TYPE_ERROR');
-  t.equal(await codeOf(rig.plugin('move-address', { moves: JSON.stringify([{ ...move, drainMs: 3_600_001 }]) })), 'FIELD_TYPE_ERROR');
-  t.equal(await codeOf(rig.plugin('hold-address', { ip: '10.64.9.20', ms: '60001' })), 'FIELD_TYPE_ERROR');
-  const released = JSON.parse((await rig.plugin('release-address', { releases: JSON.stringify([{ vm: to, ip: '10.64.9.9', drainMs: 0 }]) })) as string) as { failed: unknown[] };
+  t.equal((await failureOf(rig.plugin('move-address', { moves: '[{"ip":"10.64.9.9"}]' })))[0], 'FIELD_TYPE_ERROR');
+  t.equal((await failureOf(rig.plugin('move-address', { moves: '[]' })))[0], 'FIELD_TYPE_ERROR');
+  t.equal((await failureOf(rig.plugin('move-address', { moves: JSON.stringify([{ ...move, drainMs: 3_600_001 }]) })))[0], 'FIELD_TYPE_ERROR');
+  t.equal((await failureOf(rig.plugin('hold-address', { ip: '10.64.9.20', ms: '60001' })))[0], 'FIELD_TYPE_ERROR');
+  const released = (await rig.plugin('release-address', { releases: JSON.stringify([{ vm: to, ip: '10.64.9.9', drainMs: 0 }]) })) as { failed: unknown[] };
   t.deepEqual(released.failed, [], 'off the host');
   await until(() => seen.vms.get(to)?.addresses.length === 1, 'it has it no more');
   await link.close();

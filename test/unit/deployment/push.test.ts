@@ -223,15 +223,21 @@ test('a past version is found by its source commit when its files have left the 
     t.deepEqual(await deployment.releasesByCommit(prefix, tenant, service), [], `${prefix} ${tenant}/${service}: none`);
 });
 
-test('without an engine the controller applies what is asked for itself, and ends what is no longer there', async (t) => {
+test('what is pushed is rolled out by the controller itself, each step recorded in the repository; a service that is gone ends', async (t) => {
   const rig = await makeDeployment({}, true);
   t.teardown(() => rig.close());
   const { repo, api } = rig;
+  const rollout = { mode: 'waves', canary: 1, waves: [100], observeMs: 0, budget: 10, gates: [{ kind: 'ready', withinMs: 5000 }], failuresAllowed: 0, onFailure: 'rollback', replace: { address: 'new', drainMs: 0 } };
   // Hosts in memory answer no probe.
-  await repo.commit({ 'services/acme/ping.json': { ...(await repo.json('services/acme/ping.json')), health: { kind: 'none' } } });
+  await repo.commit({ 'services/acme/ping.json': { ...(await repo.json('services/acme/ping.json')), health: { kind: 'none' }, rollout } });
   t.ok((await repo.push(rig.url())).ok);
-  await eventually(async () => (await api.call('GET', '/v1/deployment/services/acme/ping')).body.rollout?.state === 'done', 'ten copies run', 20_000);
+  const view = async () => (await api.call('GET', '/v1/deployment/services/acme/ping')).body.rollout as { state: string; release: number } | undefined;
+  await eventually(async () => (await view())?.state === 'done', 'ten copies run', 20_000);
   t.equal(api.hosts.get('host0')!.vms.size, 10);
+  const { record } = api.controller.deployment!.deployment;
+  const last = async () => (await record.last('acme', 'ping', 1))[0] as { release: number; phase: string } | undefined;
+  await eventually(async () => (await last())?.phase === 'done', 'its end is in the record', 20_000);
+  t.equal((await last())!.release, (await view())!.release, 'as the controller says');
   await repo.commit({ 'services/acme/ping.json': undefined });
   t.ok((await repo.push(rig.url())).ok, 'a service is deleted');
   await eventually(async () => api.hosts.get('host0')!.vms.size === 0, 'its copies end', 20_000);

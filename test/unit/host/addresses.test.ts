@@ -163,6 +163,7 @@ test('addresses: many at once; held, counted', async (t) => {
   await rig.agent.addresses.hold('default', '10.64.20.1', 500);
   t.equal((await rig.agent.addresses.traffic('default', '10.64.20.1'))?.held, true);
   t.equal(await rig.agent.addresses.traffic('default', '10.64.20.2'), undefined);
+  t.equal(await rig.agent.addresses.hold('default', '192.0.2.1', 500).catch((error: ShoalError) => error.code), 'ADDRESS_INVALID', 'only what a VM could have');
   t.equal(await rig.agent.addresses.hold('nowhere', '10.64.20.1', 500).catch((error: ShoalError) => error.code), 'NETWORK_UNKNOWN');
   await rig.close();
   t.end();

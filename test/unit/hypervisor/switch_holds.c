@@ -1,4 +1,4 @@
-/* Addresses that wait for a guest, and are counted. */
+/* Addresses that wait for a guest, and are counted; and what is refused of addresses. */
 #include <stdio.h>
 #include <string.h>
 #include "switch_places.h"
@@ -89,6 +89,23 @@ static void holds(void)
     check(strstr(ask("traffic n 10.0.0.101"), "waiting=64"), "one that goes takes what it was given");
 }
 
+/* Addresses come and go for ever; at once there are so many at most. */
+static void many(void)
+{
+    unsigned held = 0, refused = 0;
+    begin_places();
+    for (unsigned round = 0; round < 3; round++) {
+        for (unsigned i = 0; i < PLACES_MAX + 10; i++) {
+            const char *said = ask("hold n 10.%u.%u.%u ms=1000", 100 + round, i >> 8, i & 255);
+            held += !strcmp(said, "ok");
+            refused += !strncmp(said, "error ENOSPC ", 13);
+        }
+        clock_ahead_us += 700 * INT64_C(1000000);
+        steps(1);
+    }
+    check(held == 3 * PLACES_MAX && refused == 30, "%u addresses at once, and again when they are forgotten (%u, %u)", PLACES_MAX, held, refused);
+}
+
 static void counts(void)
 {
     begin_places();
@@ -109,8 +126,34 @@ static void counts(void)
     check(!strncmp(ask("traffic n 10.0.0.50"), "ok frames=0 ", 12) && !strncmp(ask("traffic n 10.0.0.1"), "ok frames=2 ", 12) && strstr(ask("traffic n 10.0.0.50"), "drains=1 "), "from its beginning with its holder");
 }
 
+static void refusals(void)
+{
+    static const struct { const char *errno_name, *line; } lines[] = {
+        { "EINVAL", "move" }, { "EINVAL", "move n" }, { "EINVAL", "move n 10.0.0" }, { "EINVAL", "move n 0.0.0.0 from=1.0" }, { "EINVAL", "move n 10.0.0.50" },
+        { "ENOENT", "move m 10.0.0.50 from=1.0" }, { "EINVAL", "move n 10.0.0.50 from=1" }, { "EINVAL", "move n 10.0.0.50 from=.0" }, { "EINVAL", "move n 10.0.0.50 from=1." },
+        { "EINVAL", "move n 10.0.0.50 from=123456789.0" }, { "ENOENT", "move n 10.0.0.50 from=9.0 to=3.0" }, { "ENOENT", "move n 10.0.0.50 from=1.0 to=9.0" },
+        { "EINVAL", "move n 10.0.0.50 from=1.0 to=1.0" }, { "EINVAL", "move n 10.0.0.50 from=1.0 to=3.0 drain=x" }, { "EINVAL", "move n 10.0.0.50 from=1.0 to=3.0 drain=3600001" },
+        { "EINVAL", "move n 10.0.0.50 from=1.0 to=3.0 more=1" }, { "EADDRINUSE", "move n 10.0.0.50 from=2.0 to=3.0" }, { "EADDRINUSE", "move n 10.0.0.50 to=3.0" },
+        { "EINVAL", "move n 10.0.0.50 from=1.0 to=8.0" }, { "EINVAL", "hold" }, { "EINVAL", "hold n 10.0.0.9" }, { "EINVAL", "hold n 10.0.0.9 ms=60001" }, { "EEXIST", "hold n 10.0.0.50 ms=1" },
+        { "ENOENT", "hold m 10.0.0.9 ms=1" }, { "EINVAL", "traffic" }, { "EINVAL", "traffic n 10.0.0.50 x" }, { "ENOENT", "traffic n 10.0.0.99" }, { "ENOSPC", "move n 10.0.0.50 from=1.0 to=3.0 drain=1" },
+    };
+    begin_places();
+    ask("attach 8.0 network=n tx=16 rx=17 port=7"); /* no identity */
+    ask("identity 3.0 mac=02:00:00:00:00:03 ip=1.1.1.1,1.1.1.2,1.1.1.3,1.1.1.4,1.1.1.5,1.1.1.6,1.1.1.7,1.1.1.8");
+    char before[8192], wanted[64];
+    snprintf(before, sizeof before, "%s", ask("list"));
+    for (unsigned i = 0; i < sizeof lines / sizeof *lines; i++) {
+        snprintf(wanted, sizeof wanted, "error %s ", lines[i].errno_name);
+        const char *said = ask("%s", lines[i].line);
+        bool typed = !strncmp(said, wanted, strlen(wanted)) && !strchr(said, '\n');
+        check(typed && !strcmp(before, ask("list")), "%s: %s", lines[i].errno_name, lines[i].line);
+    }
+}
+
 void test_holds(void)
 {
     holds();
+    many();
     counts();
+    refusals();
 }

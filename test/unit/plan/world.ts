@@ -62,11 +62,13 @@ export const shown = (plan: Plan): string[] =>
   plan.steps.map((step) => {
     switch (step.do) {
       case 'create':
-        return `create ${step.slot}${step.replaces === undefined ? '' : ` for #${step.replaces.id.serial}`}${step.avoid === undefined ? '' : ` not ${step.avoid}`}`;
+        return `create ${step.slot}${step.replaces === undefined ? '' : ` for #${step.replaces.id.serial}`}${step.avoid === undefined ? '' : ` not ${step.avoid}`}${step.beside === true ? ' beside' : ''}`;
       case 'destroy':
         return `destroy #${step.copy.id.serial} ${step.why}`;
       case 'note':
         return `note ${step.slot}`;
+      case 'move':
+        return `move ${step.from === undefined ? 'nothing' : `#${step.from.id.serial}`} to #${step.to.id.serial}`;
       default:
         return `${step.do} #${step.copy.id.serial}`;
     }

@@ -82,9 +82,10 @@ test('summon: where the host holds its frames the address is told at once', asyn
 });
 
 test('summon: ended by somebody else while it boots', async (t) => {
-  const { fleet, summoner } = await makeRig();
+  const { fleet, summoner, clock } = await makeRig();
   fleet.policies.set('acme/web', { idleS: 60 });
   await fleet.scale('acme', 'web', 0);
+  clock.ms += 2000;
   fleet.boots = (key) => [{ address: addressOf(key), ready: false, held: true, failed: false }];
   t.equal((await summoner.resolve(web())).is, 'address');
   await fleet.scale('acme', 'web', 0);
@@ -115,7 +116,26 @@ test('summon: a version that does not start', async (t) => {
   clock.ms += 2000;
   t.equal((await rig.summoner.resolve(web('2abc'))).is, 'failed', 'without the controller: a failure');
   t.equal(await rig.summoner.exists(web('9abc')), undefined);
+  clock.ms += 1_000_000;
+  t.equal((await rig.summoner.resolve(web('1abc'))).is, 'address', 'what runs is answered for all the same');
   await rig.summoner.close();
+  t.end();
+});
+
+test('summon: what could not be taken away is taken away later', async (t) => {
+  const { fleet, summoner, clock } = await makeRig({ bootMs: 200, answerMs: 20_000 });
+  fleet.boots = booting;
+  const asked = summoner.resolve(web('1abc'));
+  await tick(30);
+  fleet.away = true;
+  t.equal((await asked).is, 'failed');
+  await tick(20);
+  t.ok(fleet.specs.has(key1), 'it is still there');
+  fleet.away = false;
+  clock.ms += 500;
+  await summoner.look();
+  t.notOk(fleet.specs.has(key1), 'and goes at the next look');
+  await summoner.close();
   t.end();
 });
 
@@ -199,6 +219,24 @@ test('summon: a service from nothing, and back', async (t) => {
   t.end();
 });
 
+test('summon: a service that somebody else started is stopped when it is idle', async (t) => {
+  const { fleet, summoner, clock } = await makeRig();
+  fleet.policies.set('acme/job', { idleS: 10 });
+  fleet.add('acme/job', 1);
+  fleet.trafficOf.set('acme/job', [{ address: '', frames: 1, idleMs: 0 }]);
+  for (let i = 0; i < 4; i++) {
+    clock.ms += 8_000;
+    await summoner.look();
+  }
+  t.ok(fleet.log.includes('scale acme/job 0'));
+  const calls = fleet.calls;
+  clock.ms += 2_000;
+  await summoner.look();
+  t.ok(fleet.calls - calls <= 1, 'those that always run are not asked about each time');
+  await summoner.close();
+  t.end();
+});
+
 test('summon: the service is deleted while a version of it runs', async (t) => {
   const { fleet, summoner, clock } = await makeRig();
   await summoner.resolve(web('1abc'));
@@ -206,6 +244,8 @@ test('summon: the service is deleted while a version of it runs', async (t) => {
   clock.ms += 2000;
   await summoner.look();
   t.ok(fleet.log.includes(`remove ${key1}`));
+  await summoner.exists(web()); // looked up again meanwhile
+  await tick();
   t.equal((await summoner.resolve(web('1abc'))).is, 'unknown');
   t.deepEqual(summoner.summoned(), []);
   await summoner.close();

@@ -1,6 +1,7 @@
 /** The parts of the console that need no browser: events out of text, filter, layout, addresses, texts, what is known of the fleet. */
 import test from 'tape';
 import type { taskView } from '../../../src/control/tasks.ts';
+import type { rolloutView } from '../../../src/control/rollout-view.ts';
 import type { hostView, serviceView, vmView } from '../../../src/control/views.ts';
 import { matches, parseFilter } from '../../../src/web/filter.ts';
 import { bytes, plainText, span } from '../../../src/web/format.ts';
@@ -8,9 +9,10 @@ import { cellAt, cornerOf, groupOf, layOut, minPitch, move } from '../../../src/
 import { FleetModel } from '../../../src/web/model.ts';
 import { problemOf } from '../../../src/web/problem.ts';
 import { hashOf, parseRoute, serviceHash, vmHash } from '../../../src/web/route.ts';
+import { isBad, rolloutWords } from '../../../src/web/rollout-words.ts';
 import { EventParser } from '../../../src/web/sse.ts';
 import { may, standingOf, type Doing } from '../../../src/web/standing.ts';
-import type { Host, Service, Task, Vm, Who } from '../../../src/web/types.ts';
+import type { Host, Rollout, Service, Task, Vm, Who } from '../../../src/web/types.ts';
 
 /** The shapes the console reads are the shapes the controller answers: the compiler says so, or this file is not compiled. */
 const shapes = {
@@ -18,6 +20,7 @@ const shapes = {
   service: (view: ReturnType<typeof serviceView>): Service => view,
   host: (view: ReturnType<typeof hostView>): Host => view,
   task: (view: ReturnType<typeof taskView>): Task => view,
+  rollout: (view: ReturnType<typeof rolloutView>): Rollout => view,
 };
 
 const vm = (id: string, more: Partial<Vm> = {}): Vm => ({
@@ -37,7 +40,7 @@ const vm = (id: string, more: Partial<Vm> = {}): Vm => ({
 });
 
 test('events: however the bytes are cut, the same events', (t) => {
-  t.equal(Object.keys(shapes).length, 4);
+  t.equal(Object.keys(shapes).length, 5);
   const text =
     'id: x-1\nevent: hello\ndata: {}\n\n: x-1\n\nid: x-2\nevent: vm\ndata: {"op":"put","key":"a: b"}\n\nevent: vm\ndata: 1\ndata: 2\n\ndata: no name\n\n';
   const whole = new EventParser().push(text);
@@ -198,7 +201,7 @@ test('how a VM stands', (t) => {
 test('the model: lists, then changes; news are bounded and count what differs', (t) => {
   const model = new FleetModel();
   const service = { id: 'acme/web', revision: 'two', copies: { wanted: 2, ready: 1 }, deleting: false } as Service;
-  model.replace({ vms: [vm('a'), vm('b', { revision: 'two' })], services: [service], hosts: [{ id: 'a', state: 'up' } as Host], tasks: [] });
+  model.replace({ vms: [vm('a'), vm('b', { revision: 'two' })], services: [service], hosts: [{ id: 'a', state: 'up' } as Host], tasks: [], rollouts: [] });
   t.deepEqual([model.vms.size, model.counts().ready, model.isOutdated(model.vms.get('a')!), model.isOutdated(model.vms.get('b')!)], [2, 2, true, false]);
   const { shape } = model;
   model.apply({ kind: 'vm', op: 'put', key: 'a', data: vm('a', { state: 'halted', ready: false }) }, 1);
@@ -217,7 +220,15 @@ test('the model: lists, then changes; news are bounded and count what differs', 
   t.equal(model.news.length, 500, 'bounded');
   model.apply({ kind: 'later', op: 'put', key: 'k', data: {} }, 8);
   t.equal(model.vms.size, 2002, 'a kind that is not known yet changes nothing');
-  model.replace({ vms: [vm('z')], services: [], hosts: [], tasks: [] });
+  const rollout = { id: 'acme/web', phase: 'observing', wave: 0, waves: [{ copies: 1, ready: 1, begun: true }], release: { counter: 7, revision: 'one' }, reason: '' } as unknown as Rollout;
+  model.apply({ kind: 'rollout', op: 'put', key: 'acme/web', data: rollout }, 9);
+  t.deepEqual([model.news[0]!.text, model.news[0]!.bad, model.isOutdated(vm('a'))], ['release 7, canary is watched', false, false], 'a release on its way is ahead');
+  const told = model.news.length;
+  model.apply({ kind: 'rollout', op: 'put', key: 'acme/web', data: { ...rollout } }, 9);
+  t.equal(model.news.length, told, 'told once a step');
+  const back = { ...rollout, phase: 'rolled-back', good: { counter: 6 }, reason: 'it is bad' } as Rollout;
+  t.deepEqual([rolloutWords(back), isBad(back)], ['is back on release 6: it is bad', true]);
+  model.replace({ vms: [vm('z')], services: [], hosts: [], tasks: [], rollouts: [] });
   t.deepEqual([[...model.vms.keys()], model.hosts.size], [['z'], 0], 'what is not listed is gone');
   t.end();
 });

@@ -37,7 +37,7 @@ void route_sent(struct vif *from, const struct frame *f)
     if (!f->protocol)
         return;
     traffic_count(from, f->sender, f->length);
-    if ((p = place_find(from->network, f->sender)))
+    if ((p = place_find(from->network, f->sender)) && place_draining(p))
         flow_sent(p, f, from);
 }
 
