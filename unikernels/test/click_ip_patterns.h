@@ -222,6 +222,10 @@ static void test_headers(void) {
   for (unsigned kind = 0; kind < 3; kind++) {
     struct made made = make(0, kind == 0 ? 6 : kind == 1 ? 17 : 1, "10.0.0.1", 7, "10.0.0.2", 9, kind * 5);
     const uint8_t *ip = through(0, 1, &made, NULL);
+    /* What the link padded does not go on. */
+    size_t length = 0;
+    made.length += 9;
+    CHECK(through(0, 1, &made, &length) != NULL && length == made.length - 14 - 9);
     CHECK(ip != NULL && ip[1] == (46 << 2 | 3) && is_address(ip + 12, "10.9.9.9") && is_address(ip + 16, "10.9.9.9"));
   }
   takes("FromDevice(eth0) -> Strip(14) -> CheckIPHeader(CHECKSUM false) -> SetIPChecksum -> k :: IPClassifier(tcp, udp); k -> SetTCPChecksum -> u :: Unstrip(14) -> Queue -> ToDevice(eth1); k [1] -> SetUDPChecksum -> u");

@@ -34,7 +34,7 @@ static bool read_prefix(const struct lookup *lookup, struct slice word, struct r
   mask = swap32(mask);
   if ((~mask & (~mask + 1)) != 0) return false; /* with holes */
   route->key = key4(address);
-  route->length = (uint8_t)__builtin_popcount(mask);
+  route->length = (uint8_t)(mask == 0 ? 0 : 32 - __builtin_ctz(mask));
   return true;
 }
 
