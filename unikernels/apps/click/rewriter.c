@@ -274,8 +274,8 @@ static bool fragment_follow(struct rewriter *rewriter, const struct ip4_view *vi
   return true;
 }
 
-/* Where the packet goes; false: nowhere. */
-static bool translate(struct rewriter *rewriter, unsigned input, struct packet *packet, uint64_t now_ns, uint32_t *output) {
+/* Where the packet goes; false: nowhere. Not a part of push, whose stack stays while the next elements run. */
+__attribute__((noinline)) static bool translate(struct rewriter *rewriter, unsigned input, struct packet *packet, uint64_t now_ns, uint32_t *output) {
   const struct input_spec *spec = &rewriter->inputs[input];
   struct ip4_view view;
   struct flow_tuple tuple;
