@@ -12,11 +12,12 @@ import { click } from './click.ts';
 import { density } from './density.ts';
 import { fleet } from './fleet.ts';
 import { inLab, joined, keep, promiseTable, type Benchmark, type BenchOutcome } from './harness.ts';
+import { hotfix } from './hotfix.ts';
 import { minicache } from './minicache.ts';
 import { migration } from './migration.ts';
 import { packets } from './packets.ts';
 
-const benchmarks: readonly Benchmark[] = [boot, cache, click, density, fleet, migration, minicache, packets];
+const benchmarks: readonly Benchmark[] = [boot, cache, click, density, fleet, hotfix, migration, minicache, packets];
 
 const form: Verb = {
   name: 'bench',

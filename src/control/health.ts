@@ -13,6 +13,8 @@ export type Probe = (check: Exclude<HealthCheck, { kind: 'none' }>, address: str
 
 const tickMs = 100;
 const atOnce = 64;
+/** One that has not answered yet is asked again so soon, then after twice that, and so on up to its service's own times: a question lost on a guest that boots costs little. */
+const firstMs = 150;
 
 interface Row {
   nextMs: number;
@@ -87,11 +89,12 @@ export class Health {
     if (address === undefined) return;
     row.busy = true;
     this.#probing++;
-    const answers = await this.#probe(check, address).catch(() => false);
+    const eagerMs = copy.ready ? Infinity : firstMs * 2 ** Math.min(row.failures, 20);
+    const answers = await this.#probe({ ...check, timeoutMs: Math.min(check.timeoutMs, eagerMs) }, address).catch(() => false);
     this.#probing--;
     row.busy = false;
     const nowMs = this.#fleet.now();
-    row.nextMs = nowMs + check.intervalMs;
+    row.nextMs = nowMs + (answers ? check.intervalMs : Math.min(check.intervalMs, eagerMs));
     // It may have died or gone meanwhile: then the probe was of something else.
     if (this.#rows.get(copy) !== row || copy.state !== 'running') return;
     row.answers = answers ? row.answers + 1 : 0;

@@ -185,7 +185,17 @@ export class Rollouts {
       deleting: false,
     };
     const rolls = before === undefined || next.number !== before.number;
+    if (rolls && !isEnded(next)) this.#bringImage(key, digest);
     await this.#keep(key, next, [state.set('service', key, wanted)], rolls);
+  }
+
+  /** Hosts that have copies will have the next ones too: they fetch the image while the step is kept and the canary is asked. */
+  #bringImage(key: string, digest: string): void {
+    const hosts = new Set([...this.#fleet.copies.of(key)].map(({ host }) => host));
+    for (const host of hosts) {
+      const unit = this.#fleet.units.get(host);
+      if (unit?.up === true) void this.#fleet.bringer?.bring(unit, digest);
+    }
   }
 
   #byHand(record: ServiceRecord): Version | undefined {

@@ -29,7 +29,15 @@ export interface ControllerSettings {
   graceMs?: number;
   pollS?: number;
   patienceMs?: number;
+  /** Where hosts reach it, to fetch images by themselves; it listens on every address of the router's namespace then. */
+  url?: string;
+  /** Its deployment repository; `signersFile`: who may make the first commit. */
+  deployment?: { signersFile: string; branch?: string; pushMib?: number };
+  gatesDir?: string;
 }
+
+/** What hosts know the controller of a lab as. */
+export const urlForHosts = (): string => `https://${hostPlan(0).gateway}:${insidePort}`;
 
 export interface LabController {
   /** From the machine's loopback; the same after the controller was started anew. */
@@ -137,7 +145,8 @@ function writeWhole(file: string, text: string): void {
 
 function controllerConfig(lab: string, settings: ControllerSettings): Record<string, unknown> {
   const { caFile, keyFile, stateDir, credentialsDir } = filesOf(lab);
-  return { listen: { host: '127.0.0.1', port: insidePort }, certFile: caFile, keyFile, stateDir, credentialsDir, ...settings };
+  const host = settings.url === undefined ? '127.0.0.1' : '0.0.0.0';
+  return { listen: { host, port: insidePort }, certFile: caFile, keyFile, stateDir, credentialsDir, ...settings };
 }
 
 const writeConfig = (lab: string, settings: ControllerSettings): void =>

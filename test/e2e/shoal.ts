@@ -11,11 +11,11 @@ export interface Outcome {
   json: any;
 }
 
-export function shoal(argv: readonly string[], timeoutMs = 300_000, onStart: (pid: number) => void = () => {}): Promise<Outcome> {
+export function shoal(argv: readonly string[], timeoutMs = 300_000, onStart: (pid: number) => void = () => {}, env: Record<string, string> = {}): Promise<Outcome> {
   return new Promise((resolve) => {
     const child = spawn(join(repositoryRoot, 'shoal'), [...argv], {
       stdio: ['ignore', 'pipe', 'pipe'],
-      env: { ...process.env, NO_COLOR: '1' },
+      env: { ...process.env, ...env, NO_COLOR: '1' },
     });
     const [out, err]: [Buffer[], Buffer[]] = [[], []];
     const timer = setTimeout(() => child.kill('SIGKILL'), timeoutMs);

@@ -42,6 +42,17 @@ test('ready only after it answers; dead after it fails; restarted with back-off'
   await rig.close();
 });
 
+test('one that has not answered yet is asked again soon, with more patience each time, up to its own', async (t) => {
+  const rig = await makeFleet(['a']);
+  const patience: number[] = [];
+  const checks = new Health(rig.fleet, async ({ timeoutMs }) => patience.push(timeoutMs) > 3);
+  const key = rig.apply({ count: 1, health: { ...health, intervalMs: 600_000, timeoutMs: 1000, graceMs: 60_000 } });
+  await until(() => rig.ready(key) === 1, 'ready long before its interval is over');
+  t.deepEqual(patience, [150, 300, 600, 1000]);
+  checks.close();
+  await rig.close();
+});
+
 test('a release that does not answer goes no further than the first copies', async (t) => {
   const rig = await makeFleet(['a', 'b']);
   const good = new Set<string>();

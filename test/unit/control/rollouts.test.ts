@@ -262,3 +262,18 @@ test('gates of a whole wave: a command that says no, one that says yes; old and 
   t.equal(rig.commands.length, 4, 'once a wave');
   await rig.close();
 });
+
+test('hosts that have copies are given the image when the rollout begins, not when they launch', async (t) => {
+  const rig = await makeRollouts(['a', 'b', 'c']);
+  await rig.rollouts.begin(push(1, 'a', { count: 2 }));
+  await until(() => rig.phase() === 'done', 'one');
+  const with1 = [...new Set([...rig.fleet.copies.all()].map(({ host }) => host))].sort();
+  const brought: string[] = [];
+  rig.fleet.bringer = { has: () => true, bring: async (unit, image) => void brought.push(`${unit.record.name} ${image.slice(7, 8)}`) };
+  await rig.rollouts.begin(push(2, 'b', { count: 2 }));
+  t.deepEqual(brought.sort(), with1.map((host) => `${host} b`), 'those and no others');
+  await rig.rollouts.begin(push(2, 'b', { count: 2 }));
+  t.equal(brought.length, with1.length, 'asked for again it is not brought again');
+  await until(() => rig.phase() === 'done', 'two');
+  await rig.close();
+});
