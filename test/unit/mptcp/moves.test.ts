@@ -130,6 +130,7 @@ test('a join that arrives after its address was taken back does not stand in the
     const [from, address] = [s.mover.at, outsideAgain];
     const joins = (): number => Number(/MPJoinSynRx\s+(\d+)/.exec(s.network.in('s', 'nstat -asz MPTcpExtMPJoinSynRx'))![1]);
     const before = joins();
+    s.network.open('a');
     await s.agent.client.announce({ address, from });
     await s.agent.client.withdraw({ address });
     t.ok(await until(() => joins() >= before + s.connections), 'the joins arrived');
