@@ -12,9 +12,10 @@ import { density } from './density.ts';
 import { fleet } from './fleet.ts';
 import { inLab, joined, keep, promiseTable, type Benchmark, type BenchOutcome } from './harness.ts';
 import { minicache } from './minicache.ts';
+import { migration } from './migration.ts';
 import { packets } from './packets.ts';
 
-const benchmarks: readonly Benchmark[] = [boot, cache, density, fleet, minicache, packets];
+const benchmarks: readonly Benchmark[] = [boot, cache, density, fleet, migration, minicache, packets];
 
 const form: Verb = {
   name: 'bench',

@@ -9,6 +9,7 @@
 import { X509Certificate } from 'node:crypto';
 import { Agent, request as httpsRequest } from 'node:https';
 import type { IncomingMessage } from 'node:http';
+import type { Readable } from 'node:stream';
 import { checkServerIdentity } from 'node:tls';
 import { ShoalError } from '../model/errors.ts';
 import { toShoalError } from '../xenapi/errors.ts';
@@ -102,6 +103,55 @@ export class Client {
     const answer = await this.#send(method, `${path}?${words.toString()}`, body, 'application/octet-stream', options);
     if (answer.status >= 200 && answer.status < 300) return answer;
     throw resourceFailure(answer);
+  }
+
+  /** GET of something large: `take` gets its content and resolves when it has it. Throws like `call`, and CONNECTION_FAILED for one that was cut. */
+  async download(path: string, query: Record<string, string>, take: (content: IncomingMessage) => Promise<void>, options: CallOptions = {}): Promise<void> {
+    await this.#transfer('GET', path, query, undefined, options, take);
+  }
+
+  /** PUT of something large. Throws like `call`. */
+  async upload<T>(path: string, query: Record<string, string>, body: Readable, length: number, options: CallOptions = {}): Promise<T> {
+    return JSON.parse(await this.#transfer('PUT', path, query, { stream: body, length }, options)) as T;
+  }
+
+  async #transfer(
+    method: string, path: string, query: Record<string, string>, body: { stream: Readable; length: number } | undefined, options: CallOptions,
+    take?: (content: IncomingMessage) => Promise<void>,
+  ): Promise<string> {
+    const words = new URLSearchParams({ ...query, session_id: await this.session() });
+    const signal = AbortSignal.timeout(options.timeoutMs ?? 60_000);
+    try {
+      return await new Promise<string>((resolve, reject) => {
+        const request = httpsRequest(new URL(`${path}?${words.toString()}`, this.url), {
+          method,
+          agent: this.#agent,
+          signal,
+          headers: body === undefined ? {} : { 'content-type': 'application/octet-stream', 'content-length': body.length },
+        });
+        request.once('error', reject);
+        request.once('response', (response) => {
+          const status = response.statusCode ?? 0;
+          if (status === 200 && take !== undefined) {
+            take(response).then(() => resolve(''), reject);
+            return;
+          }
+          const chunks: Buffer[] = [];
+          response.on('data', (chunk: Buffer) => chunks.push(chunk));
+          response.once('error', reject);
+          response.once('end', () => {
+            const text = Buffer.concat(chunks).toString('utf8');
+            if (status === 200) resolve(text);
+            else reject(resourceFailure({ status, body: text, headers: response.headers }));
+          });
+        });
+        if (body === undefined) request.end();
+        // An answer may come before the end of what is sent: then that is what counts.
+        else body.stream.once('error', reject).pipe(request);
+      });
+    } catch (error) {
+      throw connectionError(error as Error, this.url);
+    }
   }
 
   /** Ends the session and the connections. Never fails: the host forgets sessions by itself. */

@@ -39,7 +39,9 @@ import { vmClone } from './verbs/vm-clone.ts';
 import { vmCreate } from './verbs/vm-create.ts';
 import { vmList } from './verbs/vm-list.ts';
 import { vmDestroy, vmPause, vmStart, vmStop, vmUnpause } from './verbs/vm-power.ts';
+import { vmMigrate } from './verbs/vm-migrate.ts';
 import { vmShow } from './verbs/vm-show.ts';
+import { vmCheckpoint, vmRestore, vmResume, vmSave, vmSuspend } from './verbs/vm-suspend.ts';
 
 export interface World {
   stdout: Sink;
@@ -108,6 +110,12 @@ export const verbs: readonly Verb[] = [
   vmStop,
   vmPause,
   vmUnpause,
+  vmSuspend,
+  vmResume,
+  vmCheckpoint,
+  vmSave,
+  vmRestore,
+  vmMigrate,
   vmDestroy,
   imagePut,
   imageList,

@@ -32,6 +32,18 @@ export async function targetOf(words: Words): Promise<Target> {
   return { url, caFile: part('ca', 'SHOAL_CA'), passwordFile: part('password-file', 'SHOAL_PASSWORD_FILE') };
 }
 
+/** Another host than the one the words name: "lab/host2", or https://HOST with --to-ca and --to-password-file, by default those of the first. */
+export async function targetNamed(to: string, words: Words): Promise<Target> {
+  if (!to.startsWith('https://')) return labTarget(to);
+  const { env } = words;
+  const part = (option: string, variable: string): string => {
+    const value = words.text(`to-${option}`) ?? words.text(option) ?? env[variable];
+    if (value !== undefined && value !== '') return value;
+    throw new ShoalError('USAGE', `--to needs --to-${option}.`, { hint: `Give --to-${option} FILE.` });
+  };
+  return { url: to, caFile: part('ca', 'SHOAL_CA'), passwordFile: part('password-file', 'SHOAL_PASSWORD_FILE') };
+}
+
 /** "lab", or "lab/host2". */
 async function labTarget(name: string): Promise<Target> {
   const { labAttach } = await import('../lab/lab.ts');

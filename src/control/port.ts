@@ -94,6 +94,15 @@ export interface AddressTraffic {
   waiting: number;
 }
 
+/** What a migration was like. */
+export interface Migrated {
+  /** As it has them now, in the order of the vifs. */
+  addresses: string[];
+  bytes: number;
+  totalMs: number;
+  downtimeMs: number;
+}
+
 export type LaunchOutcome = { uuid: Uuid } | { error: ShoalError };
 
 /**
@@ -134,6 +143,13 @@ export interface HostLink {
   fetchImage(order: FetchOrder): Promise<FetchReport>;
   /** Where another host can fetch the image from this one, for a while. Throws IMAGE_UNKNOWN, HOST_UNSUPPORTED. */
   offerImage(digest: string): Promise<ImageSource>;
+  /**
+   * Moves a running VM from this host to another one; resolves when it runs there. Throws what either host had against it, with the VM running here;
+   * MIGRATION_IN_DOUBT, with this host asking until it knows; HOST_UNSUPPORTED. The hosts need nobody for it once they have begun.
+   */
+  migrate(uuid: Uuid, to: HostLink, live: boolean): Promise<Migrated>;
+  /** A ticket for one VM to come to this host from the one with this certificate (SHA-256). */
+  admit(fingerprint: string): Promise<Record<string, string>>;
   /** Of the VM's vif `handle` (0, 1, …) while it runs; undefined where the host does not count them. */
   counters(uuid: Uuid, handle: number): Promise<VifCounters | undefined>;
   /** Console output beyond the cursor. */

@@ -3,6 +3,7 @@
  * (Bulk). `openAgent` is also how an agent finds its way back after a crash: it reads the journal, asks Xen which domains there
  * are, and lets verdict.ts say what each of them is. Xen is believed about what runs, the journal about what was wanted.
  */
+import { X509Certificate } from 'node:crypto';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { mkdir } from 'node:fs/promises';
@@ -12,18 +13,23 @@ import { asShoalError, ShoalError } from '../model/errors.ts';
 import type { Digest, Uuid } from '../model/ids.ts';
 import { newVmUuid } from '../model/uuid.ts';
 import { Addresses, keyOf, pendingFrom, type PendingMove } from './addresses.ts';
+import { Arrivals, type Arrived } from './arrivals.ts';
 import { Bulk } from './bulk.ts';
 import { Captures } from './capture.ts';
 import { Definitions } from './definitions.ts';
+import type { Credentials } from './departure-link.ts';
+import { Departures } from './departures.ts';
 import { DiskKeeper } from './disk-keeper.ts';
 import { diskFrom, type Disk } from './disks.ts';
 import { Fetching } from './fetching.ts';
 import { Fleet } from './fleet.ts';
 import { Journal, type Entry } from '../journal/journal.ts';
 import type { StepHook } from './launch.ts';
+import { Neighbours } from './neighbours.ts';
 import type { Network } from './networks.ts';
 import { refOf } from './refs.ts';
 import { Runner } from './runner.ts';
+import { Suspender } from './suspender.ts';
 import { verdict } from './verdict.ts';
 import { fromJournal, toJournal, unseal, type Vm } from './vm.ts';
 
@@ -44,6 +50,12 @@ export interface AgentOptions {
   shellWindowMs?: number;
   /** Memory that launches leave free; 8 MiB by default. */
   memoryReserveKib?: number;
+  /** Of the agent itself, which it shows to other agents; without them it neither sends VMs nor takes any. */
+  credentials?: Credentials | undefined;
+  /** How long the source of a migration may be away; 30,000 by default. */
+  migrationPatienceMs?: number | undefined;
+  /** Tests stop the agent at moments of a migration: "source STATE", "source STATE:EVENT", "target filled", "target commit", "target committed". */
+  migrationHook?: ((moment: string) => void | Promise<void>) | undefined;
   /** Milliseconds after which a capture that nobody reads ends; 10,000 by default. */
   capturePatienceMs?: number | undefined;
   /** Makes a file of zeros an object store; without it no disk is made with one. */
@@ -69,6 +81,10 @@ export class HostAgent {
   readonly runner: Runner;
   readonly bulk: Bulk;
   readonly captures: Captures;
+  readonly suspender: Suspender;
+  readonly arrivals: Arrivals;
+  readonly departures: Departures;
+  readonly neighbours: Neighbours;
   readonly disks: DiskKeeper;
   readonly fetching: Fetching;
   readonly addresses: Addresses;
@@ -79,7 +95,7 @@ export class HostAgent {
   lastFacts: HostFacts;
   readonly #hypervisor: Hypervisor;
 
-  constructor(options: AgentOptions, fleet: Fleet, uuid: Uuid, facts: HostFacts) {
+  constructor(options: AgentOptions, fleet: Fleet, uuid: Uuid, facts: HostFacts, arrived: Map<string, Arrived>) {
     const launches = options.launches ?? 2;
     this.#hypervisor = options.hypervisor;
     this.fleet = fleet;
@@ -104,6 +120,20 @@ export class HostAgent {
     this.disks = new DiskKeeper({ fleet, makeStore: options.makeStore, log: options.log ?? (() => {}) });
     this.fetching = new Fetching({ images: options.images, stallMs: options.fetchStallMs, log: options.log });
     this.addresses = new Addresses(fleet, options.hypervisor, options.log ?? (() => {}));
+    const { hypervisor, images, credentials, migrationPatienceMs: patienceMs, migrationHook } = options;
+    const log = options.log ?? (() => {});
+    const fingerprint = credentials === undefined ? undefined : new X509Certificate(credentials.cert).fingerprint256;
+    this.arrivals = new Arrivals({ hypervisor, fleet, runner: this.runner, images, fingerprint, log, patienceMs, hook: (moment) => migrationHook?.(`target ${moment}`), committed: arrived });
+    this.neighbours = new Neighbours();
+    this.departures = new Departures({ hypervisor, fleet, runner: this.runner, images, credentials, log, hook: (moment) => migrationHook?.(`source ${moment}`), neighbours: this.neighbours });
+    this.suspender = new Suspender({
+      hypervisor: options.hypervisor,
+      fleet,
+      runner: this.runner,
+      hasImage: (digest) => this.images.has(digest as Digest),
+      folder: join(options.stateDir, 'suspended'),
+      log: options.log ?? (() => {}),
+    });
     this.captures = new Captures({
       hypervisor: options.hypervisor,
       folder: join(options.runDir ?? join(options.stateDir, 'run'), 'captures'),
@@ -170,6 +200,9 @@ export class HostAgent {
   async close(): Promise<void> {
     this.addresses.close();
     await this.captures.close();
+    this.neighbours.close();
+    await this.arrivals.close();
+    await this.departures.close();
     await this.runner.lanes.idle();
     await this.runner.starter.shells.close();
     this.runner.close();
@@ -191,18 +224,22 @@ export async function openAgent(options: AgentOptions): Promise<HostAgent> {
 
   let uuid: Uuid | undefined;
   const vms = new Map<string, Vm>();
+  const arrived = new Map<string, Arrived>();
   const disks = new Map<string, Disk>();
   const moves = new Map<string, PendingMove>();
   const unknown = (): ShoalError => new ShoalError('STATE_UNREADABLE', 'The journal has an entry this agent does not know.');
   const apply = (entry: Entry): void => {
     if (typeof entry['host'] === 'string') uuid = entry['host'] as Uuid;
     else if (typeof entry['del'] === 'string') vms.delete(entry['del']);
+    else if (typeof entry['arrivalOver'] === 'string') arrived.delete(entry['arrivalOver']);
+    else if (entry['arrived'] !== undefined && entry['put'] === undefined) noteArrived(arrived, entry['arrived']);
     else if (typeof entry['undisk'] === 'string') disks.delete(entry['undisk']);
     else if (entry['disk'] !== undefined) {
       const disk = diskFrom(entry['disk']);
       if (disk === undefined) throw unknown();
       disks.set(disk.uuid, disk);
     } else {
+      noteArrived(arrived, entry['arrived']);
       for (const key of (entry['moved'] ?? []) as string[]) moves.delete(key);
       for (const put of (entry['puts'] ?? (entry['put'] === undefined ? [] : [entry['put']])) as Record<string, unknown>[]) {
         const vm = fromJournal(put);
@@ -222,6 +259,7 @@ export async function openAgent(options: AgentOptions): Promise<HostAgent> {
   let moving: Addresses | undefined;
   const live = function* (): Generator<Entry> {
     if (uuid !== undefined) yield { host: uuid };
+    for (const each of [...arrived.values()]) yield { arrived: each as unknown as Entry };
     if (opened) yield* fleet.keptEntries();
     else {
       for (const disk of disks.values()) yield { disk };
@@ -242,13 +280,19 @@ export async function openAgent(options: AgentOptions): Promise<HostAgent> {
   fleet.markKept([...vms.keys()] as Uuid[]);
   opened = true;
 
-  const agent = new HostAgent(options, fleet, uuid, await options.hypervisor.facts());
+  const agent = new HostAgent(options, fleet, uuid, await options.hypervisor.facts(), arrived);
   moving = agent.addresses;
   moving.restore(moves.values());
   await agent.captures.clear();
+  await agent.suspender.open();
   await adopt(agent, await options.hypervisor.list(), log);
   await moving.redo();
   return agent;
+}
+
+function noteArrived(arrived: Map<string, Arrived>, value: unknown): void {
+  const { id, tokenHash, fingerprint } = (value ?? {}) as Partial<Arrived>;
+  if (typeof id === 'string' && typeof tokenHash === 'string' && typeof fingerprint === 'string') arrived.set(id, { id, tokenHash, fingerprint });
 }
 
 /** A VM of a record into the fleet. A conflict with one that is there already is reported, and the VM comes in all the same. */
@@ -274,6 +318,8 @@ async function adopt(agent: HostAgent, domains: DomainFacts[], log: (line: strin
     let vm = fleet.get(domain.uuid);
     const sealed = domain.sealed ? unseal(domain.uuid, domain.record) : undefined;
     let action = domain.state === 'dying' ? 'discard' : verdict(vm, domain, sealed?.paused);
+    // It came from elsewhere, and its arrival was never committed: its source has it still.
+    if (action === 'adopt' && sealed?.incoming === true) action = 'discard';
     if (action === 'adopt') {
       if (sealed === undefined) {
         log(`domain ${domain.domid}: its sealed record is of another version; it is left alone`);
@@ -301,12 +347,13 @@ async function adopt(agent: HostAgent, domains: DomainFacts[], log: (line: strin
     await one(domain).catch((error: unknown) => log(`domain ${domain.domid}: not adopted: ${asShoalError(error).message}`));
   }
   for (const vm of fleet.all()) {
-    if (vm.wanted === 'halted' || vm.domid !== undefined) continue;
+    if (vm.wanted === 'halted' || vm.domid !== undefined || vm.power === 'Suspended' || vm.leaving !== undefined) continue;
     counts.halted++;
     vm.wanted = 'halted';
     await fleet.keep(vm);
     fleet.changed(vm, true);
   }
+  agent.departures.recover();
   log(
     `agent: ${fleet.size} VMs; ${counts.adopted} domains adopted, ${counts.discarded} destroyed, ${counts.halted} VMs found halted`,
   );

@@ -233,6 +233,10 @@ export class Fleet {
     return conflicts;
   }
 
+  isMacFree(mac: string): boolean {
+    return this.#macs.isFree(mac);
+  }
+
   removeVif(vm: Vm, vif: Vif): void {
     vm.vifs.splice(vm.vifs.indexOf(vif), 1);
     this.#macs.release(vif.mac, vm.uuid);

@@ -3,7 +3,7 @@
  * Whatever ends it early (an error, a cancel) takes the domain away again, so that a launch is whole or was never there. A crash of the agent is handled by the next
  * agent: see verdict.ts.
  */
-import type { DomainConfig, HostFacts, Hypervisor, Snapshot } from '../hypervisor/port.ts';
+import type { DomainConfig, DomainShape, HostFacts, Hypervisor } from '../hypervisor/port.ts';
 import { ShoalError } from '../model/errors.ts';
 import type { Domid } from '../model/ids.ts';
 import { throwIfAborted } from './lanes.ts';
@@ -21,11 +21,16 @@ export interface Launched {
 /** Called with "create" right before a step and "after:create" right after it; what it returns is waited for. */
 export type StepHook = (moment: string) => void | Promise<void>;
 
+/** In place of `build`: makes a shell of an empty domain. */
+export type Fill = (domid: Domid, shape: DomainShape) => Promise<void>;
+
 export interface LaunchOptions {
   /** A domain of the right shape that is built already. */
   shell: Domid | undefined;
-  /** What the domain is to be a copy of. */
-  from: Snapshot | undefined;
+  /** What fills its memory, in place of the image. */
+  fill: Fill | undefined;
+  /** Waited for before the last step; once it came back the domain is no longer taken away. */
+  gate: (() => Promise<void>) | undefined;
   /** What `seal` is given, asked for right before that step. */
   record: () => string;
   /** Leave the domain paused. */
@@ -45,6 +50,7 @@ export async function launch(hypervisor: Hypervisor, config: DomainConfig, optio
   const began = performance.now();
   const steps: Launched['steps'] = {};
   let domid = options.shell;
+  let committed = false;
   const step = async (name: LaunchStep, work: () => Promise<unknown>): Promise<void> => {
     throwIfAborted(signal);
     if (hook !== undefined) await hook(name);
@@ -59,7 +65,7 @@ export async function launch(hypervisor: Hypervisor, config: DomainConfig, optio
         domid = await hypervisor.create(config);
         options.onDomid(domid);
       });
-      await step('build', () => hypervisor.build(domid!, config, options.from));
+      await step('build', () => (options.fill === undefined ? hypervisor.build(domid!, config) : options.fill(domid!, config)));
     } else {
       options.onDomid(domid);
     }
@@ -71,12 +77,17 @@ export async function launch(hypervisor: Hypervisor, config: DomainConfig, optio
     const kept = options.onSealed();
     // Watched before the next await, so that a failure meanwhile is not an unhandled one.
     kept.catch(() => {});
-    if (!options.paused) await step('unpause', () => hypervisor.unpause(made));
+    if (options.gate !== undefined) {
+      await options.gate();
+      committed = true;
+    }
+    // Of what is committed, a last step that fails is left to whoever looks at the VM next.
+    if (!options.paused) await step('unpause', () => hypervisor.unpause(made)).catch((error: unknown) => (committed ? undefined : Promise.reject(error)));
     await kept;
     return { domid: made, steps, ms: round(performance.now() - began) };
   } catch (error) {
     options.onMemory();
-    if (domid !== undefined) {
+    if (domid !== undefined && !committed) {
       await hypervisor.destroy(domid).catch((cause: unknown) => {
         throw new RollbackFailed(domid!, error, cause);
       });

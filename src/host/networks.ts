@@ -159,6 +159,10 @@ export class MacBook {
     return mac;
   }
 
+  isFree(mac: string): boolean {
+    return !this.#holders.has(mac.toLowerCase());
+  }
+
   release(mac: string, owner: Uuid): void {
     if (this.#holders.get(mac) === owner) this.#holders.delete(mac);
   }

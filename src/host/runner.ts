@@ -10,7 +10,7 @@ import { Lanes, throwIfAborted } from './lanes.ts';
 import type { Launched } from './launch.ts';
 import { refOf } from './refs.ts';
 import { verdict, type Action } from './verdict.ts';
-import { Starter, type StarterOptions } from './starter.ts';
+import { Starter, type SpecialStart, type StarterOptions } from './starter.ts';
 import type { Power, Vm } from './vm.ts';
 
 export type RunnerOptions = StarterOptions;
@@ -51,15 +51,15 @@ export class Runner {
 
   start(vm: Vm, paused: boolean, signal?: AbortSignal): Promise<Launched> {
     return this.lanes.run(vm.uuid, 'start', 'refuse', signal, (s) => {
-      this.#expect(vm, ['Halted']);
-      return this.#start(vm, paused, s);
+      this.expect(vm, ['Halted']);
+      return this.launch(vm, paused, s);
     });
   }
 
   /** What copies of a running VM are made from. Throws VM_BAD_POWER_STATE, VALUE_NOT_SUPPORTED, TIMEOUT. */
   snapshot(vm: Vm, signal?: AbortSignal): Promise<Snapshot> {
     return this.lanes.run(vm.uuid, 'clone', 'refuse', signal, async () => {
-      this.#expect(vm, ['Running']);
+      this.expect(vm, ['Running']);
       return this.#o.hypervisor.snapshot(vm.domid!, await this.starter.shapeOf(vm));
     });
   }
@@ -67,14 +67,14 @@ export class Runner {
   /** Starts a halted VM, which has the shape of the snapshot, as a copy. */
   startCopy(vm: Vm, from: Snapshot, signal?: AbortSignal): Promise<Launched> {
     return this.lanes.run(vm.uuid, 'start', 'refuse', signal, (s) => {
-      this.#expect(vm, ['Halted']);
-      return this.#start(vm, false, s, from);
+      this.expect(vm, ['Halted']);
+      return this.launch(vm, false, s, { fill: (domid, shape) => this.#o.hypervisor.build(domid, shape, from) });
     });
   }
 
   pause(vm: Vm, signal?: AbortSignal): Promise<void> {
     return this.lanes.run(vm.uuid, 'pause', 'refuse', signal, async () => {
-      this.#expect(vm, ['Running']);
+      this.expect(vm, ['Running']);
       vm.wanted = 'paused';
       await this.#o.fleet.keep(vm);
       try {
@@ -85,16 +85,16 @@ export class Runner {
         await this.settle(vm);
         throw error;
       }
-      this.#become(vm, 'Paused');
+      this.become(vm, 'Paused');
     });
   }
 
   unpause(vm: Vm, signal?: AbortSignal): Promise<void> {
     return this.lanes.run(vm.uuid, 'unpause', 'refuse', signal, async () => {
-      this.#expect(vm, ['Paused']);
+      this.expect(vm, ['Paused']);
       await this.#o.hypervisor.unpause(vm.domid!).catch((error: unknown) => this.settle(vm).then(() => Promise.reject(error)));
       vm.wanted = 'running';
-      this.#become(vm, 'Running');
+      this.become(vm, 'Running');
       await this.#o.fleet.keep(vm);
     });
   }
@@ -102,7 +102,7 @@ export class Runner {
   /** Asks the guest to power off and waits for it. Throws TIMEOUT; the guest then goes on and may still power off later. */
   cleanShutdown(vm: Vm, timeoutMs: number, signal?: AbortSignal): Promise<void> {
     return this.lanes.run(vm.uuid, 'clean_shutdown', 'refuse', signal, async (s) => {
-      this.#expect(vm, ['Running']);
+      this.expect(vm, ['Running']);
       await this.#ask(vm, 'poweroff', timeoutMs, s, () => vm.power === 'Halted');
     });
   }
@@ -110,7 +110,7 @@ export class Runner {
   /** The guest makes room, and a fresh domain takes its place. */
   cleanReboot(vm: Vm, timeoutMs: number, signal?: AbortSignal): Promise<void> {
     return this.lanes.run(vm.uuid, 'clean_reboot', 'refuse', signal, async (s) => {
-      this.#expect(vm, ['Running']);
+      this.expect(vm, ['Running']);
       const before = vm.domid;
       vm.wanted = 'rebooting';
       await this.#o.fleet.keep(vm);
@@ -127,29 +127,33 @@ export class Runner {
   }
 
   /** Ends the domain at once, and any operation under way on the VM before it. */
-  hardShutdown(vm: Vm, signal?: AbortSignal): Promise<void> {
+  async hardShutdown(vm: Vm, signal?: AbortSignal): Promise<void> {
+    expectHere(vm);
     const preempted = this.lanes.current(vm.uuid) !== undefined;
     return this.lanes.run(vm.uuid, 'hard_shutdown', 'preempt', signal, async () => {
       if (preempted && vm.power === 'Halted') return;
-      this.#expect(vm, ['Running', 'Paused']);
+      this.expect(vm, ['Running', 'Paused', 'Suspended']);
+      expectHere(vm);
       await this.#bury(vm);
     });
   }
 
   hardReboot(vm: Vm, signal?: AbortSignal): Promise<void> {
     return this.lanes.run(vm.uuid, 'hard_reboot', 'preempt', signal, async (s) => {
-      this.#expect(vm, ['Running', 'Paused']);
+      this.expect(vm, ['Running', 'Paused']);
       await this.#bury(vm);
-      await this.#start(vm, false, s);
+      await this.launch(vm, false, s);
     });
   }
 
   /** Takes the VM out for good. With `force` a running one is ended first. Throws VM_BAD_POWER_STATE. */
-  destroy(vm: Vm, force: boolean, signal?: AbortSignal): Promise<void> {
+  async destroy(vm: Vm, force: boolean, signal?: AbortSignal): Promise<void> {
+    expectHere(vm);
     return this.lanes.run(vm.uuid, 'destroy', force ? 'preempt' : 'refuse', signal, async () => {
       if (this.#o.fleet.get(vm.uuid) === undefined) return;
+      expectHere(vm);
       if (force && vm.power !== 'Halted') await this.#bury(vm);
-      this.#expect(vm, ['Halted']);
+      this.expect(vm, ['Halted']);
       await this.#o.fleet.drop(vm);
     });
   }
@@ -192,6 +196,9 @@ export class Runner {
         return;
       case 'discard':
         return this.removeDomain(domain?.domid ?? vm.domid!);
+      case 'hold':
+        log(`vm ${vm.name}: suspended in the middle of a migration; its target is asked`);
+        return this.become(vm, 'Suspended');
       case 'thaw':
         log(`vm ${vm.name}: it was suspended; it goes on`);
         await hypervisor.resume(vm.domid!);
@@ -218,7 +225,7 @@ export class Runner {
         await this.#bury(vm);
         if (!asked && ranMs < soonestRebootMs) return log(`vm ${vm.name}: rebooted by itself after ${ranMs} ms; it stays halted`);
         if (!asked) log(`vm ${vm.name}: reboots by itself`);
-        await this.#start(vm, false, signal);
+        await this.launch(vm, false, signal);
       }
     }
   }
@@ -239,9 +246,10 @@ export class Runner {
 
   // Parts
 
-  async #start(vm: Vm, paused: boolean, signal: AbortSignal, from?: Snapshot): Promise<Launched> {
-    const launched = await this.starter.start(vm, paused, signal, from);
-    this.#become(vm, paused ? 'Paused' : 'Running');
+  /** Inside the VM's lane. */
+  async launch(vm: Vm, paused: boolean, signal: AbortSignal, special?: SpecialStart): Promise<Launched> {
+    const launched = await this.starter.start(vm, paused, signal, special);
+    this.become(vm, paused ? 'Paused' : 'Running');
     return launched;
   }
 
@@ -305,32 +313,34 @@ export class Runner {
   }
 
   async #bury(vm: Vm): Promise<void> {
-    await this.removeDomain(vm.domid!);
+    if (vm.domid !== undefined) await this.removeDomain(vm.domid);
     await this.#halted(vm);
   }
 
   async #halted(vm: Vm): Promise<void> {
     this.#o.fleet.place(vm, undefined);
     if (vm.wanted !== 'rebooting') vm.wanted = 'halted';
-    this.#become(vm, 'Halted');
+    this.become(vm, 'Halted');
     await this.#o.fleet.keep(vm);
   }
 
   async #noteRunning(vm: Vm, power: Power): Promise<void> {
     const wanted = power === 'Paused' ? 'paused' : 'running';
     const known = vm.wanted === wanted || vm.wanted === 'rebooting';
-    this.#become(vm, power);
+    this.become(vm, power);
     if (known) return;
     vm.wanted = wanted;
     await this.#o.fleet.keep(vm);
   }
 
-  #become(vm: Vm, power: Power): void {
+  /** Inside the VM's lane. */
+  become(vm: Vm, power: Power): void {
     vm.power = power;
     this.#o.fleet.changed(vm, true);
   }
 
-  #expect(vm: Vm, states: Power[]): void {
+  /** Throws HANDLE_INVALID, VM_BAD_POWER_STATE. */
+  expect(vm: Vm, states: Power[]): void {
     if (this.#o.fleet.get(vm.uuid) === undefined) {
       throw new ShoalError('HANDLE_INVALID', 'The VM is gone.', { params: ['VM', refOf(vm.uuid)] });
     }
@@ -349,6 +359,12 @@ export class Runner {
       for (const each of [...this.#condemned]) void this.removeDomain(each);
     }, condemnedRetryMs).unref();
   }
+}
+
+/** A VM that may run elsewhere by now is not ended here: nobody could tell what that means. */
+function expectHere(vm: Vm): void {
+  if (vm.leaving === undefined || vm.power !== 'Suspended') return;
+  throw new ShoalError('MIGRATION_IN_DOUBT', `VM "${vm.name}" may have migrated to ${vm.leaving.url}.`, { data: { vm: vm.uuid, target: vm.leaving.url } });
 }
 
 /** Console output as text that every protocol can carry: control characters but tab and newline become spaces. */

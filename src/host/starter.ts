@@ -2,13 +2,13 @@
  * Takes a VM from its record to a running domain: checks, a place among the launches at once, memory, a shell where there is one, then the
  * launch itself (launch.ts). What goes wrong leaves the VM halted and the host as it was.
  */
-import type { DomainConfig, DomainShape, Hypervisor, Snapshot } from '../hypervisor/port.ts';
+import type { DomainConfig, DomainShape, Hypervisor } from '../hypervisor/port.ts';
 import type { KernelImage } from '../model/kernel.ts';
 import { asShoalError, ShoalError } from '../model/errors.ts';
 import type { Digest, Domid } from '../model/ids.ts';
 import type { Fleet } from './fleet.ts';
 import { Places } from './lanes.ts';
-import { launch, MemoryGate, RollbackFailed, type Launched, type LaunchOptions, type StepHook } from './launch.ts';
+import { launch, MemoryGate, RollbackFailed, type Fill, type Launched, type LaunchOptions, type StepHook } from './launch.ts';
 import { Shells } from './shells.ts';
 import { cmdlineOf, sealOf, type Vm } from './vm.ts';
 
@@ -35,6 +35,18 @@ export interface ShellDefinition {
   memoryKib: number;
   /** Of its one vif; "" for none. */
   network: string;
+}
+
+/** A start that is more than a boot. */
+export interface SpecialStart {
+  /** In place of the image's first moment: what the memory is to be. */
+  fill?: Fill;
+  /** It was running before, elsewhere or earlier. */
+  goesOn?: boolean;
+  /** Waited for between the seal and the last step. Once it came back the domain stays, whatever happens. */
+  gate?: () => Promise<void>;
+  /** As sealOf's. */
+  incoming?: string;
 }
 
 export class Starter {
@@ -67,27 +79,30 @@ export class Starter {
   }
 
   /** Inside the VM's lane. The VM's domain, and what is wanted of it, are set on success and as before on failure. */
-  async start(vm: Vm, paused: boolean, signal: AbortSignal, from?: Snapshot): Promise<Launched> {
+  async start(vm: Vm, paused: boolean, signal: AbortSignal, special: SpecialStart = {}): Promise<Launched> {
     const config = await this.#configOf(vm);
     const { fleet } = this.#o;
-    const startedBefore = vm.startedMs;
-    vm.startedMs = this.#o.now();
-    sealOf(vm, paused);
+    const { startedMs: startedBefore, wanted: wantedBefore } = vm;
+    if (special.goesOn !== true) vm.startedMs = this.#o.now();
+    sealOf(vm, paused, special.incoming);
     this.#starting++;
-    const leave = await this.#places.take(signal).catch((error: unknown) => {
+    // What waits for another host keeps no place from those that do not.
+    const leave = special.gate !== undefined ? () => {} : await this.#places.take(signal).catch((error: unknown) => {
       this.#starting--;
       throw error;
     });
     this.shells.startBegins();
     try {
       return await this.#launch(config, {
-        record: () => sealOf(vm, paused),
+        record: () => sealOf(vm, paused, special.incoming),
         paused,
         signal,
-        from,
+        fill: special.fill,
+        gate: special.gate,
         hook: this.#o.hook,
         onDomid: (domid) => fleet.place(vm, domid),
-        onSealed: () => {
+        onSealed: async () => {
+          if (special.gate !== undefined) return;
           vm.wanted = paused ? 'paused' : 'running';
           return fleet.keep(vm);
         },
@@ -96,8 +111,9 @@ export class Starter {
       fleet.place(vm, undefined);
       vm.startedMs = startedBefore;
       if (error instanceof RollbackFailed) this.#condemn(error.domid);
-      if (vm.wanted !== 'halted') {
-        vm.wanted = 'halted';
+      const wanted = wantedBefore === 'suspended' ? 'suspended' : 'halted';
+      if (vm.wanted !== wanted) {
+        vm.wanted = wanted;
         if (fleet.isKept(vm)) await fleet.keep(vm).catch(() => {});
       }
       throw error instanceof RollbackFailed ? error.reason : error;
@@ -133,7 +149,7 @@ export class Starter {
     const { hypervisor, log } = this.#o;
     // A copy has pages of its own to lay in, and nothing of a shell's to use.
     // Shells are of the usual shapes; one with disks would wait in vain.
-    const shell = options.from === undefined && config.vbds === undefined ? this.shells.take(config) : undefined;
+    const shell = options.fill === undefined && config.vbds === undefined ? this.shells.take(config) : undefined;
     if (shell !== undefined) {
       try {
         return await launch(hypervisor, config, { ...options, shell, onMemory: () => {} });

@@ -12,6 +12,7 @@ export type Action =
   | 'discard' // half built or left behind: destroy the domain
   | 'note' // running or paused, but the record says otherwise: correct the record
   | 'resume' // paused although nobody asked for that: the last step of a start is missing
+  | 'hold' // suspended, and a migration of it may have ended elsewhere: whoever asks the target goes on with it
   | 'thaw' // suspended although nobody asked for that any more: a copy of it was being made
   | 'mark-halted' // the domain is gone
   | 'bury' // the guest powered off: destroy what is left, halted
@@ -23,11 +24,11 @@ export type Action =
  * sealed record says that the start was to stay paused. Not to be asked while a launch of this VM is under way.
  */
 export function verdict(
-  vm: Pick<Vm, 'wanted' | 'power' | 'domid'> | undefined,
+  vm: Pick<Vm, 'wanted' | 'power' | 'domid' | 'leaving'> | undefined,
   domain: Pick<DomainFacts, 'domid' | 'ours' | 'sealed' | 'state' | 'shutdownReason'> | undefined,
   sealedPaused = false,
 ): Action {
-  if (domain === undefined) return vm === undefined || vm.power === 'Halted' ? 'nothing' : 'mark-halted';
+  if (domain === undefined) return vm === undefined || vm.power === 'Halted' || (vm.power === 'Suspended' && vm.domid === undefined) ? 'nothing' : 'mark-halted';
   if (!domain.ours) return 'nothing';
   if (domain.state === 'dying') return vm?.domid === domain.domid ? 'mark-halted' : 'nothing';
   // The seal is the store's word for it; of a domain this agent already runs it is not asked again.
@@ -35,11 +36,13 @@ export function verdict(
   if (vm === undefined) return 'adopt';
   // The VM runs in another domain than this one: only one of them can be it.
   if (vm.domid !== undefined && vm.domid !== domain.domid) return 'discard';
+  // Its memory is in a file: what is in the domain is older, or was not woken yet.
+  if (vm.wanted === 'suspended' && vm.domid === undefined && domain.state !== 'running') return 'discard';
   switch (domain.state) {
     case 'crashed':
       return 'bury-crashed';
     case 'shutdown':
-      if (domain.shutdownReason === 'suspend') return 'thaw';
+      if (domain.shutdownReason === 'suspend') return vm.leaving === undefined ? 'thaw' : 'hold';
       return vm.wanted === 'rebooting' || domain.shutdownReason === 'reboot' ? 'restart' : 'bury';
     case 'running':
       return vm.power === 'Running' && vm.domid === domain.domid ? 'nothing' : 'note';

@@ -25,8 +25,19 @@ export interface Vif {
 }
 
 /** What the operator last asked for. Xen says what is; this says which of two readings of Xen is meant. */
-export type Wanted = 'halted' | 'running' | 'paused' | 'rebooting';
-export type Power = 'Halted' | 'Running' | 'Paused';
+export type Wanted = 'halted' | 'running' | 'paused' | 'rebooting' | 'suspended';
+/** Suspended: its memory is in a file, or its domain waits for the end of a migration. */
+export type Power = 'Halted' | 'Running' | 'Paused' | 'Suspended';
+
+/** A migration from here that may have come to its end at the target: nobody but the target knows (docs/design/0060-migration.md). */
+export interface Leaving {
+  id: string;
+  token: string;
+  /** Of the target's agent. */
+  url: string;
+  /** SHA-256 of its certificate, as node:tls prints it. */
+  fingerprint: string;
+}
 
 export interface Vm {
   readonly uuid: Uuid;
@@ -44,6 +55,7 @@ export interface Vm {
   domid: Domid | undefined;
   /** Milliseconds since 1970 of the last start; 0 when it never ran. */
   startedMs: number;
+  leaving?: Leaving;
 }
 
 export const limits = {
@@ -145,9 +157,10 @@ function owner(otherConfig: Record<string, string>): { owner?: Record<string, st
 
 /**
  * What stays with the domain for as long as it lives (docs/formats/sealed-record.md): enough to know the VM again without a
- * journal. `paused` tells a start that was meant to stay paused from one that the agent did not live to finish.
+ * journal. `paused` tells a start that was meant to stay paused from one that the agent did not live to finish. `incoming`: the migration
+ * by which it comes, until that is committed.
  */
-export function sealOf(vm: Vm, paused: boolean): string {
+export function sealOf(vm: Vm, paused: boolean, incoming?: string): string {
   const record = JSON.stringify({
     v: 1,
     name: vm.name,
@@ -158,6 +171,7 @@ export function sealOf(vm: Vm, paused: boolean): string {
     ...(vm.vbds.length === 0 ? {} : { vbds: vm.vbds }),
     startedMs: vm.startedMs,
     paused,
+    ...(incoming === undefined ? {} : { incoming }),
     ...owner(vm.otherConfig),
   });
   if (Buffer.byteLength(record) > limits.sealBytes) {
@@ -223,14 +237,14 @@ function parseObject(text: string): Record<string, unknown> | undefined {
 }
 
 /** The VM out of a sealed record, and whether it was to stay paused; undefined when the record is not one of ours. */
-export function unseal(uuid: Uuid, record: string): { vm: Vm; paused: boolean } | undefined {
+export function unseal(uuid: Uuid, record: string): { vm: Vm; paused: boolean; incoming: boolean } | undefined {
   const r = parseObject(record);
   if (r === undefined || r['v'] !== 1) return undefined;
   const vm = commonFrom(uuid, r);
   if (vm === undefined) return undefined;
   const owned = r['owner'];
   if (typeof owned === 'object' && owned !== null && isStrings(Object.values(owned))) vm.otherConfig = { ...owned };
-  return { vm, paused: r['paused'] === true };
+  return { vm, paused: r['paused'] === true, incoming: r['incoming'] !== undefined };
 }
 
 /** A VM as the journal keeps it (docs/formats/agent-journal.md). Domain and power state are not kept: Xen knows them. */
@@ -239,7 +253,7 @@ export function toJournal(vm: Vm): Record<string, unknown> {
   return vbds.length === 0 ? kept : { ...kept, vbds };
 }
 
-const wantedValues: readonly string[] = ['halted', 'running', 'paused', 'rebooting'] satisfies Wanted[];
+const wantedValues: readonly string[] = ['halted', 'running', 'paused', 'rebooting', 'suspended'] satisfies Wanted[];
 
 export function fromJournal(r: Record<string, unknown>): Vm | undefined {
   const vm = commonFrom(r['uuid'], r);
@@ -251,5 +265,13 @@ export function fromJournal(r: Record<string, unknown>): Vm | undefined {
     description: r['description'],
     otherConfig: { ...otherConfig } as Record<string, string>,
     wanted: r['wanted'] as Wanted,
+    ...leavingFrom(r['leaving']),
   };
+}
+
+function leavingFrom(value: unknown): { leaving?: Leaving } {
+  if (typeof value !== 'object' || value === null) return {};
+  const { id, token, url, fingerprint } = value as Record<string, unknown>;
+  if (![id, token, url, fingerprint].every((text) => typeof text === 'string')) return {};
+  return { leaving: { id, token, url, fingerprint } as Leaving };
 }

@@ -65,6 +65,34 @@ export interface Snapshot {
   readonly shape: DomainShape;
 }
 
+/** No piece of memory is larger. */
+export const mostPieceBytes = 64 * (4096 + 8);
+
+/**
+ * The memory of a domain that suspended itself, in pieces whose form is the adapter's own. With passes the domain may run again meanwhile: each
+ * pass has what changed since the one before. Nothing here waits; a piece takes well under a millisecond.
+ */
+export interface MemoryReader {
+  /** The next piece; undefined at the end of a pass, after which another one begins. `running`: the domain is not suspended now. */
+  piece(running: boolean): Uint8Array | undefined;
+  /** The domain suspended itself again: looks at it again, and begins a pass. Throws HYPERCALL_FAILED. */
+  again(): void;
+  /** What is needed beside the pages, at most 64 KiB; of the domain as it was suspended last. */
+  state(): Uint8Array;
+  /** Before the domain is destroyed. May be called again. */
+  close(): void;
+}
+
+/** The other end: what makes an empty domain a shell out of pieces. A later piece's page takes the place of an earlier one's. */
+export interface MemoryWriter {
+  /** Throws SAVED_VM_INVALID. */
+  piece(bytes: Uint8Array): void;
+  /** All of it is there. Throws SAVED_VM_INVALID, SWITCH_*, HYPERCALL_FAILED. */
+  end(state: Uint8Array): Promise<void>;
+  /** Without an end the domain is good for nothing. May be called again. */
+  close(): void;
+}
+
 export interface VifConfig extends VifShape {
   /** "00:16:3e:xx:xx:xx", lower case. */
   mac: string;
@@ -181,6 +209,14 @@ export interface Hypervisor {
   requestShutdown(domid: Domid, reason: 'poweroff' | 'reboot' | 'suspend'): Promise<void>;
   /** Has a running guest suspend itself, copies it and lets it go on. Throws TIMEOUT, VALUE_NOT_SUPPORTED, HYPERCALL_FAILED. */
   snapshot(domid: Domid, shape: DomainShape): Promise<Snapshot>;
+  /** Has a running guest suspend itself and waits for it. Throws TIMEOUT; the guest may then still do so later. */
+  suspend(domid: Domid): Promise<void>;
+  /** Of a domain that suspended itself. `passes`: there will be several. Throws HYPERCALL_FAILED, VALUE_NOT_SUPPORTED. */
+  readMemory(domid: Domid, shape: DomainShape, passes: boolean): MemoryReader;
+  /** In place of `build`. Throws HOST_NOT_ENOUGH_FREE_MEMORY, VALUE_NOT_SUPPORTED. */
+  writeMemory(domid: Domid, shape: DomainShape): MemoryWriter;
+  /** What guests may have seen of the processors, as a set of bits: a guest can move to where all of its host's bits are set. */
+  cpuFeatures(): Promise<Uint8Array>;
   /** A domain that suspended itself (shut down with that reason) goes on where it is. */
   resume(domid: Domid): Promise<void>;
   /** Kills the domain and removes its devices and store nodes. Idempotent; resolves when Xen has freed the domain. */

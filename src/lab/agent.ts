@@ -19,8 +19,9 @@ const programs = [agentBundle, agentAddon, agentSwitch];
 
 /** /etc/shoal/agent.json of host `index`. */
 export function agentConfig(index: number): Record<string, unknown> {
-  const { cidr, gateway, first, last } = hostPlan(index);
-  return hostConfig({ bridge: 'xenbr0', range: { cidr, gateway, first, last }, guestCpus: [1] });
+  const { address, cidr, gateway, first, last } = hostPlan(index);
+  // The first of dom0's own is the emulator's, which no other host reaches.
+  return { ...hostConfig({ bridge: 'xenbr0', range: { cidr, gateway, first, last }, guestCpus: [1] }), address };
 }
 
 /** Hash of all that makes the agent of host `index`. */

@@ -24,7 +24,9 @@ export interface AgentConfig {
   /** Launches at once; undefined leaves it to the agent. */
   launches: number | undefined;
   memoryReserveKib: number | undefined;
-  /** Address under which clients reach this host; undefined takes the first of its interfaces. */
+  /** Agents of other hosts, https://…, to which round trips are measured. */
+  neighbours: string[];
+  /** Address under which clients and other hosts reach this host; undefined takes the first of its interfaces. */
   address: string | undefined;
 }
 
@@ -47,12 +49,19 @@ export function parseAgentConfig(text: string): AgentConfig {
     simTotalKib: fields.integer('simTotalKib', 1024, 2 ** 40),
     launches: fields.integer('launches', 1, 64),
     memoryReserveKib: fields.integer('memoryReserveKib', 0, 2 ** 30),
+    neighbours: urlsOf(fields.take('neighbours')),
     address: fields.string('address'),
   };
   listen.end();
   fields.end();
   if (config.switchPath === undefined && [...backends.values()].includes('switch')) throw invalid('switchPath', 'is needed by a network with the backend "switch"');
   return config;
+}
+
+function urlsOf(value: unknown): string[] {
+  if (value === undefined) return [];
+  if (Array.isArray(value) && value.length <= 1024 && value.every((url) => typeof url === 'string' && URL.canParse(url) && url.startsWith('https://'))) return value as string[];
+  throw invalid('neighbours', 'must be a list of addresses like https://10.0.0.2');
 }
 
 function hypervisorOf(name: string): AgentConfig['hypervisor'] {

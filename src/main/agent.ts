@@ -51,18 +51,21 @@ async function hypervisorOf(config: AgentConfig): Promise<Hypervisor> {
   return openXen({ addonPath, networks, switchPath: config.switchPath, guestCpus: config.guestCpus });
 }
 
-/** SHOAL_CRASH_AT=step or after:step: the agent kills itself there, for tests of what the next agent makes of it. */
+/** SHOAL_CRASH_AT=step, after:step or a moment of a migration (AgentOptions.migrationHook): the agent kills itself there, for tests of what the next agent makes of it. */
 function crashHook(moment: string | undefined): StepHook | undefined {
   if (moment === undefined || moment === '') return undefined;
+  if (/^(source|target) /.test(moment)) return killAt(moment);
   const step = moment.replace(/^after:/, '');
   if (!(launchSteps as readonly string[]).includes(step))
     throw new ShoalError('CONFIG_INVALID', `SHOAL_CRASH_AT: there is no step "${step}".`);
-  return (now) => {
-    if (now !== moment) return undefined;
-    process.kill(process.pid, 'SIGKILL');
-    return new Promise(() => {});
-  };
+  return killAt(moment);
 }
+
+const killAt = (moment: string): StepHook => (now) => {
+  if (now !== moment) return undefined;
+  process.kill(process.pid, 'SIGKILL');
+  return new Promise(() => {});
+};
 
 function firstAddress(): string {
   const all = Object.values(networkInterfaces()).flatMap((each) => each ?? []);
@@ -96,13 +99,16 @@ async function main(): Promise<void> {
     stateDir: config.stateDir,
     runDir: config.switchPath === undefined ? undefined : dirname(config.switchPath),
     networks: config.networks,
+    credentials: tls,
     makeStore: async (path) => void (await makeVolume(path)),
     hook,
+    migrationHook: hook,
     log,
     ...(config.shells === undefined ? {} : { shells: config.shells }),
     ...(config.launches === undefined ? {} : { launches: config.launches }),
     ...(config.memoryReserveKib === undefined ? {} : { memoryReserveKib: config.memoryReserveKib }),
   });
+  for (const url of config.neighbours) agent.neighbours.name(url);
   ready(new Api({ agent, version, address: config.address ?? firstAddress(), password }));
   log(
     `agent: ready on ${config.listen.host}:${server.port}${tls === undefined ? ' (no TLS)' : ''}, ${Math.round(process.uptime() * 1000)} ms after its start`,

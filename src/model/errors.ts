@@ -72,6 +72,11 @@ export const errorHints = {
   REQUEST_TOO_LARGE: 'Send less in one request.',
   CONFIG_INVALID: 'Correct the named field of the configuration file.',
   STATE_UNREADABLE: 'Use the version of the agent that wrote the file, or move the file away: running VMs are adopted from Xen.',
+  // ours: saved and migrating VMs
+  SAVED_VM_INVALID: 'Save the VM again: what was given is cut, changed, or of another version. Nothing was kept of it.',
+  MIGRATION_REFUSED: 'See the message for what the target lacks; the VM runs on where it was.',
+  MIGRATION_FAILED: 'The VM runs on where it was; see the message, then try again.',
+  MIGRATION_IN_DOUBT: 'The VM is suspended until its host can ask the target; `shoal vm migrate VM --resolve here` or `there` decides without it.',
   // ours: controller
   SPEC_INVALID: 'Correct every field that the reasons name; nothing was changed.',
   SPEC_IMPOSSIBLE: 'See the reasons: change the spec or the fleet; nothing was changed.',

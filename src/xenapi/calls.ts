@@ -9,6 +9,7 @@ import type { ClassModel } from './model/grammar.ts';
 import { methodNames } from './model/methods.ts';
 import { classes, recordOf } from './model/model.ts';
 import { callPlugin } from './plugin.ts';
+import { ticketOf } from './plugin-migration.ts';
 import { handleInvalid, needVif, needVm } from './records.ts';
 import { diskSpecOf, needDisk, needVbd, placeOf } from './storage.ts';
 import type { Task } from './tasks.ts';
@@ -89,6 +90,23 @@ export const calls: Record<string, Handler> = {
   }),
   'VM.clean_reboot': onVm((api, vm, caller) => api.agent.runner.cleanReboot(vm, shutdownTimeoutMs, caller.signal)),
   'VM.hard_reboot': onVm((api, vm, caller) => api.agent.runner.hardReboot(vm, caller.signal)),
+  'VM.suspend': onVm((api, vm, caller) => api.agent.suspender.suspend(vm, caller.signal)),
+  'VM.resume': onVm((api, vm, caller, [paused]) => api.agent.suspender.resume(vm, paused as boolean, caller.signal)),
+  'VM.checkpoint': async (api, caller, [ref, name]) =>
+    refOf((await api.agent.suspender.checkpoint(needVm(api, ref as string), name as string, caller.signal)).uuid),
+  'VM.migrate_send': onVm((api, vm, caller, [dest, live, , networks, options]) => {
+    const { ip } = options as Record<string, string>;
+    const choices = { live: live as boolean, networks: networks as Record<string, string>, ...(ip === undefined ? {} : { ip }) };
+    return api.agent.departures.send(vm, ticketOf(dest as Record<string, string>), choices, caller.signal, caller.progress);
+  }),
+  'VM.pool_migrate': onVm((api, vm, _, [host]) => {
+    needHost(api, host as string);
+    api.agent.runner.expect(vm, ['Running']);
+  }),
+  'host.migrate_receive': (api, _, [ref, , options]) => {
+    needHost(api, ref as string);
+    return api.agent.arrivals.ticket(`https://${api.address}`, options as Record<string, string>);
+  },
   'VM.destroy': onVm((api, vm, caller) => api.agent.runner.destroy(vm, false, caller.signal)),
 
   'VIF.create': async (api, _, [args]) => {

@@ -45,6 +45,10 @@ const plugin = `## The plugin "shoal"
 | \`hold-address\` | \`network\` (the host's first by default), \`ip\`, \`ms\` (at most 60,000; 0: no longer) | \`{"heldMs"}\`; see below |
 | \`address-traffic\` | \`network\`, \`ips\`: list | \`{"traffic": [{"frames", "bytes", "idleMs", "drains", "held", "waiting"} or null]}\`: TCP and UDP, both ways; null where nobody has it |
 | \`capture\` | \`vm\`, \`handle\` (0 by default) | \`{"capture"}\`: a name; see below |
+| \`migrate\` | \`vm\`, \`dest\`: what host.migrate_receive of the target gave; \`live\`: "true"; \`networks\`: JSON map, that host's network by the name of ours; \`ip\` | \`{"addresses", "bytes", "passes", "connections", "totalMs", "downtimeMs", "predicted"}\` |
+| \`migrate-plan\` | \`vm\`, \`url\` of the target's agent; \`live\`, \`afreshMs\`: what a fresh start takes, \`rttMs\`: round trip of whoever uses the VM as it moves | \`{"bytes", "totalMs", "downtimeMs", "rttMs", "bandwidthBps", "afreshMs", "advice", "migrations"}\` |
+| \`migrate-resolve\` | \`vm\`, \`where\`: "here" or "there", of a migration that is in doubt | \`{}\` |
+| \`neighbours\` | \`urls\`: agents to measure from now on, every minute | a list of \`{"url", "rttMs", "measuredMs", "migrations"}\` |
 | \`capture-read\` | \`capture\`; \`waitMs\`: how long to wait for frames, at most 5,000, 0 by default | \`{"data", "frames", "dropped", "ended"}\` |
 | \`capture-end\` | \`capture\` | \`{}\` |
 | \`events\` | \`token\` ("" for all there is), \`timeoutS\`: how long to wait for a change; \`holdMs\`: while several VMs start, one answer in so long | \`{"token", "events": [{id, timestamp, class, operation, ref, snapshot?}]}\`, as event.from gives them of VMs, VIFs, networks and the host; snapshots of VMs and VIFs have only what says what and where they are |

@@ -27,7 +27,7 @@ const cells: { [C in ListColumn]: Cell } = {
   uuid: (vm) => vm.uuid,
   name: (vm) => vm.name,
   state: (vm, texts) => texts.place(vm.power.toLowerCase()),
-  domid: (vm) => (vm.power === 'Halted' ? 0 : (vm.domid ?? 0)),
+  domid: (vm) => (vm.power === 'Halted' || vm.power === 'Suspended' ? 0 : (vm.domid ?? 0)),
   memoryKib: (vm) => vm.memoryKib,
   addresses: (vm) =>
     vm.vifs.length === 1 ? (vm.vifs[0]!.ipv4[0] ?? '') : vm.vifs.flatMap(({ ipv4 }) => ipv4).join(' '),

@@ -55,6 +55,10 @@ export interface ShellsLimited {
   before: number;
 }
 
+/** The results of `migrate` and `migrate-plan`. */
+export type { Departed } from '../host/departure.ts';
+export type { Plan } from '../host/departures.ts';
+
 /** The result of `capture-read`. */
 export interface CaptureRead {
   /** The next part of a pcap file, in base64. */

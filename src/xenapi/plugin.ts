@@ -21,6 +21,7 @@ import {
 } from './plugin-types.ts';
 import { integer, json, isStrings, objectOf, shown, stringsOf, wrong, type PluginFunctions } from './plugin-arguments.ts';
 import { addressFunctions } from './plugin-addresses.ts';
+import { migrationFunctions } from './plugin-migration.ts';
 import { offerImage, orderOf } from './plugin-images.ts';
 import { shells, storeCounts } from './plugin-shells.ts';
 import { SlicedList, SlicedText } from './sliced.ts';
@@ -126,6 +127,7 @@ const functions: PluginFunctions = {
     },
   },
   ...addressFunctions,
+  ...migrationFunctions,
   shells: {
     takes: ['prepare', 'drain', 'most'],
     run: (api, _, args) => shells(api, args),
@@ -157,6 +159,7 @@ const functions: PluginFunctions = {
         switch: (await api.agent.switchTotals()) ?? null,
         agent: {
           version: api.version,
+          fingerprint: api.agent.arrivals.fingerprint ?? null,
           rssKib: Math.round(process.memoryUsage.rss() / 1024),
           heapUsedKib: Math.round(process.memoryUsage().heapUsed / 1024),
           uptimeS: Math.round((Date.now() - api.agent.startedMs) / 1000),

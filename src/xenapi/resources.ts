@@ -4,6 +4,7 @@
  * ended.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import { pipeline } from 'node:stream/promises';
 import { uuidOfRef } from '../host/refs.ts';
 import { serveFile } from '../image/serving.ts';
 import { asShoalError, ShoalError, type ErrorCode } from '../model/errors.ts';
@@ -35,9 +36,10 @@ export function serveResource(
 ): boolean {
   if (serveFile(api.shelf, request, response, path, query)) return true;
   const image = /^\/image\/([^/]+)$/.exec(path)?.[1];
-  if (image === undefined && path !== '/console') return false;
+  if (image === undefined && path !== '/console' && path !== '/saved-vm') return false;
   const work = async (): Promise<void> => {
     api.sessions.need(query.get('session_id'));
+    if (path === '/saved-vm') return savedVm(api, request, response, query);
     if (image === undefined) return readConsole(api, request, response, query);
     const digest = decodeURIComponent(image);
     if (!isDigest(digest)) throw new ShoalError('REQUEST_MALFORMED', 'The path is /image/sha256:<64 hex digits>.');
@@ -95,6 +97,26 @@ async function removeImage(api: Api, response: ServerResponse, digest: Digest): 
   }
   await api.agent.removeImage(digest);
   answer(response, { removed: digest });
+}
+
+/**
+ * GET /saved-vm?uuid=… gives the VM as bytes (docs/formats/saved-vm.md), PUT /saved-vm makes a VM of them: with name=… under another name, with
+ * copy=true as another VM, with paused=true without letting it run. Whoever gets fewer bytes than the length says, or PUTs fewer, has no VM.
+ */
+async function savedVm(api: Api, request: IncomingMessage, response: ServerResponse, query: URLSearchParams): Promise<void> {
+  const { suspender, fleet } = api.agent;
+  const gone = new AbortController();
+  response.once('close', () => response.writableFinished || gone.abort());
+  if (request.method === 'GET') {
+    const { bytes, chunks } = await suspender.save(fleet.need(query.get('uuid') ?? ''), gone.signal);
+    response.writeHead(200, { 'content-type': 'application/octet-stream', 'content-length': bytes });
+    return pipeline(chunks, response);
+  }
+  if (request.method !== 'PUT') throw new ShoalError('REQUEST_MALFORMED', 'A saved VM can be got (GET) and PUT.');
+  const [name, ipv4] = [query.get('name') ?? undefined, query.get('ip') ?? undefined];
+  const choices = { name, ipv4, copy: query.get('copy') === 'true', paused: query.get('paused') === 'true' };
+  const { vm, launched } = await suspender.restore(request.iterator({ destroyOnReturn: false }) as AsyncIterable<Uint8Array>, choices, gone.signal);
+  answer(response, { uuid: vm.uuid, name: vm.name, domid: launched.domid, addresses: vm.vifs.flatMap((vif) => vif.ipv4), ms: launched.ms, steps: launched.steps });
 }
 
 /** GET /console?session_id=…&uuid=<of the console>&cursor=N */

@@ -6,6 +6,8 @@
 import { createServer as createPlainServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { createServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
+import type { Duplex } from 'node:stream';
+import { TLSSocket } from 'node:tls';
 import { asShoalError, ShoalError } from '../model/errors.ts';
 import type { Api, Caller } from './api.ts';
 import { answerUnread, Bodies } from './body.ts';
@@ -57,9 +59,16 @@ export async function listen(options: ServerOptions): Promise<XenApiServer> {
       response.destroy();
     });
   };
+  /** The server forgets connections that became something else. */
+  const migrations = new Set<Duplex>();
   const settings = { keepAliveTimeout: keepAliveMs, headersTimeout: 20_000, requestTimeout: 300_000 };
   const server: Server =
-    options.tls === undefined ? createPlainServer(settings, onRequest) : createServer({ ...settings, ...options.tls }, onRequest);
+    options.tls === undefined ? createPlainServer(settings, onRequest) : createServer({ ...settings, ...options.tls, ...agentsCertificates }, onRequest);
+  server.on('upgrade', (request: IncomingMessage, socket: Duplex, head: Buffer) => {
+    migrations.add(socket);
+    socket.on('error', () => socket.destroy()).on('close', () => migrations.delete(socket));
+    void takeMigration(options.api, request, socket, head).catch(() => socket.destroy());
+  });
   server.maxConnections = maxConnections;
   await new Promise<void>((resolve, reject) => {
     server.once('error', (error: NodeJS.ErrnoException) => {
@@ -78,8 +87,27 @@ export async function listen(options: ServerOptions): Promise<XenApiServer> {
       new Promise((resolve) => {
         server.close(() => resolve());
         server.closeAllConnections();
+        for (const socket of migrations) socket.destroy();
       }),
   };
+}
+
+/** Asked of every client, had by other agents only; whose it may be a migration's ticket says, not an authority. */
+const agentsCertificates = { requestCert: true, rejectUnauthorized: false };
+
+async function takeMigration(ready: Promise<Api>, request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> {
+  const certificate = socket instanceof TLSSocket ? socket.getPeerCertificate() : undefined;
+  const known = request.url === '/migration' && request.headers.upgrade === 'shoal-migration';
+  if (!known || certificate?.fingerprint256 === undefined) {
+    socket.end(`HTTP/1.1 ${known ? 403 : 404} No\r\nconnection: close\r\ncontent-length: 0\r\n\r\n`);
+    return;
+  }
+  const { agent } = await ready;
+  (socket as TLSSocket).setTimeout(0);
+  (socket as TLSSocket).setNoDelay(true);
+  socket.write('HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: shoal-migration\r\n\r\n');
+  if (head.length > 0) socket.unshift(head);
+  agent.arrivals.connected(socket, certificate.fingerprint256);
 }
 
 async function serve(

@@ -83,5 +83,19 @@ void pages_free(void *pages, size_t count) {
   if (index < hint) hint = index;
 }
 
+static bool is_zero(const uint64_t *words) {
+  for (size_t i = 0; i < PAGE_BYTES / sizeof *words; i++) {
+    if (words[i] != 0) return false;
+  }
+  return true;
+}
+
+void pages_clear_free(void) {
+  for (size_t i = 0; i < total; i++) {
+    if (taken[i / 8] == 0xff) i |= 7;
+    else if (!is_taken(i) && !is_zero((const uint64_t *)(base + i * PAGE_BYTES))) memset(base + i * PAGE_BYTES, 0, PAGE_BYTES);
+  }
+}
+
 size_t pages_free_count(void) { return free_count; }
 size_t pages_total_count(void) { return total; }

@@ -22,6 +22,9 @@ void *pages_alloc(size_t count);
 /* Gives back what pages_alloc gave, in whole or in part. Panics on pages that are free. */
 void pages_free(void *pages, size_t count);
 
+/* Zeroes in all free pages: what was in them need not be kept, or sent, by whoever saves the guest. */
+void pages_clear_free(void);
+
 size_t pages_free_count(void);
 size_t pages_total_count(void);
 

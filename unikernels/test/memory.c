@@ -27,6 +27,10 @@ static void test_pages(void) {
   void *run = pages_alloc(4); /* does not fit before the taken page */
   CHECK(run == memory + 4 * PAGE_BYTES);
   CHECK(pages_alloc(2) == memory + PAGE_BYTES);
+  memset(memory, 0xee, PAGES * PAGE_BYTES);
+  pages_clear_free();
+  CHECK(memory[0] == 0xee && memory[3 * PAGE_BYTES] == 0xee); /* taken */
+  CHECK(memory[(PAGES - 1) * PAGE_BYTES] == 0 && memory[PAGES * PAGE_BYTES - 1] == 0);
   CHECK(pages_alloc(0) == NULL && pages_alloc(PAGES) == NULL);
   pages_free(run, 4);
   CHECK(pages_alloc(3) == run);

@@ -42,7 +42,7 @@ static void test_policy(void) {
   judged = judge("Cache-Control: max-age=60\r\nAge: 50\r\n", now - 5, now);
   CHECK(judged.fitness.initial_age == 55);
   judged = judge("Date: Sun, 06 Nov 1994 08:48:37 GMT\r\nCache-Control: max-age=60\r\n", now, now);
-  CHECK(judged.fitness.initial_age == 60 && !judged.storable);
+  CHECK(judged.fitness.initial_age == 60 && judged.storable);
   judged = judge("Date: Sun, 06 Nov 1994 08:49:37 GMT\r\nExpires: Sun, 06 Nov 1994 08:50:37 GMT\r\n", now, now);
   CHECK(judged.storable && judged.fitness.lifetime == 60);
   CHECK(!judge("Expires: 0\r\n", now, now).storable);

@@ -87,7 +87,7 @@ async function inPortions(
 export const destroyVms = (terminal: Terminal, client: Client, vms: readonly VmName[]): Promise<Outcome> =>
   inPortions(terminal, client, 'destroy', {}, 'destroying', vms);
 
-function powerVerb(name: 'start' | 'pause' | 'unpause', summary: string, participle: string, label: string): Verb {
+export function powerVerb(name: 'start' | 'pause' | 'unpause' | 'suspend' | 'resume', summary: string, participle: string, label: string): Verb {
   return {
     ...many,
     name: `vm ${name}`,

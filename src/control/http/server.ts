@@ -10,6 +10,7 @@ import type { Actor } from '../tokens.ts';
 import { serveConsole } from './console.ts';
 import { metrics } from './metrics.ts';
 import { openApi } from './openapi.ts';
+import { migrationRoutes } from './migration-routes.ts';
 import { operatorRoutes } from './operator-routes.ts';
 import { problem, toProblemError } from './problems.ts';
 import { mustSeeAll, readers, type Context, type Route } from './route.ts';
@@ -60,7 +61,7 @@ export async function serveFleet(options: ServerOptions): Promise<FleetServer> {
   for (const type of ['application/octet-stream', 'application/x-git-upload-pack-request', 'application/x-git-receive-pack-request'])
     app.addContentTypeParser(type, (_request, _payload, done) => done(null));
 
-  const all: Route[] = [...serviceRoutes, ...rolloutRoutes, ...summonRoutes, ...operatorRoutes, ...deploymentRoutes, ...ownRoutes(streams)];
+  const all: Route[] = [...serviceRoutes, ...rolloutRoutes, ...summonRoutes, ...operatorRoutes, ...migrationRoutes, ...deploymentRoutes, ...ownRoutes(streams)];
   const document = JSON.stringify(openApi(all, context.version));
   all.push(openApiRoute(document));
 

@@ -5,7 +5,7 @@
 import { newVmUuid } from '../../model/uuid.ts';
 import { ShoalError } from '../../model/errors.ts';
 import type { Uuid } from '../../model/ids.ts';
-import type { AddressMove, AddressTraffic, HostLink, LaunchItem, LaunchOutcome, LinkListener, SeenHost, SeenNetwork, SeenVm, VifCounters } from '../port.ts';
+import type { AddressMove, AddressTraffic, HostLink, LaunchItem, LaunchOutcome, LinkListener, Migrated, SeenHost, SeenNetwork, SeenVm, VifCounters } from '../port.ts';
 import { formatIpv4, parseIpv4 } from './records.ts';
 
 export interface FakeOptions {
@@ -285,6 +285,20 @@ class FakeLink implements HostLink {
 
   async putImage(): Promise<void> {
     await this.#reach();
+  }
+
+  async migrate(uuid: Uuid, to: HostLink): Promise<Migrated> {
+    await this.#reach();
+    const vm = this.#need(uuid);
+    await to.admit('');
+    (to as FakeLink).#host.put(vm);
+    this.#host.remove(uuid);
+    return { addresses: vm.addresses.map(({ ip }) => ip), bytes: 4096, totalMs: 2, downtimeMs: 1 };
+  }
+
+  async admit(): Promise<Record<string, string>> {
+    await this.#reach();
+    return {};
   }
 
   async images(): Promise<string[] | undefined> {

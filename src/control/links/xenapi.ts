@@ -9,7 +9,7 @@ import type { FetchOrder, FetchReport, ImageSource } from '../../model/distribut
 import { asShoalError, ShoalError } from '../../model/errors.ts';
 import { copyKey, formatCopyId } from '../../model/fleet.ts';
 import type { Uuid } from '../../model/ids.ts';
-import type { AddressMove, AddressTraffic, HostLink, LaunchItem, LaunchOutcome, LinkListener, SeenHost, SeenVm, VifCounters } from '../port.ts';
+import type { AddressMove, AddressTraffic, HostLink, LaunchItem, LaunchOutcome, LinkListener, Migrated, SeenHost, SeenVm, VifCounters } from '../port.ts';
 import { callTimeoutMs, linkError, makeConnection, type Connection, type HostAddress } from './connection.ts';
 import { askOffer, orderFetch, pushImage } from './images.ts';
 import { launchOneByOne } from './one-by-one.ts';
@@ -36,6 +36,7 @@ interface Happening {
 const watched = ['VM', 'VIF', 'network', 'host', 'host_metrics'];
 /** While a host starts many VMs it answers so often: a call alone is some ten milliseconds of the lab's dom0. */
 const holdMs = 150;
+const migrationTimeoutMs = 600_000;
 /** Launching takes a second a VM at the very most. */
 const launchTimeoutMs = (count: number): number => callTimeoutMs + 1000 * count;
 
@@ -268,10 +269,8 @@ export class XenApiLink implements HostLink {
     const ref = (await this.#raw('VM.get_by_uuid', uuid)) as string;
     const { power_state: power } = (await this.#raw('VM.get_record', ref)) as { power_state: string };
     if (power === 'Running') return;
-    await this.#bounded(
-      power === 'Paused' ? this.#raw('VM.unpause', ref) : this.#raw('VM.start', ref, false, false),
-      callTimeoutMs,
-    );
+    const call = power === 'Paused' ? 'VM.unpause' : power === 'Suspended' ? 'VM.resume' : 'VM.start';
+    await this.#bounded(power === 'Paused' ? this.#raw(call, ref) : this.#raw(call, ref, false, false), callTimeoutMs);
   }
 
   async restart(uuid: Uuid): Promise<void> {
@@ -324,6 +323,18 @@ export class XenApiLink implements HostLink {
       if (asShoalError(error).code === 'VALUE_NOT_SUPPORTED') return undefined;
       throw error;
     });
+  }
+
+  async migrate(uuid: Uuid, to: HostLink, live: boolean): Promise<Migrated> {
+    if (!this.#plugin) throw new ShoalError('HOST_UNSUPPORTED', `${this.#o.url} sends no VMs to other hosts by itself.`);
+    const { agent } = await this.#callPlugin<{ agent: { fingerprint: string | null } }>('facts', {});
+    const dest = JSON.stringify(await to.admit(agent.fingerprint ?? ''));
+    return this.#bounded(this.#callPlugin<Migrated>('migrate', { vm: uuid, dest, live: String(live) }), migrationTimeoutMs);
+  }
+
+  async admit(fingerprint: string): Promise<Record<string, string>> {
+    if (!this.#plugin) throw new ShoalError('HOST_UNSUPPORTED', `${this.#o.url} takes no VMs of other hosts.`);
+    return (await this.#raw('host.migrate_receive', this.#hostRef, '', { fingerprint })) as Record<string, string>;
   }
 
   async moveAddress(moves: readonly AddressMove[]): Promise<{ move: AddressMove; error: ShoalError }[]> {

@@ -3,24 +3,26 @@
  * a test drops one agent and gives the same simulator to the next. Deterministic: nothing is random, delays are settable and 0 by
  * default.
  */
-import type { AddressMove, AddressTraffic, DomainConfig, DomainFacts, DomainShape, DomainState, HostFacts, Hypervisor, Snapshot, VbdConfig, VifConfig, VifCounters } from '../port.ts';
+import type { AddressMove, AddressTraffic, DomainConfig, DomainFacts, DomainShape, DomainState, HostFacts, Hypervisor, MemoryReader, MemoryWriter, Snapshot, VbdConfig, VifConfig, VifCounters } from '../port.ts';
 import { ShoalError } from '../../model/errors.ts';
 import { asDomid, type Domid, type Uuid } from '../../model/ids.ts';
 import { isVmUuid, newVmUuid } from '../../model/uuid.ts';
 import { SimAddresses } from './addresses.ts';
 import { expectFree } from './disks.ts';
-import { SimSnapshot, type SimDomain, type SimGuest } from './domain.ts';
+import { factsOf, newDomain, SimSnapshot, type SimDomain, type SimGuest } from './domain.ts';
+import { SimReader, SimWriter } from './memory.ts';
 import { SimMirror } from './mirror.ts';
 
 export type { SimGuest };
 
-export type SimStep = 'create' | 'build' | 'register' | 'attachVif' | 'seal' | 'unpause' | 'pause' | 'snapshot' | 'resume' | 'destroy' | 'facts' | 'readdress' | 'move';
+export type SimStep = 'create' | 'build' | 'register' | 'attachVif' | 'seal' | 'unpause' | 'pause' | 'snapshot' | 'suspend' | 'readMemory' | 'writeMemory' | 'writeEnd' | 'resume' | 'destroy' | 'facts' | 'readdress' | 'move';
 
 export interface SimOptions {
   totalKib?: number;
-  /** Taken by dom0 and Xen. */
+
   dom0Kib?: number;
   networks?: string[];
+  cpuFeatures?: Uint8Array;
   /** Milliseconds a step takes. */
   delaysMs?: Partial<Record<SimStep, number>>;
   guest?: SimGuest;
@@ -41,6 +43,7 @@ export class SimHypervisor implements Hypervisor {
   readonly #domains = new Map<Domid, SimDomain>();
   readonly #totalKib: number;
   readonly #networks: string[];
+  readonly #cpuFeatures: Uint8Array;
   readonly #maxDomains: number;
   #freeKib: number;
   #nextDomid = 1;
@@ -51,6 +54,7 @@ export class SimHypervisor implements Hypervisor {
     this.#totalKib = options.totalKib ?? 16 * 1024 * 1024;
     this.#freeKib = this.#totalKib - (options.dom0Kib ?? 1024 * 1024);
     this.#networks = options.networks ?? ['default'];
+    this.#cpuFeatures = options.cpuFeatures ?? new Uint8Array(4);
     this.#maxDomains = options.maxDomains ?? 0x7fef;
     this.delaysMs = options.delaysMs ?? {};
     this.guest = options.guest ?? 'obeys';
@@ -185,6 +189,44 @@ export class SimHypervisor implements Hypervisor {
     if (domain.guest === 'obeys' && domain.state === 'running') setImmediate(() => this.#become(domain, 'shutdown', reason));
   }
 
+  async suspend(domid: Domid): Promise<void> {
+    await this.#step('suspend', domid);
+    const domain = this.#need(domid);
+    if (domain.guest !== 'obeys' || domain.state !== 'running') throw new ShoalError('TIMEOUT', `Domain ${domid} did not suspend itself.`);
+    this.#become(domain, 'shutdown', 'suspend');
+  }
+
+  readMemory(domid: Domid, _shape: DomainShape, passes: boolean): MemoryReader {
+    this.#fail('readMemory', domid);
+    const domain = this.#need(domid);
+    const check = (running: boolean): void => {
+      if (this.#domains.get(domid) === domain && (domain.state === 'running') === running) return;
+      throw new ShoalError('HYPERCALL_FAILED', `Domain ${domid} is ${domain.state}.`, { data: { errno: 'EBUSY' } });
+    };
+    return new SimReader(domain.pages, passes, () => JSON.stringify({ memoryKib: domain.memoryKib, console: domain.console }), check);
+  }
+
+  writeMemory(domid: Domid, shape: DomainShape): MemoryWriter {
+    this.#fail('writeMemory', domid);
+    const domain = this.#need(domid);
+    this.#take(domain, shape.memoryKib);
+    return new SimWriter(shape.memoryKib / 4, (pages, state) => {
+      this.#fail('writeEnd', domid);
+      const { memoryKib, console } = state as { memoryKib: number; console: string };
+      if (memoryKib !== shape.memoryKib) throw new ShoalError('SAVED_VM_INVALID', 'The state is of a guest of another size.');
+      Object.assign(domain, { pages, console, built: true });
+    });
+  }
+
+  cpuFeatures = async (): Promise<Uint8Array> => this.#cpuFeatures;
+
+  /** The guest writes a page of its memory. */
+  writePage(domid: Domid, frame: number, content: string): void {
+    this.#need(domid).pages.set(frame, Buffer.from(content));
+  }
+
+  page = (domid: Domid, frame: number): string => this.#need(domid).pages.get(frame)?.toString() ?? '';
+
   /** A copy has what the original had printed. */
   async snapshot(domid: Domid, shape: DomainShape): Promise<Snapshot> {
     await this.#step('snapshot', domid);
@@ -195,11 +237,6 @@ export class SimHypervisor implements Hypervisor {
     await this.#step('resume', domid);
     const domain = this.#need(domid);
     if (domain.shutdownReason === 'suspend') this.#become(domain, 'running');
-  }
-
-  /** The guest suspends itself. */
-  suspend(domid: Domid): void {
-    this.#become(this.#need(domid), 'shutdown', 'suspend');
   }
 
   async destroy(domid: Domid): Promise<void> {
@@ -291,10 +328,15 @@ export class SimHypervisor implements Hypervisor {
 
   // Parts
 
-  /** Takes the step's time, then fails when a fault says so. */
+  /** Takes the step's time. */
   async #step(step: SimStep, domid: Domid): Promise<void> {
     const delayMs = this.delaysMs[step] ?? 0;
     if (delayMs > 0) await new Promise((resolve) => setTimeout(resolve, delayMs));
+    this.#fail(step, domid);
+  }
+
+  /** Fails when a fault says so. */
+  #fail(step: SimStep, domid: Domid): void {
     if (step !== 'facts') this.trail.push(`${step} ${domid}`);
     const fault = this.#faults.find((f) => f.step === step);
     if (fault === undefined) return;
@@ -307,26 +349,7 @@ export class SimHypervisor implements Hypervisor {
   }
 
   #add(config: Pick<DomainConfig, 'uuid' | 'name' | 'memoryKib' | 'cmdline'>): SimDomain {
-    const domain: SimDomain = {
-      domid: asDomid(this.#nextDomid++),
-      uuid: config.uuid,
-      name: config.name,
-      state: 'paused',
-      shutdownReason: undefined,
-      memoryKib: config.memoryKib,
-      takenKib: 0,
-      cmdline: config.cmdline,
-      built: false,
-      registered: false,
-      vifs: [],
-      vbds: [],
-      mirrors: new Map(),
-      sealed: false,
-      record: '',
-      guest: this.guest,
-      console: '',
-      typed: '',
-    };
+    const domain = newDomain(asDomid(this.#nextDomid++), config, this.guest);
     this.#take(domain, overheadKib);
     this.#domains.set(domain.domid, domain);
     return domain;
@@ -375,15 +398,3 @@ export class SimHypervisor implements Hypervisor {
     throw new ShoalError('HYPERCALL_FAILED', `There is no domain ${domid}.`, { data: { domid } });
   }
 }
-
-const factsOf = (d: SimDomain): DomainFacts => ({
-  domid: d.domid,
-  uuid: d.uuid,
-  state: d.state,
-  shutdownReason: d.shutdownReason,
-  ours: isVmUuid(d.uuid),
-  sealed: d.sealed,
-  record: d.record,
-  memoryKib: d.built ? d.memoryKib : 0,
-  cpuTimeNs: 0n,
-});

@@ -10,20 +10,20 @@ import { ShoalError } from '../../model/errors.ts';
 import { calling, callingAsync, failureErrno, loadNative, nativeError, type Built, type Native, type NativeDomain } from './native.ts';
 import { Changes } from './changes.ts';
 import { Disks } from './disks.ts';
-import { handleOf, reasonOf, stateOf, uuidOf } from './domain.ts';
+import { bitmapOf, handleOf, reasonOf, stateOf, uuidOf } from './domain.ts';
 import { Networks, vifName, type NetworkConfig } from './networks.ts';
 import {
   backendErrorPath, backendRoot, diskErrorPath, introduceRequests, nameRequest, recordPath, registerRequests, removeErrorRequests, removeRequests,
   removeWiredRequests, sealRequest, shutdownRequests,
 } from './nodes.ts';
-import { Snapshots, XenSnapshot } from './snapshots.ts';
+import { copyInto, Memory, XenSnapshot } from './memory.ts';
 import { sweep } from './sweep.ts';
 import { SwitchClient } from './switch-client.ts';
 import { Templates } from './templates.ts';
 import { Wired, wiredMacs } from './wired.ts';
 import { readRequest, type Request } from './xenstore/wire.ts';
 import { StoreClient, StoreRefusal, storeSockets } from './xenstore/client.ts';
-import type { AddressMove, AddressTraffic, DomainConfig, DomainFacts, DomainShape, HostFacts, Hypervisor, Snapshot, SwitchTotals, VifConfig, VifCounters } from '../port.ts';
+import type { AddressMove, AddressTraffic, DomainConfig, DomainFacts, DomainShape, HostFacts, Hypervisor, MemoryReader, MemoryWriter, Snapshot, SwitchTotals, VifConfig, VifCounters } from '../port.ts';
 
 export interface XenOptions {
   /** Absolute path of shoal_xen.node. */
@@ -81,7 +81,7 @@ class Xen implements XenHypervisor {
   private readonly changes: Changes;
   private readonly templates: Templates;
   private readonly wired: Wired;
-  private readonly snapshots: Snapshots;
+  private readonly memory: Memory;
   private readonly disks: Disks;
 
   constructor(native: Native, store: StoreClient, nets: Networks, wired: Wired) {
@@ -91,8 +91,8 @@ class Xen implements XenHypervisor {
     this.wired = wired;
     this.changes = new Changes(native, (domid) => void wired.disconnect(domid).catch(() => {}));
     this.templates = new Templates(native);
+    this.memory = new Memory(native, this.templates, (domid) => this.requestShutdown(domid, 'suspend'));
     this.disks = new Disks(native);
-    this.snapshots = new Snapshots(native, this.templates, wired);
   }
 
   async start(): Promise<void> {
@@ -132,16 +132,40 @@ class Xen implements XenHypervisor {
   }
 
   async build(domid: Domid, shape: DomainShape, from?: Snapshot): Promise<void> {
+    if (from instanceof XenSnapshot) return copyInto(this.writeMemory(domid, shape), from);
     const { image, memoryKib, vifs } = shape;
     const pages = memoryKib / kibPerPage;
     const wired = this.wired.wants(shape);
     const built = await callingAsync(`building domain ${domid}`, () =>
-      from instanceof XenSnapshot ? this.native.buildCopy(domid, from.native) : this.native.build(
+      this.native.build(
         domid, pages, image.pages, image.memoryBytes, image.virtBase, image.entry, image.hypercallPage,
         wired ? Uint8Array.from(vifs, ({ handle }) => handle) : undefined, this.templates.of(image), pages > apartPages,
       ));
+    await this.made(domid, shape, built, wired);
+  }
+
+  private async made(domid: Domid, shape: DomainShape, built: Built, wired: boolean): Promise<void> {
     this.built.set(domid, { ...built, wired, name: '' });
     if (wired) await this.wired.connect(domid, shape, built);
+  }
+
+  async suspend(domid: Domid): Promise<void> {
+    this.ours(domid);
+    await this.memory.suspend(domid);
+  }
+
+  readMemory(domid: Domid, shape: DomainShape, passes: boolean): MemoryReader {
+    this.ours(domid);
+    return this.memory.read(domid, shape, passes);
+  }
+
+  writeMemory(domid: Domid, shape: DomainShape): MemoryWriter {
+    const wired = this.wired.wants(shape);
+    return this.memory.write(domid, shape, wired, (built) => this.made(domid, shape, built, wired));
+  }
+
+  async cpuFeatures(): Promise<Uint8Array> {
+    return calling('the features of the processors', () => this.native.cpuFeatures());
   }
 
   async register(domid: Domid, config: DomainConfig): Promise<void> {
@@ -206,7 +230,7 @@ class Xen implements XenHypervisor {
 
   async snapshot(domid: Domid, shape: DomainShape): Promise<Snapshot> {
     this.ours(domid);
-    return this.snapshots.take(domid, shape);
+    return this.memory.snapshot(domid, shape);
   }
 
   async resume(domid: Domid): Promise<void> {
@@ -395,9 +419,3 @@ const notOurs = (domid: number): ShoalError =>
   new ShoalError('OPERATION_NOT_ALLOWED', `domain ${domid} belongs to another toolstack`, { hint: 'Use the toolstack that made it, for example xl.' });
 
 const noMacs = new Uint8Array(0);
-
-function bitmapOf(numbers: number[]): Uint8Array {
-  const bytes = new Uint8Array(numbers.length === 0 ? 0 : (Math.max(...numbers) >> 3) + 1);
-  for (const n of numbers) bytes[n >> 3]! |= 1 << (n & 7);
-  return bytes;
-}

@@ -23,3 +23,10 @@ export function stateOf(domain: NativeDomain): DomainState {
   }
   return domain.flags & domainFlags.paused ? 'paused' : 'running';
 }
+
+/** Bit n of byte m is number 8m + n. */
+export function bitmapOf(numbers: number[]): Uint8Array {
+  const bytes = new Uint8Array(numbers.length === 0 ? 0 : (Math.max(...numbers) >> 3) + 1);
+  for (const n of numbers) bytes[n >> 3]! |= 1 << (n & 7);
+  return bytes;
+}

@@ -56,8 +56,9 @@ export interface Built {
 /** Pages of a template, at most (native/template.h). */
 export const mostTemplatePages = 376;
 
-/** The addon's own; its memory goes with it. */
-export type NativeSnapshot = { readonly nativeSnapshot: unique symbol };
+/** The addon's own. */
+export type NativeReader = { readonly nativeReader: unique symbol };
+export type NativeWriter = { readonly nativeWriter: unique symbol };
 
 export interface Native {
   /** `guestCpus`: a bitmap of the processors that guests run on; empty for all. */
@@ -75,12 +76,21 @@ export interface Native {
   findTemplate(domid: number, digest: Uint8Array): number;
   name(domid: number, handle: Uint8Array, startInfoMfn: number, commandLine: string, macs: Uint8Array): void;
   order(domid: number, word: number): void;
+  readMemory(domid: number, virtBase: bigint, template: number, passes: boolean): NativeReader;
+  readAgain(reader: NativeReader): void;
+  /** Empty at the end of a pass. */
+  readPiece(reader: NativeReader, running: boolean): Buffer;
+  readState(reader: NativeReader): Buffer;
+  writeMemory(domid: number, memoryPages: number, template: number): NativeWriter;
+  writePiece(writer: NativeWriter, piece: Uint8Array): void;
+  /** Closes the writer. */
+  writeEnd(writer: NativeWriter, state: Uint8Array, vifCount: number): Built;
+  closeMemory(handle: NativeReader | NativeWriter): void;
+  cpuFeatures(): Buffer;
   /** Addresses of 4 bytes each, at most 8, for a wired guest's device 0; with `ring` it is ordered to take them. Returns the number of the list. */
   readdress(domid: number, addresses: Uint8Array, ring: boolean): number;
   /** The number of the list that the guest has taken last; 0: none. */
   readdressed(domid: number): number;
-  takeSnapshot(domid: number, virtBase: bigint, template: number): NativeSnapshot;
-  buildCopy(domid: number, snapshot: NativeSnapshot): Built;
   resume(domid: number): void;
   destroy(domid: number, apart: boolean): object | Promise<object>;
   pause(domid: number): void;

@@ -1,5 +1,5 @@
 /** The data model: the host, its pool of one, its networks. */
-import { call, fixed, param, quick, ro, rw, type ClassModel } from './grammar.ts';
+import { call, fixed, optional, param, quick, ro, rw, type ClassModel } from './grammar.ts';
 
 export const pool = {
   doc: 'Every host is a pool of its own.',
@@ -58,6 +58,12 @@ export const host = {
       'Calls a function of the plugin "shoal"; arguments and result are JSON texts. See below.',
     ),
     get_servertime: quick([param('host', 'ref host')], 'datetime', "The host's clock."),
+    migrate_receive: call(
+      [param('host', 'ref host'), optional('network', 'string', ''), optional('options', 'map', {})],
+      'map',
+      'A ticket for one VM to come here, for VM.migrate_send at its host; good for ten minutes. `options.fingerprint`: the SHA-256 of the certificate of the ' +
+        "VM's host (facts of the plugin has it). `network` is not used: the VM's vifs go to networks of the same name, or as `vif_map` has it.",
+    ),
     compute_free_memory: call([param('host', 'ref host')], 'int', 'Bytes Xen has free now.'),
   },
 } as const satisfies ClassModel;

@@ -15,7 +15,7 @@ export const VM = {
       'Name, unique on the host: letters, digits, dot, dash, underscore, at most 64. The guest gets it at its start.',
     ),
     name_description: rw('string', 'For people; at most 1,024 bytes.'),
-    power_state: ro('string', 'Halted, Running or Paused.'),
+    power_state: ro('string', 'Halted, Running, Paused or Suspended.'),
     user_version: fixed('int', 1, ''),
     is_a_template: fixed('bool', false, ''),
     is_a_snapshot: fixed('bool', false, ''),
@@ -85,6 +85,35 @@ export const VM = {
     shutdown: call([self], 'void', 'clean_shutdown, and hard_shutdown when the guest does not react.'),
     clean_reboot: call([self], 'void', 'Asks the guest to reboot; a fresh domain takes its place.'),
     hard_reboot: call([self], 'void', 'hard_shutdown and start.'),
+    suspend: call([self], 'void', 'Puts the memory of a running VM into a file on the host and ends its domain.'),
+    resume: call(
+      [self, optional('start_paused', 'bool', false), optional('force', 'bool', false)],
+      'void',
+      'A suspended VM goes on where it was, its connections with it.',
+    ),
+    checkpoint: call(
+      [self, param('new_name', 'string')],
+      'ref VM',
+      'A new VM, suspended, with the memory of a running one and addresses of its own. The running one goes on.',
+    ),
+    migrate_send: call(
+      [
+        self,
+        param('dest', 'map'),
+        optional('live', 'bool', false),
+        optional('vdi_map', 'map', {}),
+        optional('vif_map', 'map', {}),
+        optional('options', 'map', {}),
+      ],
+      'void',
+      "Moves a running VM to the host whose host.migrate_receive gave `dest`. `vif_map`: that host's network by the name of the network here; " +
+        '`options`: ip, the address it is to have there. The VM has the same uuid there.',
+    ),
+    pool_migrate: call(
+      [self, param('host', 'ref host'), optional('options', 'map', {})],
+      'void',
+      'To a host of the same pool, which has one: nothing moves. To another host: migrate_send.',
+    ),
     destroy: call([self], 'void', 'Takes out a halted VM with its VIFs.'),
   },
 } as const satisfies ClassModel;

@@ -20,6 +20,16 @@ test('layout and netlink in C', (t) => {
   t.end();
 });
 
+test('the stream of a guest\'s memory, under sanitizers', (t) => {
+  const run = spawnSync(join(build, 'memory_test'), { encoding: 'utf8', timeout: 60_000 });
+  for (const line of run.stdout.split('\n')) {
+    const match = /^(not )?ok \d+ - (.*)$/.exec(line);
+    if (match) t.ok(!match[1], match[2]);
+  }
+  t.equal(run.status, 0, run.stderr || 'ends well');
+  t.end();
+});
+
 test('every function refuses wrong arguments', (t) => {
   const native = loadNative(join(build, 'shoal_xen.node'));
   const wrong: unknown[] = [undefined, null, -1, 1.5, NaN, Infinity, 2 ** 60, 'x', {}, [], () => {}, new Uint8Array(0), new Uint16Array(6), 1n, -1n, true, Symbol('x')];

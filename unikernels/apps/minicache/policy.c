@@ -117,7 +117,9 @@ struct judged policy_judge(const struct policy_settings *settings, const struct 
   if (!is_explicit && !heuristic) return judged;
   bool validators = http_has(response, FIELD_ETAG) || http_has(response, FIELD_LAST_MODIFIED);
   bool fresh = !fitness->validate_always && fitness->lifetime > fitness->initial_age;
-  judged.storable = fresh || validators || fitness->stale_while_revalidate > 0 || fitness->stale_if_error > 0;
+  /* What was fresh but for its way here is still for all who asked meanwhile: a playlist that the origin held back. */
+  bool late = is_explicit && fitness->lifetime > 0 && !fitness->validate_always;
+  judged.storable = fresh || late || validators || fitness->stale_while_revalidate > 0 || fitness->stale_if_error > 0;
   return judged;
 }
 

@@ -60,6 +60,8 @@ void guest_connect(const struct start_info *info) {
   struct mmu_mapping mappings[] = {{shared_info_at, info->shared_info / PAGE_BYTES}, {grants_at, grants_frame()}};
   mmu_map(mappings, 2);
   shared_info = shared_info_at;
+  /* Xen's own tools look for it before they ask the guest to suspend itself. */
+  mmu_show_frame_list();
   grants_move(grants_at);
 }
 

@@ -14,6 +14,7 @@
 #include "hypercall.h"
 #include "loop.h"
 #include "netfront.h"
+#include "pages.h"
 #include "platform.h"
 #include "resume.h"
 #include "store.h"
@@ -75,9 +76,9 @@ static void suspend(void *context) {
     shoal_timer_set(&later, shoal_now_ns() + PAUSE_NS);
     return;
   }
+  pages_clear_free();
   loop_flush(); /* frames that were sent, notifications */
   clock_stop();
-  mmu_show_frame_list();
   name_pages();
   guest_disconnect();
   bool cancelled = hypercall3(__HYPERVISOR_sched_op, SCHEDOP_shutdown, (unsigned long)&request, mmu_frame_of(info)) != 0;

@@ -129,6 +129,7 @@ NAPI_MODULE_INIT()
   define_function(env, exports, "machine", js_machine);
   define_domain_functions(env, exports);
   define_guest_functions(env, exports);
+  define_memory_functions(env, exports);
   define_network_functions(env, exports);
   define_disk_functions(env, exports);
   return exports;

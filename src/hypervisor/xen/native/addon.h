@@ -37,6 +37,7 @@ struct addon *any_addon(napi_env env);
 void define_function(napi_env env, napi_value exports, const char *name, napi_callback function);
 void define_domain_functions(napi_env env, napi_value exports);
 void define_guest_functions(napi_env env, napi_value exports);
+void define_memory_functions(napi_env env, napi_value exports);
 void define_network_functions(napi_env env, napi_value exports);
 void define_disk_functions(napi_env env, napi_value exports);
 

@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "snapshot.h"
 #include "template.h"
 #include "wiring.h"
 #include "values.h"
@@ -108,54 +107,6 @@ static napi_value js_name(napi_env env, napi_callback_info info)
       builder_name(addon->builder, domid, mfn, command_line, (const uint8_t (*)[6])(const void *)macs, (unsigned)(length / 6), &failure))
     return throw_failure(env, &failure);
   return NULL;
-}
-
-static void free_snapshot(napi_env env, void *data, void *hint)
-{
-  (void)env, (void)hint;
-  snapshot_free(data);
-}
-
-/* takeSnapshot(domid, virtBase, template: domid or 0): a handle; its memory goes with it. */
-static napi_value js_take_snapshot(napi_env env, napi_callback_info info)
-{
-  const struct template *template = NULL;
-  struct snapshot *snapshot;
-  uint64_t virt_base, owner;
-  struct failure failure;
-  struct addon *addon;
-  napi_value result;
-  struct call call;
-  uint16_t domid;
-
-  if (!take_call(&call, env, info, 3) || !take_domid(&call, 0, &domid) || !take_big(&call, 1, "virtBase", &virt_base) ||
-      !take_u64(&call, 2, "template", 0, LARGEST_DOMID, &owner) || !(addon = opened_addon(env)) ||
-      (owner > 0 && !(template = known_template(env, addon, (uint16_t)owner))))
-    return NULL;
-  snapshot = snapshot_take(addon->builder, domid, virt_base, template, &failure);
-  if (!snapshot) return throw_failure(env, &failure);
-  if (napi_create_external(env, snapshot, free_snapshot, NULL, &result) == napi_ok) return result;
-  snapshot_free(snapshot);
-  return NULL;
-}
-
-/* buildCopy(domid, snapshot): as build() returns. The domain has the snapshot's memory and as many wired vifs. */
-static napi_value js_build_copy(napi_env env, napi_callback_info info)
-{
-  struct build_result result;
-  struct failure failure;
-  struct addon *addon;
-  struct call call;
-  uint16_t domid;
-  void *snapshot;
-
-  if (!take_call(&call, env, info, 2) || !take_domid(&call, 0, &domid) || !(addon = opened_addon(env))) return NULL;
-  if (napi_get_value_external(env, call.values[1], &snapshot) != napi_ok) {
-    napi_throw_type_error(env, NULL, "snapshot: a snapshot is wanted");
-    return NULL;
-  }
-  if (snapshot_build(addon->builder, domid, snapshot, &result, &failure)) return throw_failure(env, &failure);
-  return built_value(env, &result, snapshot_vifs(snapshot));
 }
 
 /* resume(domid): a domain that suspended itself goes on. */
@@ -266,8 +217,6 @@ void define_guest_functions(napi_env env, napi_value exports)
   define_function(env, exports, "makeTemplate", js_make_template);
   define_function(env, exports, "findTemplate", js_find_template);
   define_function(env, exports, "name", js_name);
-  define_function(env, exports, "takeSnapshot", js_take_snapshot);
-  define_function(env, exports, "buildCopy", js_build_copy);
   define_function(env, exports, "resume", js_resume);
   define_function(env, exports, "order", js_order);
   define_function(env, exports, "readdress", js_readdress);

@@ -107,6 +107,13 @@ struct cpu_state *control_read_cpu(struct control *control, uint16_t domid, uint
 /* The same state for a copy of that domain, whose suspension has just come back with 0: "in a new domain". */
 int control_write_cpu(struct control *control, uint16_t domid, const struct cpu_state *state, uint64_t l4_mfn, uint64_t start_info_mfn,
                       struct failure *failure);
+/* The same as bytes, to be read elsewhere; they live as long as the state. */
+const void *control_cpu_bytes(const struct cpu_state *state, size_t *length);
+/* EINVAL: not the state of a vCPU as this Xen has it, or one with descriptor tables of its own. To be freed with free(). */
+struct cpu_state *control_cpu_from(const void *bytes, size_t length, struct failure *failure);
+/* What PV guests may have seen of the processors: bit n of words[m] is feature 32m + n of xen/arch-x86/cpufeatureset.h. At most `room` words; returns
+ * how many, or -1. */
+int control_cpu_features(struct control *control, uint32_t *words, unsigned room, struct failure *failure);
 /* A domain that has suspended itself goes on where it is: its suspension comes back with 1. */
 int control_resume(struct control *control, uint16_t domid, struct failure *failure);
 /* Machine frame at a virtual address of the guest. */

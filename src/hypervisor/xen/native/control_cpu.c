@@ -29,6 +29,55 @@ struct cpu_state *control_read_cpu(struct control *control, uint16_t domid, uint
   return state;
 }
 
+const void *control_cpu_bytes(const struct cpu_state *state, size_t *length)
+{
+  *length = sizeof state->context.x64;
+  return &state->context.x64;
+}
+
+struct cpu_state *control_cpu_from(const void *bytes, size_t length, struct failure *failure)
+{
+  struct cpu_state *state = calloc(1, sizeof *state);
+
+  if (!state) {
+    failed(failure, "calloc");
+    return NULL;
+  }
+  if (length == sizeof state->context.x64) {
+    memcpy(&state->context.x64, bytes, length);
+    /* These would be frames of another host. */
+    if (state->context.x64.gdt_ents == 0 && state->context.x64.ldt_ents == 0) return state;
+  }
+  failed_with(failure, "memory", EINVAL);
+  free(state);
+  return NULL;
+}
+
+int control_cpu_features(struct control *control, uint32_t *words, unsigned room, struct failure *failure)
+{
+  struct xen_sysctl *sysctl = xencall_alloc_buffer(control->call, sizeof *sysctl);
+  uint32_t *buffer = xencall_alloc_buffer(control->call, room * sizeof *buffer);
+  int count = -1;
+
+  if (!sysctl || !buffer) {
+    failed(failure, "xencall_alloc_buffer");
+  } else {
+    memset(sysctl, 0, sizeof *sysctl);
+    sysctl->cmd = XEN_SYSCTL_get_cpu_featureset;
+    sysctl->interface_version = XEN_SYSCTL_INTERFACE_VERSION;
+    sysctl->u.cpu_featureset.index = XEN_SYSCTL_cpu_featureset_pv;
+    sysctl->u.cpu_featureset.nr_features = room;
+    set_xen_guest_handle_raw(sysctl->u.cpu_featureset.features, buffer);
+    if (xencall1(control->call, __HYPERVISOR_sysctl, (uintptr_t)sysctl)) failed(failure, "XEN_SYSCTL_get_cpu_featureset");
+    else count = (int)sysctl->u.cpu_featureset.nr_features;
+    if (count > (int)room) count = (int)room;
+    if (count > 0) memcpy(words, buffer, (size_t)count * sizeof *words);
+  }
+  xencall_free_buffer(control->call, buffer);
+  xencall_free_buffer(control->call, sysctl);
+  return count;
+}
+
 int control_write_cpu(struct control *control, uint16_t domid, const struct cpu_state *state, uint64_t l4_mfn, uint64_t start_info_mfn,
                       struct failure *failure)
 {

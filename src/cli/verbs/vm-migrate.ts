@@ -1,0 +1,95 @@
+/**
+ * `shoal vm migrate VM --to HOST`: two agents and an order. The command asks the target for a ticket and gives it to the source; from then on they need
+ * nobody. With a controller in the environment it is the controller that does so.
+ */
+import { ShoalError } from '../../model/errors.ts';
+import type { Departed, Plan } from '../../xenapi/plugin-types.ts';
+import type { Verb, Words } from '../arguments.ts';
+import { Client } from '../client.ts';
+import { ms } from '../format.ts';
+import { readTarget, targetNamed, withHost } from '../target.ts';
+import type { Terminal } from '../terminal.ts';
+import { findVm } from '../vms.ts';
+
+const migrationMs = 3_600_000;
+
+interface Facts {
+  agent: { fingerprint: string | null };
+}
+
+/** Some words of another host's target: "lab/host1", or https://HOST with --to-ca and --to-password-file. */
+async function clientOfTarget(words: Words): Promise<Client> {
+  const to = words.text('to');
+  if (to === undefined) throw new ShoalError('USAGE', 'Where to?', { hint: 'Give --to LAB/HOST, or --to https://HOST.' });
+  return new Client(readTarget(await targetNamed(to, words)));
+}
+
+export const vmMigrate: Verb = {
+  name: 'vm migrate',
+  summary: 'move a running VM to another host',
+  operands: 'VM',
+  operandCount: [1, 1],
+  options: {
+    to: { value: 'HOST', help: 'the other host: LAB/HOST, or https://HOST with the two options below' },
+    'to-ca': { value: 'FILE', help: 'its certificate; default: as of the first host' },
+    'to-password-file': { value: 'FILE', help: 'its password; default: as of the first host' },
+    live: { help: 'copy its memory while it runs, then only the rest' },
+    ip: { value: 'ADDRESS', help: 'the address it is to have there' },
+    plan: { help: 'say how long it would take, and whether to; nothing moves' },
+    'rtt-ms': { value: 'N', help: 'with --plan: round trip of whoever uses the VM as it moves' },
+    resolve: { value: 'here|there', help: 'of a migration in doubt, when the target is gone for good: where the VM is to be' },
+  },
+  speaksToHost: true,
+  notes:
+    'Within a subnet the address goes along; to another subnet the VM gets one there, and connections end. What fails leaves the VM running where it was. ' +
+    '--resolve here while the VM runs there makes two of it.',
+  examples: ['shoal vm migrate web --lab lab/host0 --to lab/host1 --live', 'shoal vm migrate web --to lab/host1 --plan'],
+  async run(terminal, words) {
+    const name = words.operands[0]!;
+    return withHost(terminal, words, async (client) => {
+      const { uuid } = await findVm(client, name);
+      const where = words.text('resolve');
+      if (where !== undefined) {
+        if (where !== 'here' && where !== 'there') throw new ShoalError('USAGE', `"${where}" is neither here nor there.`, { hint: 'Give --resolve here or --resolve there.' });
+        await client.plugin('migrate-resolve', { vm: uuid, where });
+        terminal.printJson({ name, where });
+        terminal.print(`${name} is taken to be ${where}`);
+        return;
+      }
+      const target = await clientOfTarget(words);
+      try {
+        await (words.flag('plan') ? plan(terminal, words, client, target, uuid, name) : move(terminal, words, client, target, uuid, name));
+      } finally {
+        await target.close();
+      }
+    });
+  },
+};
+
+/** What the operator gave is what the hosts reach each other by; in a lab they have addresses of their own. */
+const urlOf = (words: Words): { url?: string } => (words.text('to')?.startsWith('https://') === true ? { url: words.text('to')! } : {});
+
+async function addressOf(target: Client): Promise<string> {
+  const [host] = Object.values(await target.records('host'));
+  return `https://${String(host?.['address'] ?? '')}`;
+}
+
+async function plan(terminal: Terminal, words: Words, client: Client, target: Client, uuid: string, name: string): Promise<void> {
+  const rtt = words.flag('rtt-ms') ? { rttMs: String(words.number('rtt-ms', 0, 0, 3_600_000)) } : {};
+  const said = await client.plugin<Plan>('migrate-plan', { vm: uuid, url: urlOf(words).url ?? (await addressOf(target)), live: String(words.flag('live')), ...rtt }, { timeoutMs: 60_000 });
+  terminal.printJson({ name, ...said });
+  const way = said.rttMs === undefined ? 'the host cannot be reached from there' : `round trip ${ms(said.rttMs)} ms`;
+  terminal.print(`${name}: ${said.advice === 'migrate' ? 'migrate' : 'start afresh there'}`);
+  terminal.print(`  ${way}; ${Math.ceil(said.bytes / 1024)} KiB, ${ms(said.totalMs)} ms in all, ${ms(said.downtimeMs)} ms of standstill; after ${said.migrations} migrations that way`);
+}
+
+async function move(terminal: Terminal, words: Words, client: Client, target: Client, uuid: string, name: string): Promise<void> {
+  const { agent } = await client.plugin<Facts>('facts');
+  if (agent.fingerprint === null) throw new ShoalError('MIGRATION_REFUSED', 'The host of the VM speaks without TLS.', { hint: 'Give its agent a certificate.' });
+  const [targetHost] = Object.keys(await target.records('host'));
+  const dest = await target.call<Record<string, string>>('host.migrate_receive', [targetHost, '', { fingerprint: agent.fingerprint, ...urlOf(words) }]);
+  const ip = words.text('ip');
+  const done = await client.plugin<Departed>('migrate', { vm: uuid, dest, live: String(words.flag('live')), ...(ip === undefined ? {} : { ip }) }, { timeoutMs: migrationMs });
+  terminal.printJson({ name, uuid, ...done });
+  terminal.print(`${name} runs there${done.addresses.length === 0 ? '' : ` as ${done.addresses.join(', ')}`}: ${ms(done.totalMs)} ms in all, ${ms(done.downtimeMs)} ms of standstill, ${Math.ceil(done.bytes / 1024)} KiB`);
+}

@@ -1,0 +1,55 @@
+/** Bytes that come from a connection and are read by whoever has use for them; bounded. */
+import { ShoalError } from '../model/errors.ts';
+
+export class ByteQueue implements AsyncIterable<Uint8Array> {
+  readonly #most: number;
+  #waiting: Buffer[] = [];
+  #held = 0;
+  #ended = false;
+  #error: ShoalError | undefined;
+  #wake: () => void = () => {};
+  /** Bytes put in so far. */
+  received = 0;
+  #taken = 0;
+  /** Told how many bytes were taken out so far. */
+  onTaken: (bytes: number) => void = () => {};
+
+  constructor(mostBytes: number) {
+    this.#most = mostBytes;
+  }
+
+  /** Throws REQUEST_TOO_LARGE when more waits than is allowed. */
+  put(bytes: Buffer): void {
+    if (this.#ended || this.#error !== undefined) return;
+    if (this.#held + bytes.length > this.#most) throw new ShoalError('REQUEST_TOO_LARGE', `More than ${this.#most} bytes were sent without waiting.`);
+    this.#waiting.push(bytes);
+    this.#held += bytes.length;
+    this.received += bytes.length;
+    this.#wake();
+  }
+
+  end(): void {
+    this.#ended = true;
+    this.#wake();
+  }
+
+  fail(error: ShoalError): void {
+    this.#error ??= error;
+    this.#waiting = [];
+    this.#wake();
+  }
+
+  async *[Symbol.asyncIterator](): AsyncGenerator<Uint8Array> {
+    for (;;) {
+      if (this.#error !== undefined) throw this.#error;
+      const next = this.#waiting.shift();
+      if (next !== undefined) {
+        this.#held -= next.length;
+        this.#taken += next.length;
+        this.onTaken(this.#taken);
+        yield next;
+      } else if (this.#ended) return;
+      else await new Promise<void>((resolve) => (this.#wake = resolve));
+    }
+  }
+}

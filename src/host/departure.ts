@@ -1,0 +1,295 @@
+/** One migration from here: the work of each state of migrate/table.ts. */
+import type { Hypervisor, MemoryReader } from '../hypervisor/port.ts';
+import type { ImageStore } from '../image/store.ts';
+import { asShoalError, ShoalError } from '../model/errors.ts';
+import type { Domid } from '../model/ids.ts';
+import { enoughBytes, estimate, formula, learned, mostPasses, unknownFilled, type Estimate, type Load, type Past } from '../migrate/estimate.ts';
+import { nextOfSource, type SourceEvent, type SourceState } from '../migrate/table.ts';
+import { recordOf } from './arrival.ts';
+import { DepartureLink, Lost, Refused, type Credentials, type Ticket } from './departure-link.ts';
+import type { Fleet } from './fleet.ts';
+import type { Neighbours } from './neighbours.ts';
+import type { Runner } from './runner.ts';
+import { SavedEncoder, type SavedRecord } from './saved.ts';
+import type { Vm } from './vm.ts';
+
+export interface DeparturesOptions {
+  hypervisor: Hypervisor;
+  fleet: Fleet;
+  runner: Runner;
+  images: ImageStore;
+  credentials: Credentials | undefined;
+  neighbours: Neighbours;
+  log: (line: string) => void;
+  hook?: ((moment: string) => void | Promise<void>) | undefined;
+}
+
+export interface DepartureChoices {
+  live?: boolean;
+  /** That host's network by the name of the network here. */
+  networks?: Record<string, string>;
+  /** Address of its vif 0 there. */
+  ip?: string;
+}
+
+export interface Departed {
+  /** As the target gave them, in the order of the vifs. */
+  addresses: string[];
+  bytes: number;
+  /** Of the memory over the connection. */
+  passes: number;
+  connections: number;
+  totalMs: number;
+  /** From before the suspension until the target said that the VM runs. */
+  downtimeMs: number;
+  predicted: Estimate;
+}
+
+export function loadOf(vm: Vm, past: readonly Past[]): Load {
+  const { filled, dirtyBps } = learned(past);
+  return { memoryKib: vm.memoryKib, filled: filled ?? unknownFilled, dirtyBps: dirtyBps ?? 0 };
+}
+
+/** Inside the VM's lane. */
+export class Departure {
+  readonly #o: DeparturesOptions;
+  readonly #vm: Vm;
+  readonly #ticket: Ticket;
+  readonly #credentials: Credentials;
+  readonly #choices: DepartureChoices;
+  readonly #signal: AbortSignal;
+  readonly #progress: (part: number) => void;
+  readonly #patiently: (once: () => Promise<SourceEvent>) => Promise<SourceEvent>;
+  readonly #link: DepartureLink;
+  readonly #encoder = new SavedEncoder();
+  #record: SavedRecord | undefined;
+  #reader: MemoryReader | undefined;
+  #suspended = false;
+  #suspendedAt = 0;
+  #downtimeMs = 0;
+  #passes = 0;
+  #bytesOfPasses: number[] = [];
+  #shipMs = 0;
+  #addresses: string[] = [];
+  #reason: ShoalError | undefined;
+
+  constructor(
+    options: DeparturesOptions, vm: Vm, ticket: Ticket, credentials: Credentials, choices: DepartureChoices, signal: AbortSignal,
+    progress: (part: number) => void, patiently: (once: () => Promise<SourceEvent>) => Promise<SourceEvent>,
+  ) {
+    this.#o = options;
+    this.#vm = vm;
+    this.#ticket = ticket;
+    this.#credentials = credentials;
+    this.#choices = choices;
+    this.#signal = signal;
+    this.#progress = progress;
+    this.#patiently = patiently;
+    const { networks, ip } = choices;
+    const { id, token } = ticket;
+    this.#link = new DepartureLink(ticket, credentials, () => ({ say: 'hello', id, token, record: this.#record, networks, ip }), signal);
+  }
+
+  async run(from: SourceState = 'reserve'): Promise<Departed> {
+    const begun = performance.now();
+    let state = from;
+    try {
+      while (state !== 'stayed' && state !== 'left') {
+        const event = await this.#do(state);
+        await this.#o.hook?.(`${state}:${event}`);
+        state = nextOfSource(state, event);
+      }
+    } finally {
+      this.#reader?.close();
+      this.#link.close();
+    }
+    if (state === 'stayed') throw this.#reason ?? new ShoalError('MIGRATION_FAILED', `VM "${this.#vm.name}" runs on here.`);
+    return this.#outcome(performance.now() - begun);
+  }
+
+  async #do(state: Exclude<SourceState, 'stayed' | 'left'>): Promise<SourceEvent> {
+    if (state === 'ask') return this.#patiently(() => this.#askOnce());
+    try {
+      await this.#o.hook?.(state);
+      if (state === 'commit') return await this.#commit();
+      await this[`_${state}`]();
+      return 'done';
+    } catch (thrown) {
+      if (state === 'commit') {
+        this.#reason = thrown instanceof Refused ? thrown.reason : new ShoalError('MIGRATION_FAILED', 'The target did not take the VM in the end.');
+        return 'lost';
+      }
+      if (state === 'undo' || state === 'release') throw thrown;
+      if (thrown instanceof Lost) this.#reason ??= new ShoalError('MIGRATION_FAILED', `${thrown.message}.`, { cause: thrown });
+      else this.#reason ??= thrown instanceof Refused ? thrown.reason : asShoalError(thrown);
+      if (this.#signal.aborted) return 'cancelled';
+      return thrown instanceof Lost ? 'lost' : 'refused';
+    }
+  }
+
+  async _reserve(): Promise<void> {
+    const { hypervisor, fleet, images } = this.#o;
+    const vm = this.#vm;
+    this.#record = recordOf(vm, fleet, await hypervisor.cpuFeatures(), (await hypervisor.facts()).version);
+    await this.#link.connect();
+    let reserved = await this.#link.word(['reserved']);
+    if (reserved['needImage'] === true) {
+      this.#link.image(await images.bytes(vm.image));
+      this.#link.say({ say: 'image-end' });
+      reserved = await this.#link.word(['reserved']);
+    }
+    this.#addresses = (reserved['addresses'] as string[] | undefined) ?? [];
+    const { id, token, url, fingerprint } = this.#ticket;
+    vm.leaving = { id, token, url, fingerprint };
+    await fleet.keep(vm);
+  }
+
+  /** While it runs: its memory as it is, then what changed meanwhile, until that is little. */
+  async _copy(): Promise<void> {
+    await this.#link.data(this.#encoder.header(this.#record!));
+    if (this.#choices.live !== true) return;
+    const domid = this.#vm.domid!;
+    await this.#suspend(domid);
+    await this.#open(domid);
+    await this.#goOn(domid);
+    for (let before = Infinity; this.#passes < mostPasses; ) {
+      const bytes = await this.#pass(true);
+      if (bytes <= enoughBytes || bytes >= before) return;
+      before = bytes;
+    }
+  }
+
+  async _suspend(): Promise<void> {
+    const domid = this.#vm.domid!;
+    this.#suspendedAt = performance.now();
+    await this.#suspend(domid);
+    if (this.#reader === undefined) await this.#open(domid);
+    else this.#reader.again();
+    this.#o.runner.become(this.#vm, 'Suspended');
+  }
+
+  async _ship(): Promise<void> {
+    await this.#pass(false);
+    await this.#link.data(this.#encoder.state(this.#reader!.state()));
+    await this.#link.data(this.#encoder.end());
+  }
+
+  async _verify(): Promise<void> {
+    const begun = performance.now();
+    await this.#link.word(['filled']);
+    this.#shipMs += performance.now() - begun;
+    this.#progress(0.9);
+  }
+
+  /** A target that was cut off meanwhile still waits for the word. */
+  async #commit(): Promise<SourceEvent> {
+    for (let again = false; ; again = true) {
+      this.#link.say({ say: 'commit' });
+      try {
+        await this.#link.word(['committed'], true);
+        break;
+      } catch (error) {
+        if (again || !(error instanceof Lost) || this.#signal.aborted) throw error;
+        await this.#link.connect();
+        await this.#link.word(['filled'], true);
+      }
+    }
+    this.#downtimeMs = performance.now() - this.#suspendedAt;
+    return 'committed';
+  }
+
+  async #askOnce(): Promise<SourceEvent> {
+    const { id, token } = this.#ticket;
+    const link = new DepartureLink(this.#ticket, this.#credentials, () => ({ say: 'ask', id, token }), new AbortController().signal);
+    try {
+      await link.connect();
+      return (await link.word(['committed', 'unknown'], true))['say'] === 'committed' ? 'committed' : 'unknown';
+    } catch {
+      return 'lost';
+    } finally {
+      link.close();
+    }
+  }
+
+  /** The VM is ours, and goes on where it is. */
+  async _undo(): Promise<void> {
+    const { fleet, runner } = this.#o;
+    const vm = this.#vm;
+    this.#link.say({ say: 'abort' });
+    this.#reader?.close();
+    delete vm.leaving;
+    await fleet.keep(vm);
+    if (vm.domid === undefined || (!this.#suspended && vm.power !== 'Suspended')) return;
+    await this.#goOn(vm.domid);
+    runner.become(vm, 'Running');
+    runner.look(vm);
+  }
+
+  /** The VM is the target's. */
+  async _release(): Promise<void> {
+    const { fleet, runner } = this.#o;
+    const vm = this.#vm;
+    const { id, token } = this.#ticket;
+    this.#reader?.close();
+    if (vm.domid !== undefined) await runner.removeDomain(vm.domid);
+    fleet.place(vm, undefined);
+    await fleet.drop(vm);
+    // The target may forget now. When it does not hear that, it remembers: 200 bytes.
+    const link = new DepartureLink(this.#ticket, this.#credentials, () => ({ say: 'released', id, token }), new AbortController().signal);
+    void link
+      .connect()
+      .then(() => link.word(['committed', 'unknown'], true))
+      .catch(() => {})
+      .finally(() => link.close());
+  }
+
+  async #suspend(domid: Domid): Promise<void> {
+    await this.#o.hypervisor.suspend(domid);
+    this.#suspended = true;
+  }
+
+  async #goOn(domid: Domid): Promise<void> {
+    await this.#o.hypervisor.resume(domid);
+    this.#suspended = false;
+  }
+
+  async #open(domid: Domid): Promise<void> {
+    this.#reader = this.#o.hypervisor.readMemory(domid, await this.#o.runner.starter.shapeOf(this.#vm), this.#choices.live === true);
+  }
+
+  async #pass(running: boolean): Promise<number> {
+    const begun = performance.now();
+    let bytes = 0;
+    for (let piece = this.#reader!.piece(running); piece !== undefined; piece = this.#reader!.piece(running)) {
+      bytes += piece.length;
+      await this.#link.data(this.#encoder.piece(piece));
+      if (this.#signal.aborted) throw new ShoalError('TASK_CANCELLED', 'The migration was cancelled.');
+      this.#progress(Math.min(0.8, this.#link.sentBytes / (this.#vm.memoryKib * 1024)));
+    }
+    this.#passes++;
+    this.#bytesOfPasses.push(bytes);
+    this.#shipMs += performance.now() - begun;
+    return bytes;
+  }
+
+  #outcome(totalMs: number): Departed {
+    const { neighbours } = this.#o;
+    const vm = this.#vm;
+    const { url } = this.#ticket;
+    const live = this.#choices.live === true;
+    const past = neighbours.past(url);
+    const way = neighbours.way(url);
+    const load = loadOf(vm, past);
+    const predicted = estimate(load, way, live, past);
+    const bytes = this.#link.sentBytes;
+    const filled = Math.min(1, (this.#bytesOfPasses[0] ?? 0) / (vm.memoryKib * 1024));
+    const bandwidthBps = (bytes / Math.max(1, this.#shipMs)) * 1000;
+    const dirtyBps = live && this.#shipMs > 0 ? ((bytes - (this.#bytesOfPasses[0] ?? 0)) / this.#shipMs) * 1000 : 0;
+    // What the formula says of the way and load as they were: what is left is what the formula lacks.
+    const real = formula({ memoryKib: vm.memoryKib, filled, dirtyBps }, { rttMs: way.rttMs, bandwidthBps }, live);
+    neighbours.learn(url, { formula: real, bytes, totalMs, downtimeMs: this.#downtimeMs, live, filled, dirtyBps, bandwidthBps });
+    return {
+      addresses: this.#addresses, bytes, passes: this.#passes, connections: this.#link.connections, totalMs, downtimeMs: this.#downtimeMs, predicted,
+    };
+  }
+}

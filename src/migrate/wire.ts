@@ -1,0 +1,56 @@
+/**
+ * Frames of a migration's connection (docs/formats/migration.md): length, kind, payload. JSON says what is to be done, data is the stream of a
+ * saved VM, image the file of its kernel where the target lacks it.
+ */
+import { ShoalError } from '../model/errors.ts';
+
+export const kinds = { json: 1, data: 2, image: 3 } as const;
+export type Kind = (typeof kinds)[keyof typeof kinds];
+
+const headBytes = 5;
+export const mostFrameBytes = 512 * 1024;
+const mostJsonBytes = 128 * 1024;
+
+export interface Frame {
+  kind: Kind;
+  payload: Buffer;
+}
+
+export function frame(kind: Kind, payload: Uint8Array): Buffer {
+  const head = Buffer.allocUnsafe(headBytes);
+  head.writeUInt32LE(payload.length, 0);
+  head.writeUInt8(kind, 4);
+  return Buffer.concat([head, payload]);
+}
+
+export const jsonFrame = (value: object): Buffer => frame(kinds.json, Buffer.from(JSON.stringify(value)));
+
+export class FrameReader {
+  #held: Buffer = Buffer.alloc(0);
+
+  /** Whole frames out of what has come. Throws REQUEST_MALFORMED. */
+  *take(chunk: Buffer): Generator<Frame> {
+    this.#held = this.#held.length === 0 ? chunk : Buffer.concat([this.#held, chunk]);
+    while (this.#held.length >= headBytes) {
+      const length = this.#held.readUInt32LE(0);
+      const kind = this.#held.readUInt8(4);
+      if (kind < kinds.json || kind > kinds.image || length > (kind === kinds.json ? mostJsonBytes : mostFrameBytes))
+        throw new ShoalError('REQUEST_MALFORMED', 'A frame of the migration is none of this version.');
+      if (this.#held.length < headBytes + length) return;
+      const payload = this.#held.subarray(headBytes, headBytes + length);
+      this.#held = this.#held.subarray(headBytes + length);
+      yield { kind: kind as Kind, payload };
+    }
+  }
+}
+
+/** Throws REQUEST_MALFORMED. */
+export function jsonOf(payload: Buffer): Record<string, unknown> {
+  try {
+    const value: unknown = JSON.parse(payload.toString('utf8'));
+    if (typeof value === 'object' && value !== null) return value as Record<string, unknown>;
+  } catch {
+    // As below.
+  }
+  throw new ShoalError('REQUEST_MALFORMED', 'A word of the migration is no JSON object.');
+}

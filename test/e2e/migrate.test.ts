@@ -1,0 +1,206 @@
+/**
+ * VMs that stop and go on, on two real Xen hosts of the lab: suspended and resumed, saved and restored, migrated plainly and live, with agents killed at the moments
+ * that count, and Xen's own tools beside it. The unikernel says its name and how long it has been up.
+ */
+import { createReadStream, createWriteStream, mkdtempSync, readFileSync, rmSync, statSync, truncateSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { pipeline } from 'node:stream/promises';
+import test from 'tape';
+import { Client } from '../../src/cli/client.ts';
+import { xlConfiguration } from '../../src/cli/demo/xl.ts';
+import { putImage, readImage } from '../../src/cli/images.ts';
+import { pingImage } from '../../src/cli/verbs/build.ts';
+import { labDown, labUp, type Lab, type LabHost } from '../../src/lab/lab.ts';
+import { repositoryRoot } from '../../src/lab/paths.ts';
+import { run } from '../../src/lab/processes.ts';
+import { ShoalError } from '../../src/model/errors.ts';
+import { refOf, type Departed, type Listing } from '../../src/xenapi/plugin-types.ts';
+
+const name = process.env['SHOAL_TEST_LAB'] ?? 'migratetest';
+const minutes = 60_000;
+const timeoutMs = 2 * minutes;
+const folder = mkdtempSync(join(tmpdir(), 'shoal-migrate-'));
+
+let lab: Lab;
+const clients: Client[] = [];
+let image: string;
+let uuid: string;
+
+const connect = (host: LabHost): Client =>
+  new Client({ url: host.url, ca: readFileSync(host.caFile, 'utf8'), password: readFileSync(host.passwordFile, 'utf8').trim() });
+
+async function codeOf(promise: Promise<unknown>): Promise<string> {
+  try {
+    await promise;
+    return 'none';
+  } catch (error) {
+    return error instanceof ShoalError ? error.code : String(error);
+  }
+}
+
+async function shell(host: number, command: string): Promise<string> {
+  const { code, stdout, stderr } = await lab.hosts[host]!.exec(command, { timeoutMs });
+  if (code !== 0) throw new Error(`${command}: ${code} ${stderr}`);
+  return stdout.trim();
+}
+
+/** What the guest at this address says; asked until it answers. */
+async function ask(address: string): Promise<{ name: string; uptimeMs: number } | undefined> {
+  for (let i = 0; i < 40; i++) {
+    const { code, stdout } = await lab.inside(['curl', '-s', '-m', '3', `http://${address}/`], { timeoutMs: 20_000 });
+    if (code === 0 && stdout.startsWith('{')) return JSON.parse(stdout) as { name: string; uptimeMs: number };
+    await new Promise((resolve) => setTimeout(resolve, 250));
+  }
+  return undefined;
+}
+
+/** Where the VM is, with its state and address, on all hosts. */
+async function places(): Promise<{ host: number; state: string; address: string }[]> {
+  const found: { host: number; state: string; address: string }[] = [];
+  for (const [host, client] of clients.entries()) {
+    const { rows, texts } = await client.plugin<Listing>('list', { columns: ['uuid', 'state', 'addresses'] });
+    for (const row of rows) if (row[0] === uuid) found.push({ host, state: texts[row[1] as number]!, address: String(row[2]) });
+  }
+  return found;
+}
+
+async function send(from: number, to: number, live = false): Promise<Departed> {
+  const { agent } = await clients[from]!.plugin<{ agent: { fingerprint: string } }>('facts');
+  const [host] = Object.keys(await clients[to]!.records('host'));
+  const dest = await clients[to]!.call<Record<string, string>>('host.migrate_receive', [host, '', { fingerprint: agent.fingerprint }]);
+  return clients[from]!.plugin<Departed>('migrate', { vm: uuid, dest, live: String(live) }, { timeoutMs });
+}
+
+async function restartAgent(host: number, environment: string): Promise<void> {
+  await shell(host, [
+    `printf '%s\\n' '${environment}' > /etc/shoal/agent.env`,
+    'touch /run/shoal-agent.stop',
+    'while kill -0 $(cat /run/shoal-supervise.pid) 2>/dev/null; do kill -9 $(cat /run/shoal-agent.pid) 2>/dev/null; sleep 0.1; done',
+    'rm -f /run/shoal-agent.stop; setsid -f /usr/lib/shoal/supervise </dev/null >/dev/null 2>&1',
+  ].join('; '));
+  await untilAnswers(host);
+}
+
+async function untilAnswers(host: number): Promise<void> {
+  for (const deadline = Date.now() + timeoutMs; Date.now() < deadline; await new Promise((resolve) => setTimeout(resolve, 200))) {
+    await clients[host]!.close();
+    clients[host] = connect(lab.hosts[host]!);
+    if ((await codeOf(clients[host]!.plugin('facts'))) === 'none') return;
+  }
+  throw new Error('the agent does not answer');
+}
+
+/** In the end one of it runs, and its domain is the only one of its uuid on both hosts. */
+async function settled(t: test.Test, what: string): Promise<{ host: number; address: string }> {
+  for (let i = 0; i < 60; i++) {
+    const found = await places();
+    if (found.length === 1 && found[0]!.state === 'running') {
+      const ids = (await Promise.all([0, 1].map((host) => shell(host, `xl list -v | grep -c '${uuid}' || true`)))).map(Number);
+      t.equal(ids[0]! + ids[1]!, 1, `${what}: one domain, on host${found[0]!.host}`);
+      return found[0]!;
+    }
+    await new Promise((resolve) => setTimeout(resolve, 500));
+  }
+  t.fail(`${what}: ${JSON.stringify(await places())}`);
+  return { host: 0, address: '' };
+}
+
+test('migrate: two hosts, and a VM on the first', { timeout: 20 * minutes }, async (t) => {
+  const made = await run(['make', '-s', '-C', join(repositoryRoot, 'unikernels')], { timeoutMs: 10 * minutes });
+  t.equal(made.code, 0, made.stderr.slice(-500));
+  await labDown(name);
+  lab = await labUp({ name, hosts: 2, memoryMib: 2048 });
+  for (const host of lab.hosts) clients.push(connect(host));
+  ({ digest: image } = await putImage(clients[0]!, readImage(pingImage)));
+  const { vms } = await clients[0]!.plugin<{ vms: { uuid: string; ip: string }[] }>('launch', { spec: { name: 'moving', image, memoryKib: 8192 } });
+  uuid = vms[0]!.uuid;
+  t.equal((await ask(vms[0]!.ip))?.name, 'moving');
+});
+
+test('migrate: suspended and resumed, over and over', { timeout: 10 * minutes }, async (t) => {
+  const { address } = (await places())[0]!;
+  let upMs = (await ask(address))!.uptimeMs;
+  for (let round = 1; round <= 10; round++) {
+    await clients[0]!.call('VM.suspend', [refOf(uuid)], { timeoutMs });
+    if (round === 1) {
+      t.equal((await places())[0]!.state, 'suspended');
+      t.equal(await shell(0, `xl list -v | grep -c '${uuid}' || true`), '0', 'without a domain');
+    }
+    await clients[0]!.call('VM.resume', [refOf(uuid)], { timeoutMs });
+    const now = (await ask(address))?.uptimeMs ?? -1;
+    if (now < upMs) t.fail(`round ${round}: its clock went back from ${upMs} to ${now}`);
+    upMs = now;
+  }
+  t.pass(`ten times; up for ${upMs} ms by its own clock`);
+});
+
+test('migrate: saved to a file, cut, restored', { timeout: 10 * minutes }, async (t) => {
+  const file = join(folder, 'moving.svm');
+  const cut = join(folder, 'cut.svm');
+  for (const to of [file, cut]) await clients[0]!.download('/saved-vm', { uuid }, (content) => pipeline(content, createWriteStream(to)));
+  truncateSync(cut, statSync(cut).size - 100);
+  const put = (from: string, more: Record<string, string>) => clients[0]!.upload<{ addresses: string[]; uuid: string }>('/saved-vm', more, createReadStream(from), statSync(from).size, { timeoutMs });
+  t.equal(await codeOf(put(cut, { name: 'cut' })), 'SAVED_VM_INVALID');
+  t.equal((await clients[0]!.call<string[]>('VM.get_by_name_label', ['cut'])).length, 0, 'nothing is left of it');
+  const copy = await put(file, { name: 'copy' });
+  t.notEqual(copy.uuid, uuid);
+  const said = await ask(copy.addresses[0]!);
+  t.equal(said?.name, 'copy', 'a copy beside it, with a name and an address of its own');
+  await clients[0]!.plugin('destroy', { vms: [copy.uuid] });
+});
+
+test('migrate: to the other host and back, plainly and live', { timeout: 10 * minutes }, async (t) => {
+  const upMs = (await ask((await places())[0]!.address))!.uptimeMs;
+  const there = await send(0, 1);
+  t.match(there.addresses[0]!, /^10\.65\./, 'the image went along, and it has an address there');
+  const said = await ask(there.addresses[0]!);
+  t.ok(said?.name === 'moving' && said.uptimeMs >= upMs, `it answers there, up for ${said?.uptimeMs} ms`);
+  t.match((await clients[1]!.plugin<{ text: string }>('console', { vm: uuid, cursor: '0' })).text, /gone on as the clone moving/, 'its application was told');
+  await settled(t, 'plainly');
+  const back = await send(1, 0, true);
+  t.ok(back.passes >= 2, `${back.passes} passes, ${Math.round(back.downtimeMs)} ms of standstill`);
+  t.equal((await ask(back.addresses[0]!))?.name, 'moving');
+  await settled(t, 'live');
+});
+
+test('migrate: an agent is killed, and one of it runs', { timeout: 20 * minutes }, async (t) => {
+  for (const [who, moment] of [['source', 'ship'], ['source', 'commit'], ['source', 'commit:committed'], ['target', 'filled'], ['target', 'committed']] as const) {
+    const from = (await settled(t, 'before')).host;
+    const to = 1 - from;
+    const victim = who === 'source' ? from : to;
+    await restartAgent(victim, `SHOAL_CRASH_AT="${who} ${moment}"`);
+    const sent = codeOf(send(from, to));
+    t.notEqual(await Promise.race([sent, new Promise((resolve) => setTimeout(resolve, 30_000))]), 'INTERNAL_ERROR', `killed at ${who} ${moment}`);
+    await restartAgent(victim, '');
+    await sent;
+    const { host, address } = await settled(t, `${who} ${moment}`);
+    t.equal(host, moment === 'committed' || moment === 'commit:committed' ? to : from, 'where it should');
+    t.equal((await ask(address))?.name, 'moving', 'and answers');
+  }
+});
+
+test("migrate: Xen's own tools save and restore the same unikernel", { timeout: 10 * minutes }, async (t) => {
+  const address = '10.64.250.250';
+  await shell(0, 'mkdir -p /test');
+  await lab.hosts[0]!.put(pingImage, '/run/shoal-yardstick/kernel.elf').catch(async () => {
+    await shell(0, 'mkdir -p /run/shoal-yardstick');
+    await lab.hosts[0]!.put(pingImage, '/run/shoal-yardstick/kernel.elf');
+  });
+  const made = await lab.hosts[0]!.exec('mkdir -p /run/shoal-yardstick; cat > /run/shoal-yardstick/vm.cfg', {
+    input: xlConfiguration({ memoryKib: 8192, address, gateway: lab.hosts[0]!.gateway, prefixLength: 16 }),
+  });
+  t.equal(made.code, 0);
+  await shell(0, 'xl create -q /run/shoal-yardstick/vm.cfg');
+  t.ok((await ask(address)) !== undefined, 'it answers');
+  await shell(0, 'xl save xl-yardstick /test/saved && xl restore /test/saved && rm /test/saved');
+  t.ok((await ask(address)) !== undefined, 'and again after it was saved and restored');
+  await shell(0, 'xl destroy xl-yardstick');
+});
+
+test('migrate: down', { timeout: 5 * minutes }, async (t) => {
+  for (const client of clients) await client.close();
+  await labDown(name);
+  rmSync(folder, { recursive: true, force: true });
+  t.end();
+});

@@ -1,0 +1,370 @@
+/**
+ * Migrations between two agents over TLS, each over a simulator of its own, by a way that can be cut: what arrives, what is refused, and that whoever is
+ * killed at whichever moment, exactly one of both runs the VM in the end.
+ */
+import { connect, createServer, type AddressInfo, type Server, type Socket } from 'node:net';
+import { X509Certificate } from 'node:crypto';
+import test from 'tape';
+import { Api } from '../../../src/xenapi/api.ts';
+import { listen, type XenApiServer } from '../../../src/xenapi/server.ts';
+import type { AgentOptions } from '../../../src/host/agent.ts';
+import type { Departed, DepartureChoices } from '../../../src/host/departure.ts';
+import type { Ticket } from '../../../src/host/departure-link.ts';
+import { parseIpv4, type Network } from '../../../src/host/networks.ts';
+import type { Vm } from '../../../src/host/vm.ts';
+import type { SimOptions } from '../../../src/hypervisor/sim/sim.ts';
+import { ShoalError } from '../../../src/model/errors.ts';
+import { cert, key } from '../xenapi/certificate.ts';
+import { codeOf, image, makeRig, until, type Rig } from './rig.ts';
+
+const never = new AbortController().signal;
+const fingerprint = new X509Certificate(cert).fingerprint256;
+const credentials = { cert, key };
+const elsewhere: Network = {
+  name: 'default',
+  bridge: 'xenbr0',
+  subnet: { prefix: 16, gateway: parseIpv4('10.65.0.1')!, first: parseIpv4('10.65.1.0')!, last: parseIpv4('10.65.250.255')! },
+};
+
+/** Forwards to a port that may change; `cutAfter` bytes from the source it cuts the connection, once. */
+class Way {
+  port = 0;
+  down = false;
+  cutAfter = Infinity;
+  passed = 0;
+  readonly #sockets = new Set<Socket>();
+  #server!: Server;
+  url = '';
+
+  async open(port: number): Promise<this> {
+    this.port = port;
+    this.#server = createServer((near) => {
+      if (this.down) return near.destroy();
+      const far = connect(this.port, '127.0.0.1');
+      for (const socket of [near, far]) {
+        this.#sockets.add(socket);
+        socket.on('error', () => {}).on('close', () => {
+          this.#sockets.delete(socket);
+          near.destroy();
+          far.destroy();
+        });
+      }
+      near.on('data', (chunk: Buffer) => {
+        this.passed += chunk.length;
+        if (this.passed >= this.cutAfter) {
+          this.cutAfter = Infinity;
+          this.cut();
+        } else far.write(chunk);
+      });
+      far.pipe(near);
+      return undefined;
+    });
+    await new Promise<void>((resolve) => this.#server.listen(0, '127.0.0.1', resolve));
+    this.url = `https://127.0.0.1:${(this.#server.address() as AddressInfo).port}`;
+    return this;
+  }
+
+  cut(): void {
+    for (const socket of this.#sockets) socket.destroy();
+  }
+
+  async close(): Promise<void> {
+    this.cut();
+    await new Promise((resolve) => this.#server.close(resolve));
+  }
+}
+
+class World {
+  source!: Rig;
+  target!: Rig;
+  way!: Way;
+  #server!: XenApiServer;
+  #agentOptions!: Partial<AgentOptions>;
+  hook: (moment: string) => void | Promise<void> = () => {};
+
+  async open(targetSim: SimOptions = {}, targetAgent: Partial<AgentOptions> = {}): Promise<this> {
+    this.#agentOptions = { credentials, migrationPatienceMs: 250, ...targetAgent };
+    const migrationHook = (moment: string): void | Promise<void> => this.hook(moment);
+    this.source = await makeRig({}, { credentials, migrationHook });
+    this.target = await makeRig(targetSim, { ...this.#agentOptions, migrationHook });
+    await this.#serve();
+    this.way = await new Way().open(this.#server.port);
+    return this;
+  }
+
+  async #serve(): Promise<void> {
+    const api = new Api({ agent: this.target.agent, version: 'test', address: '127.0.0.1', password: 'x' });
+    this.#server = await listen({ host: '127.0.0.1', port: 0, tls: credentials, api: Promise.resolve(api) });
+  }
+
+  async killSource(): Promise<void> {
+    this.way.cut();
+    await this.source.crash({ credentials });
+  }
+
+  async killTarget(): Promise<void> {
+    await this.#server.close();
+    this.way.cut();
+    await this.target.crash(this.#agentOptions);
+    await this.#serve();
+    this.way.port = this.#server.port;
+  }
+
+  async launch(name = 'a'): Promise<Vm> {
+    const { uuid, domid } = (await this.source.agent.bulk.launch({ name, image, memoryKib: 4096 }, never)).vms[0]!;
+    for (let frame = 0; frame < 40; frame++) this.source.sim.writePage(domid, frame * 3, `page ${frame} of ${name}`.padEnd(4096));
+    return this.source.agent.fleet.need(uuid);
+  }
+
+  ticket(): Ticket {
+    return this.target.agent.arrivals.ticket('', { fingerprint, url: this.way.url }) as unknown as Ticket;
+  }
+
+  send(vm: Vm, choices: DepartureChoices = {}, signal?: AbortSignal): Promise<Departed> {
+    return this.source.agent.departures.send(vm, this.ticket(), choices, signal);
+  }
+
+  /** How many domains of this VM run, and on how many hosts it is known at all. */
+  async count(uuid: string): Promise<{ running: number; domains: number; known: number }> {
+    const domains = (await Promise.all([this.source, this.target].map(({ sim }) => sim.list()))).flat();
+    const known = [this.source, this.target].filter(({ agent }) => agent.fleet.get(uuid) !== undefined).length;
+    return { running: domains.filter((each) => each.uuid === uuid && each.state === 'running').length, domains: domains.length, known };
+  }
+
+  async settled(uuid: string, what: string): Promise<void> {
+    const begun = Date.now();
+    for (;;) {
+      const { running, domains, known } = await this.count(uuid);
+      if (running === 1 && domains === 1 && known === 1) return;
+      if (Date.now() - begun > 8000) throw new Error(`${what}: ${running} run, ${domains} domains, known on ${known}`);
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    }
+  }
+
+  async close(): Promise<void> {
+    await this.#server.close();
+    await this.way.close();
+    await this.source.close();
+    await this.target.close();
+  }
+}
+
+test('a VM moves with its memory, name, uuid and address, and is gone where it was', async (t) => {
+  const world = await new World().open();
+  const vm = await world.launch();
+  const [ip] = vm.vifs[0]!.ipv4;
+  const { addresses, downtimeMs, totalMs, passes, connections } = await world.send(vm);
+  t.deepEqual([addresses, passes, connections], [[ip], 1, 1], 'in the same subnet the address goes along');
+  t.ok(downtimeMs > 0 && downtimeMs <= totalMs);
+  const there = world.target.agent.fleet.need(vm.uuid);
+  t.deepEqual([there.name, there.power, there.wanted, there.vifs], ['a', 'Running', 'running', vm.vifs.length === 0 ? there.vifs : vm.vifs]);
+  t.equal(world.target.sim.page(there.domid!, 3 * 39), 'page 39 of a'.padEnd(4096));
+  t.equal(world.source.agent.fleet.size, 0);
+  await world.settled(vm.uuid, 'moved');
+  await until(() => world.target.agent.arrivals.committed.size === 0, 'nothing is remembered of it');
+  await world.killTarget();
+  t.equal(world.target.agent.fleet.need(vm.uuid).power, 'Running', 'and it is the next agent\'s');
+  await world.close();
+});
+
+test('live: what changes while it is copied arrives as it was last', async (t) => {
+  const world = await new World().open();
+  const vm = await world.launch();
+  const domid = vm.domid!;
+  let told = 0;
+  world.hook = (moment) => {
+    if (moment !== 'source suspend') return;
+    told++;
+    world.source.sim.writePage(domid, 6, 'written at the last moment');
+  };
+  const { passes } = await world.send(vm, { live: true });
+  t.equal(told, 1);
+  t.ok(passes >= 2, `${passes} passes`);
+  const there = world.target.agent.fleet.need(vm.uuid);
+  t.deepEqual([world.target.sim.page(there.domid!, 6), world.target.sim.page(there.domid!, 9)], ['written at the last moment', 'page 3 of a'.padEnd(4096)]);
+  await world.settled(vm.uuid, 'moved');
+  await world.close();
+});
+
+test('to another subnet it gets an address there; the image goes along', async (t) => {
+  const world = await new World().open({}, { networks: [elsewhere] });
+  await world.target.agent.images.remove(image);
+  const vm = await world.launch();
+  const { addresses } = await world.send(vm);
+  t.deepEqual(addresses, ['10.65.1.0']);
+  const there = world.target.agent.fleet.need(vm.uuid);
+  t.match(world.target.sim.cmdline(there.domid!), /^name=a ip=10\.65\.1\.0\/16 gw=10\.65\.0\.1/);
+  t.ok(world.target.agent.images.has(image));
+  const other = await world.launch('b');
+  t.deepEqual((await world.send(other, { ip: '10.65.9.9' })).addresses, ['10.65.9.9'], 'or the one that was kept for it');
+  await world.close();
+});
+
+test('what the target lacks: the VM runs on where it was, and nothing is left there', async (t) => {
+  const refusals: [string, SimOptions, (world: World) => Promise<void>][] = [
+    ['HOST_NOT_ENOUGH_FREE_MEMORY', { totalKib: 1024 * 1024 + 4096 }, async () => {}],
+    ['NAME_IN_USE', {}, async ({ target }) => void (await target.agent.bulk.launch({ name: 'a', image, memoryKib: 1024 }, never))],
+    ['ADDRESS_IN_USE', {}, async ({ target }) => void (await target.agent.bulk.launch({ name: 'b', image, memoryKib: 1024, ip: '10.64.1.0' }, never))],
+    ['HOST_LIMIT', {}, async ({ target }) => target.sim.failStep('create', new ShoalError('HOST_LIMIT', 'as arranged'))],
+    ['SAVED_VM_INVALID', {}, async ({ target }) => target.sim.failStep('writeEnd', new ShoalError('SAVED_VM_INVALID', 'as arranged'))],
+    ['XENSTORE_FAILED', {}, async ({ target }) => target.sim.failStep('seal', new ShoalError('XENSTORE_FAILED', 'as arranged'), { times: 1 })],
+  ];
+  for (const [code, sim, prepare] of refusals) {
+    const world = await new World().open(sim);
+    const vm = await world.launch();
+    const domid = vm.domid!;
+    await prepare(world);
+    const before = (await world.target.sim.list()).length;
+    t.equal(await codeOf(world.send(vm)), code);
+    t.deepEqual([vm.power, vm.leaving, (await world.source.sim.get(domid))?.state], ['Running', undefined, 'running'], `${code}: it runs on`);
+    await until(() => world.target.agent.arrivals.count === 0, 'ended there');
+    t.deepEqual([(await world.target.sim.list()).length, world.target.agent.fleet.get(vm.uuid)], [before, undefined], `${code}: nothing is left`);
+    await world.close();
+  }
+});
+
+test('whom the order does not name gets nothing', async (t) => {
+  const world = await new World().open();
+  const vm = await world.launch();
+  const ticket = world.ticket();
+  const send = (changed: Partial<Ticket>): Promise<string> => codeOf(world.source.agent.departures.send(vm, { ...ticket, ...changed }, {}));
+  t.equal(await send({ fingerprint: fingerprint.replaceAll('A', 'B') }), 'CERTIFICATE_MISMATCH', 'another target');
+  t.equal(await send({ token: '0'.repeat(64) }), 'MIGRATION_REFUSED', 'another token');
+  t.equal(await send({ id: '00000000-0000-0000-0000-000000000000' }), 'MIGRATION_REFUSED', 'another order');
+  t.equal(await codeOf(world.source.agent.departures.send(vm, world.target.agent.arrivals.ticket('', { fingerprint: fingerprint.replaceAll('A', 'B'), url: world.way.url }) as never, {})), 'MIGRATION_REFUSED', 'another source');
+  t.equal(await send({}), 'none', 'the order itself');
+  const again = await world.launch('b');
+  t.equal(await codeOf(world.source.agent.departures.send(again, ticket, {})), 'MIGRATION_REFUSED', 'is good once');
+  t.throws(() => world.target.agent.arrivals.ticket('', {}), /fingerprint/);
+  await world.close();
+});
+
+test('a way that is cut at each tenth: it goes on from there', async (t) => {
+  const probe = await new World().open();
+  let bytes = 0;
+  probe.hook = (moment) => void (moment === 'source commit' && (bytes = probe.way.passed));
+  await probe.send(await probe.launch());
+  await probe.close();
+  for (let tenth = 0; tenth < 10; tenth++) {
+    const world = await new World().open();
+    const vm = await world.launch();
+    world.way.cutAfter = (bytes * (tenth + 0.5)) / 10;
+    const { connections } = await world.send(vm);
+    t.ok(world.way.cutAfter === Infinity && connections >= 1, `cut at ${tenth + 0.5} tenths of ${bytes} bytes, ${connections} connections`);
+    if (tenth > 1) t.equal(connections, 2);
+    await world.settled(vm.uuid, 'moved');
+    t.equal(world.target.sim.page(world.target.agent.fleet.need(vm.uuid).domid!, 3 * 39), 'page 39 of a'.padEnd(4096));
+    await world.close();
+  }
+});
+
+test('three migrations of one VM at once: one is done', async (t) => {
+  const world = await new World().open();
+  const vm = await world.launch();
+  const codes = await Promise.all([1, 2, 3].map(() => codeOf(world.send(vm))));
+  t.deepEqual(codes.sort(), ['OTHER_OPERATION_IN_PROGRESS', 'OTHER_OPERATION_IN_PROGRESS', 'none']);
+  await world.settled(vm.uuid, 'moved');
+  await world.close();
+});
+
+test('called off at each moment before the commit: it runs on where it was', async (t) => {
+  for (const moment of ['reserve', 'copy', 'suspend', 'ship', 'verify']) {
+    const world = await new World().open();
+    const vm = await world.launch();
+    const abort = new AbortController();
+    world.hook = (now) => void (now === `source ${moment}` && abort.abort());
+    t.equal(await codeOf(world.send(vm, { live: moment === 'copy' }, abort.signal)), 'TASK_CANCELLED', moment);
+    await world.settled(vm.uuid, moment);
+    t.equal(vm.power, 'Running');
+    await world.close();
+  }
+});
+
+const states = ['reserve', 'copy', 'suspend', 'ship', 'verify', 'commit', 'release'];
+const sourceMoments = [...states.flatMap((state) => [state, `${state}:${state === 'commit' ? 'committed' : 'done'}`])];
+
+test('kill -9 of the source at each moment: one runs', async (t) => {
+  for (const moment of sourceMoments) {
+    const world = await new World().open();
+    const vm = await world.launch();
+    const reached = new Promise<void>((resolve) => {
+      world.hook = (now) => {
+        if (now !== `source ${moment}`) return undefined;
+        world.hook = () => {};
+        resolve();
+        return new Promise<void>(() => {});
+      };
+    });
+    void world.send(vm).catch(() => {});
+    await reached;
+    await world.killSource();
+    await world.settled(vm.uuid, moment);
+    const there = world.target.agent.fleet.get(vm.uuid) !== undefined;
+    t.equal(there, ['commit:committed', 'release', 'release:done'].includes(moment), `${moment}: ${there ? 'there' : 'here'}`);
+    await world.close();
+  }
+});
+
+test('kill -9 of the target at each moment: one runs', async (t) => {
+  const moments = ['source copy', 'source ship', 'target filled', 'source verify', 'source commit', 'target commit', 'target committed', 'source release'];
+  for (const moment of moments) {
+    const world = await new World().open();
+    const vm = await world.launch();
+    world.hook = (now) => {
+      if (now !== moment) return undefined;
+      world.hook = () => {};
+      const killed = world.killTarget();
+      return moment.startsWith('target') ? new Promise<void>(() => {}) : killed;
+    };
+    const code = await codeOf(world.send(vm));
+    await world.settled(vm.uuid, moment);
+    const there = world.target.agent.fleet.get(vm.uuid) !== undefined;
+    t.equal(there, ['target committed', 'source release'].includes(moment), `${moment}: ${there ? 'there' : 'here'}`);
+    t.equal(code === 'none', there, code);
+    await world.close();
+  }
+});
+
+test('a target that is away after the commit: the VM waits, asks, and the operator may decide', async (t) => {
+  for (const where of ['comes back', 'here', 'there'] as const) {
+    const world = await new World().open();
+    const vm = await world.launch();
+    world.hook = (now) => {
+      if (now === 'target committed') {
+        world.way.down = true;
+        world.way.cut();
+      }
+    };
+    const sent = codeOf(world.send(vm));
+    await until(() => world.way.down && vm.power === 'Suspended', 'in doubt');
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    t.equal(await codeOf(world.source.agent.runner.destroy(vm, true)), 'MIGRATION_IN_DOUBT', 'it is not ended meanwhile');
+    t.equal((await world.source.sim.get(vm.domid!))?.shutdownReason, 'suspend');
+    if (where === 'comes back') world.way.down = false;
+    else
+      await until(() => {
+        try {
+          world.source.agent.departures.resolve(vm, where === 'here');
+          return true;
+        } catch {
+          return false;
+        }
+      }, 'asking');
+    t.equal((await sent) === 'none', where !== 'here', where);
+    t.equal(world.source.agent.fleet.get(vm.uuid) === undefined, where !== 'here');
+    await world.close();
+  }
+});
+
+test('a target whose disk is full at the commit: it stays', async (t) => {
+  const world = await new World().open();
+  const vm = await world.launch();
+  const { journal } = world.target.agent.fleet;
+  const append = journal!.append.bind(journal);
+  let refusals = 2;
+  journal!.append = (entry) => ((entry['arrived'] !== undefined || entry['arrivalOver'] !== undefined) && refusals-- > 0 ? Promise.reject(new ShoalError('HOST_LIMIT', 'full')) : append(entry));
+  t.equal(await codeOf(world.send(vm)), 'HOST_LIMIT');
+  await world.settled(vm.uuid, 'disk');
+  t.equal(vm.power, 'Running');
+  await world.close();
+});
