@@ -8,6 +8,7 @@ import { nearest } from '../src/cli/format.ts';
 import { Terminal } from '../src/cli/terminal.ts';
 import { boot } from './boot.ts';
 import { cache } from './cache.ts';
+import { click } from './click.ts';
 import { density } from './density.ts';
 import { fleet } from './fleet.ts';
 import { inLab, joined, keep, promiseTable, type Benchmark, type BenchOutcome } from './harness.ts';
@@ -15,7 +16,7 @@ import { minicache } from './minicache.ts';
 import { migration } from './migration.ts';
 import { packets } from './packets.ts';
 
-const benchmarks: readonly Benchmark[] = [boot, cache, density, fleet, migration, minicache, packets];
+const benchmarks: readonly Benchmark[] = [boot, cache, click, density, fleet, migration, minicache, packets];
 
 const form: Verb = {
   name: 'bench',

@@ -318,8 +318,8 @@ async function adopt(agent: HostAgent, domains: DomainFacts[], log: (line: strin
     let vm = fleet.get(domain.uuid);
     const sealed = domain.sealed ? unseal(domain.uuid, domain.record) : undefined;
     let action = domain.state === 'dying' ? 'discard' : verdict(vm, domain, sealed?.paused);
-    // It came from elsewhere, and its arrival was never committed: its source has it still.
-    if (action === 'adopt' && sealed?.incoming === true) action = 'discard';
+    // It came from elsewhere, and its arrival was never committed: its source has it still. The record of one that was names that migration.
+    if (sealed?.incoming !== undefined && sealed.incoming !== vm?.arrivedBy) action = 'discard';
     if (action === 'adopt') {
       if (sealed === undefined) {
         log(`domain ${domain.domid}: its sealed record is of another version; it is left alone`);

@@ -324,6 +324,7 @@ class Arrival {
     this.#deciding = true;
     vm.wanted = 'running';
     vm.otherConfig = otherConfig;
+    vm.arrivedBy = this.ticket.id;
     try {
       await fleet.journal?.append({ put: toJournal(vm), arrived: this.ticket });
     } catch (error) {

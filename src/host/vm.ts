@@ -56,6 +56,8 @@ export interface Vm {
   /** Milliseconds since 1970 of the last start; 0 when it never ran. */
   startedMs: number;
   leaving?: Leaving;
+  /** Id of the migration by which it came: a domain that another one was bringing is not it. */
+  arrivedBy?: string;
 }
 
 export const limits = {
@@ -237,14 +239,14 @@ function parseObject(text: string): Record<string, unknown> | undefined {
 }
 
 /** The VM out of a sealed record, and whether it was to stay paused; undefined when the record is not one of ours. */
-export function unseal(uuid: Uuid, record: string): { vm: Vm; paused: boolean; incoming: boolean } | undefined {
+export function unseal(uuid: Uuid, record: string): { vm: Vm; paused: boolean; incoming: string | undefined } | undefined {
   const r = parseObject(record);
   if (r === undefined || r['v'] !== 1) return undefined;
   const vm = commonFrom(uuid, r);
   if (vm === undefined) return undefined;
   const owned = r['owner'];
   if (typeof owned === 'object' && owned !== null && isStrings(Object.values(owned))) vm.otherConfig = { ...owned };
-  return { vm, paused: r['paused'] === true, incoming: r['incoming'] !== undefined };
+  return { vm, paused: r['paused'] === true, incoming: typeof r['incoming'] === 'string' ? r['incoming'] : undefined };
 }
 
 /** A VM as the journal keeps it (docs/formats/agent-journal.md). Domain and power state are not kept: Xen knows them. */
@@ -266,6 +268,7 @@ export function fromJournal(r: Record<string, unknown>): Vm | undefined {
     otherConfig: { ...otherConfig } as Record<string, string>,
     wanted: r['wanted'] as Wanted,
     ...leavingFrom(r['leaving']),
+    ...(typeof r['arrivedBy'] === 'string' ? { arrivedBy: r['arrivedBy'] } : {}),
   };
 }
 
