@@ -76,7 +76,7 @@ export class Traffic {
 
   async #line(): Promise<string> {
     const line = await new Promise<string | undefined>((done) => {
-      const late = setTimeout(() => done(undefined), 30_000);
+      const late = setTimeout(() => done(undefined), 60_000);
       this.#waiting.push((got) => {
         clearTimeout(late);
         done(got);

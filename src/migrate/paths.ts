@@ -195,7 +195,9 @@ export class PathCoordinator {
       case 'retracting':
         return this.#withdraw(to);
       case 'discarding':
-        return waypoints.discard(record);
+        await waypoints.discard(record);
+        // A join that was under way when the address was taken back may have come through until now: it leads nowhere, and data would be given to it.
+        return this.#withdraw(to);
     }
   }
 

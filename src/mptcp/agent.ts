@@ -126,11 +126,11 @@ export class PathAgent implements PathSide {
   async announce({ address, from, anew = false, tokens }: { address: string; from: string; anew?: boolean | undefined; tokens?: readonly number[] | undefined }): Promise<Outcome[]> {
     this.#allow(address);
     return this.#each(tokens, ({ subflows }) => subflows.some(({ local }) => local.address === from), (connection) => {
-      const { token, announced, subflows } = connection;
+      const { token, announced, numbered, subflows } = connection;
       if (!anew && (announced.some((one) => one.address === address) || pathState(connection, address).established > 0)) return false;
       const living = subflows.filter(({ state }) => state !== 'closing').length;
       if (living >= this.#policy.maxSubflows) return `it has ${living} subflows already`;
-      const taken = new Set([0, ...announced.map(({ id }) => id), ...subflows.map(({ localId }) => localId)]);
+      const taken = new Set([0, ...[...announced, ...numbered].map(({ id }) => id), ...subflows.map(({ localId }) => localId)]);
       if (taken.size > highestId) return 'it has no id left';
       // Onwards, not the lowest that is free: that may be one whose removal is still on its way to the peer, and would hit the new address.
       let id = Math.max(...taken);

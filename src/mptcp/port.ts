@@ -41,6 +41,8 @@ export interface Connection {
   remote: Endpoint;
   subflows: Subflow[];
   announced: Announced[];
+  /** Addresses of this end that the kernel gave an id by itself, for a join it took, and that are not announced: such a join came after the address was taken back. */
+  numbered: Announced[];
   /** Of the whole connection, each byte counted once. */
   sentBytes: number;
   receivedBytes: number;
@@ -69,7 +71,10 @@ export interface MptcpPort {
   connections(): Connection[];
   /** TCP without MPTCP that is established. Throws MPTCP_FAILED. */
   plain(): PlainConnection[];
-  /** Tells the other end of an address it may join. `id`: 1 to 255, not used by another address of the connection. Once more is no error. NOT_FOUND when the connection is gone. */
+  /**
+   * Tells the other end of an address it may join. `id`: 1 to 255, not used by another address of the connection, nor in `numbered`; what the kernel numbered of the
+   * address by itself is dropped. Once more is no error. NOT_FOUND when the connection is gone.
+   */
   announce(token: number, announced: Announced): void;
   /** Takes back an address: the peer is told, and ends its subflows to it. This end's may stay until then. What is not announced, or gone, is no error. */
   withdraw(token: number, announced: Announced): void;

@@ -27,7 +27,7 @@ export class SimulatedMptcp implements MptcpPort {
 
   connect(local: Endpoint, remote: Endpoint, peer: Peer = 'joins'): number {
     const token = ++this.#tokens;
-    this.#connections.set(token, { token, local, remote, peer, subflows: [subflowOf(local, remote, 0)], announced: [], sentBytes: 0, receivedBytes: 0 });
+    this.#connections.set(token, { token, local, remote, peer, subflows: [subflowOf(local, remote, 0)], announced: [], numbered: [], sentBytes: 0, receivedBytes: 0 });
     this.#tell({ kind: 'established', token });
     return token;
   }
@@ -44,6 +44,18 @@ export class SimulatedMptcp implements MptcpPort {
       connection.subflows.push(subflowOf({ address, port: connection.local.port }, { ...connection.remote, port: connection.remote.port + id }, id));
       this.#tell({ kind: 'subflow', token });
     }
+  }
+
+  /** The peer joins an address that is not announced any more; `ended`: and ends that join at once, so that what is left is an id, the lowest that is free. */
+  joinLate(token: number, address: string, { ended = true } = {}): void {
+    const connection = this.#need(token, 'joinLate');
+    const taken = new Set([...connection.announced, ...connection.numbered].map(({ id }) => id));
+    let id = 1;
+    while (taken.has(id)) id++;
+    connection.numbered.push({ address, id });
+    if (ended) return;
+    connection.subflows.push(subflowOf({ address, port: connection.local.port }, { ...connection.remote, port: connection.remote.port + id }, id));
+    this.#tell({ kind: 'subflow', token });
   }
 
   /** Bytes both ways on the subflows of an address. */
@@ -80,6 +92,8 @@ export class SimulatedMptcp implements MptcpPort {
     const about = this.scope === 'connection' ? [connection] : [...this.#connections.values()];
     for (const one of about) {
       if (one.announced.some(({ id }) => id === announced.id)) continue;
+      if (one.numbered.some(({ id }) => id === announced.id)) throw new ShoalError('MPTCP_FAILED', `announce: the id ${announced.id} is in use (EINVAL).`);
+      one.numbered = one.numbered.filter(({ address }) => address !== announced.address);
       one.announced.push({ ...announced });
       if (one.peer === 'joins') this.join(one.token);
     }

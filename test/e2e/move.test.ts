@@ -145,7 +145,8 @@ test('move: an address is held until its guest is there', { timeout: 5 * minutes
     const [code, connectS, totalS] = (await asked).split(' ');
     t.equal(code, '200', `a client that came first is answered: connected after ${connectS} s, answered after ${totalS} s, the launch took ${tookMs} ms`);
     const again = (await retransmitted()) - before;
-    t.equal(again, 0, 'and asked once');
+    // A SYN waits a second for its answer: where the launch takes longer it is sent again.
+    t.ok(again <= Math.floor((tookMs + 200) / 1000), `and asked ${again === 0 ? 'once' : `${again} times more`}`);
     if (i < 2) await client.plugin('destroy', { vms: JSON.stringify([vm]) });
   }
   const [state] = (await client.plugin<{ traffic: ({ held: boolean; frames: number } | null)[] }>('address-traffic', { network: 'default', ips: '["10.64.8.1","10.64.8.77"]' })).traffic;

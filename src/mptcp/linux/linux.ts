@@ -45,6 +45,8 @@ function managerOf(): 'userspace' | 'kernel' {
   return (read('path_manager') ?? (read('pm_type') === '1' ? 'userspace' : 'kernel')) === 'userspace' ? 'userspace' : 'kernel';
 }
 
+const isSignal = ({ flags }: { flags: number }): boolean => (flags & addressFlag.signal) !== 0;
+
 export class LinuxMptcp implements MptcpPort {
   readonly scope: 'connection' | 'namespace';
   readonly #native: Native;
@@ -135,7 +137,7 @@ export class LinuxMptcp implements MptcpPort {
       const { token, sentBytes, receivedBytes, fallback } = connectionInfo(info);
       // Without a token, or fallen back to TCP: no path can be added to it.
       if (token === 0 || fallback) continue;
-      found.set(token, { token, local, remote, subflows: [], announced: [], sentBytes, receivedBytes });
+      found.set(token, { token, local, remote, subflows: [], announced: [], numbered: [], sentBytes, receivedBytes });
     }
     for (const { local, remote, state, subflow, info } of this.#sockets(protocol.tcp)) {
       const connection = subflow === undefined ? undefined : found.get(subflow.token);
@@ -147,7 +149,7 @@ export class LinuxMptcp implements MptcpPort {
       });
     }
     for (const connection of found.values())
-      connection.announced = (this.scope === 'connection' ? this.#endpoints(connection.token) : endpoints).filter(({ flags }) => (flags & addressFlag.signal) !== 0).map(({ address, id }) => ({ address, id }));
+      for (const { address, id, flags } of this.scope === 'connection' ? this.#endpoints(connection.token) : endpoints) (isSignal({ flags }) ? connection.announced : connection.numbered).push({ address, id });
     return [...found.values()];
   }
 
@@ -184,7 +186,10 @@ export class LinuxMptcp implements MptcpPort {
     if (id < signalId.least || id > signalId.most) throw new ShoalError('REQUEST_INVALID', `An address has an id from ${signalId.least} to ${signalId.most}.`);
     const local: AddressFields = { address, id, flags: addressFlag.signal };
     if (this.scope === 'namespace') return this.#do(`announcing ${address}`, ['EEXIST'], () => this.#command(command.addEndpoint, { local }, 'add address'));
-    if (this.#endpoints(token).some((one) => one.address === address && one.id === id)) return;
+    const same = this.#endpoints(token).filter((one) => one.address === address);
+    if (same.some((one) => isSignal(one) && one.id === id)) return;
+    // A join that came after the address was taken back left an entry: the kernel would take the announcement for it, and never list the address as announced.
+    for (const one of same) if (!isSignal(one)) this.withdraw(token, one);
     this.#about(token, `announcing ${address}`, [], () => this.#command(command.announce, { token, local }, 'announce'));
   }
 

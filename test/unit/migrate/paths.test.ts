@@ -166,6 +166,20 @@ for (const kind of kinds) {
       t.end();
     });
 
+  test(`${kind}: a join that comes through after the way back took the address, before the target is gone`, async (t) => {
+    const r = rig();
+    r.hosts.fails.set('bury', new ShoalError('HOST_LIMIT', 'a test'));
+    const discard = r.hosts.discard;
+    r.hosts.discard = () => {
+      r.port.joinLate(r.tokens[0]!, w2, { ended: false });
+      return discard();
+    };
+    const { record } = await r.coordinator.move(move(kind));
+    t.equal(record.state, 'stayed');
+    t.equal(settled(r, 'source'), 'settled', 'no path leads to where nothing is');
+    t.end();
+  });
+
   for (const [call, goes] of [['copy', 'back'], ['hold', 'back'], ['suspend', 'back'], ['start', 'back'], ['bury', 'back'], ['release', 'on']] as const)
     test(`${kind}: the host refuses to ${call}`, async (t) => {
       const r = rig();

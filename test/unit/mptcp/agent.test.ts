@@ -55,6 +55,19 @@ test('the id of an announced address is one that the connection does not use, an
   t.end();
 });
 
+test('an address that the kernel numbered for a late join is announced anew, under an id of its own', async (t) => {
+  const { port, agent } = rig();
+  const token = port.connect(local, peer(1), 'waits');
+  await agent.announce({ address: w2, from: w1 });
+  await agent.withdraw({ address: w2 });
+  port.joinLate(token, w2);
+  t.equal((await agent.status({ from: w1, to: w2 })).connections[0]!.announced, false, 'what a late join left is no announcement');
+  t.equal((await agent.announce({ address: w2, from: w1 }))[0]!.result, 'done', 'announced');
+  const [{ announced, numbered }] = port.connections() as [ReturnType<typeof port.connections>[number]];
+  t.deepEqual([announced, numbered], [[{ address: w2, id: 2 }], []], 'under another id: the removal of that one may still be on its way');
+  t.end();
+});
+
 test('policy: addresses and the number of subflows', async (t) => {
   const { port, agent } = rig({ addresses: [w2], maxSubflows: 1 });
   port.connect(local, peer(1));

@@ -18,14 +18,24 @@ interface Scene {
   mover: Mover;
   server: Traffic;
   client: Traffic;
-  /** Resolves when both ends have received for a while; how many bytes were wrong. */
+  connections: number;
+  /** Both ends receive more than they had. */
   goesOn(): Promise<boolean>;
   /** Both ends end: everything that was sent was received, unchanged. */
   isWhole(): Promise<string>;
 }
 
+/** Waits for what has to happen; the bound is there for what never does. */
+async function until(happened: () => Promise<boolean> | boolean, boundMs = 60_000): Promise<boolean> {
+  for (const end = performance.now() + boundMs; ; await wait(20)) {
+    if (await happened()) return true;
+    if (performance.now() > end) return false;
+  }
+}
+
 async function scene(options: Partial<NetworkOptions>, work: (scene: Scene) => Promise<void>, more: Partial<CoordinatorOptions> & { downMs?: number; connections?: number } = {}): Promise<void> {
   const network = await Network.make({ delayMs: 2, ...options });
+  const connections = more.connections ?? 2;
   const agents: AgentProcess[] = [];
   const start = async (who: 'c' | 's', config: object): Promise<AgentProcess> => {
     const agent = new AgentProcess(network, who, config);
@@ -34,19 +44,18 @@ async function scene(options: Partial<NetworkOptions>, work: (scene: Scene) => P
   };
   try {
     const agent = await start('s', { addresses: [outside.a, outside.b, outsideAgain] });
-    if (options.client === 'userspace') await start('c', { follow: { retryMs: 50 } });
+    // Longer than an answer takes on a busy machine: tries taken back too early come to nothing.
+    if (options.client === 'userspace') await start('c', { follow: { retryMs: 250 } });
     const server = network.traffic('s', 'listen', '0.0.0.0', '0', 'records');
-    const client = network.traffic('c', 'connect', outside.a, String(await server.port), 'records', String(more.connections ?? 3));
+    const client = network.traffic('c', 'connect', outside.a, String(await server.port), 'records', String(connections));
     await client.port;
     const both = (): Promise<[number, number]> => Promise.all([client.ask().then(({ received }) => received), server.ask().then(({ received }) => received)]);
     const goesOn = async (): Promise<boolean> => {
       const before = await both();
-      for (let tries = 0; tries < 200; tries++) {
-        await wait(50);
+      return until(async () => {
         const now = await both();
-        if (now[0] > before[0] && now[1] > before[1]) return true;
-      }
-      return false;
+        return now[0] > before[0] && now[1] > before[1];
+      });
     };
     const isWhole = async (): Promise<string> => {
       const [s, c] = await Promise.all([server.end(), client.end()]);
@@ -54,7 +63,7 @@ async function scene(options: Partial<NetworkOptions>, work: (scene: Scene) => P
       return s.sent === c.received && c.sent === s.received && s.sent > 0 ? 'whole' : JSON.stringify([s, c]);
     };
     await goesOn();
-    await work({ network, agent, mover: moverOf(network, agent, { joinMs: 15_000, ...more }), server, client, goesOn, isWhole });
+    await work({ network, agent, mover: moverOf(network, agent, { joinMs: 15_000, ...more }), server, client, connections, goesOn, isWhole });
   } finally {
     for (const agent of agents) await agent.remove();
     network.remove();
@@ -62,26 +71,20 @@ async function scene(options: Partial<NetworkOptions>, work: (scene: Scene) => P
 }
 
 /** The kernel ends subflows a little after it was told to. */
-const onlyOn = async ({ agent, mover }: Scene): Promise<boolean> => {
-  const away = mover.at === outside.b ? outsideAgain : outside.b;
-  for (let tries = 0; tries < 100; tries++) {
+const onlyOn = ({ agent, mover, connections: all }: Scene): Promise<boolean> =>
+  until(async () => {
+    const away = mover.at === outside.b ? outsideAgain : outside.b;
     const { connections } = await agent.client.status({ from: away, to: mover.at });
-    if (connections.length === 3 && connections.every(({ from, to }) => from.established === 0 && to.established > 0 && !to.backup)) return true;
-    await wait(50);
-  }
-  return false;
-};
+    return connections.length === all && connections.every(({ from, to }) => from.established === 0 && to.established > 0 && !to.backup);
+  });
 
 for (const client of ['kernel', 'userspace'] as const)
-  test(`three connections move 30 times in a row, the client by ${client}`, async (t) => {
+  test(`connections move 8 times in a row, the client by ${client}`, async (t) => {
     await scene({ client }, async (s) => {
-      let moved = 0;
-      for (let i = 0; i < 30; i++) {
+      for (let i = 1; i <= 8; i++) {
         const { record } = await s.mover.move();
-        if (record.state === 'moved') moved++;
-        else t.comment(`move ${i}: ${record.why}`);
+        t.equal(record.state, 'moved', `move ${i}: ${record.why ?? 'moved'}`);
       }
-      t.equal(moved, 30, 'moved 30 times');
       t.ok(await onlyOn(s), 'all are on the last address only');
       t.equal(await s.isWhole(), 'whole', 'no byte lost or doubled');
     });
@@ -110,12 +113,32 @@ test('asked to stop at each row: back, and nothing lost', async (t) => {
     t.equal((await s.mover.move()).record.state, 'moved', 'a move before');
     for (stopAt of rows) {
       const { record } = await s.mover.move();
-      t.equal(record.state, 'stayed', `stopped while ${stopAt}`);
+      t.deepEqual([record.state, record.why], ['stayed', 'a test'], `stopped while ${stopAt}`);
       t.ok(await s.goesOn(), 'data goes on');
       t.ok(await onlyOn(s), 'where they were, and only there');
     }
     stopAt = undefined;
     t.equal((await s.mover.move()).record.state, 'moved', 'then a move works');
+    t.equal(await s.isWhole(), 'whole', 'no byte lost or doubled');
+  });
+  t.end();
+});
+
+test('a join that arrives after its address was taken back does not stand in the way of the next move', async (t) => {
+  // A round trip is longer than two calls to the agent.
+  await scene({ delayMs: 150 }, async (s) => {
+    t.equal((await s.mover.move()).record.state, 'moved', 'a move before, away from the first address');
+    const [from, address] = [s.mover.at, outsideAgain];
+    const joins = (): number => Number(/MPJoinSynRx\s+(\d+)/.exec(s.network.in('s', 'nstat -asz MPTcpExtMPJoinSynRx'))![1]);
+    const before = joins();
+    s.network.open('a');
+    await s.agent.client.announce({ address, from });
+    await s.agent.client.withdraw({ address });
+    t.ok(await until(() => joins() >= before + s.connections), 'the joins arrived');
+    t.ok((await s.agent.client.status({ from, to: address })).connections.every(({ announced }) => !announced), 'at what is announced no more');
+    const { record } = await s.mover.move();
+    t.equal(record.state, 'moved', record.why ?? 'moved');
+    t.ok(await onlyOn(s), 'all are on the last address only');
     t.equal(await s.isWhole(), 'whole', 'no byte lost or doubled');
   });
   t.end();
@@ -146,7 +169,7 @@ test('a peer that refuses ADD_ADDR: the move goes back, its connections never no
   await scene({ client: 'refusing' }, async (s) => {
     const { record } = await s.mover.move();
     t.equal(record.state, 'stayed');
-    t.match(record.why!, /PATHS_LOST: 3 connections did not join/, 'it says what would have been lost');
+    t.match(record.why!, /PATHS_LOST: 2 connections did not join/, 'it says what would have been lost');
     t.equal(await s.isWhole(), 'whole', 'no byte lost or doubled');
   }, { joinMs: 1_500 });
   t.end();
