@@ -50,7 +50,7 @@ async function measureOneHost(world: EventLab, network: Network, scratch: string
     await world.start('files', [process.execPath, '-e', origin], /ready/);
     await startServers(host);
     const guests = { switch: await start('cache-switch', `origin=${outside}:${filesPort}`, 'switch'), netback: await start('cache-netback', `origin=${outside}:${filesPort}`, 'netback') };
-    const speeds = await measureGuests(network, host, guests, quick ? { rounds: 1, seconds: 2 } : { rounds: 3, seconds: 4 }, onStep);
+    const speeds = await measureGuests(network, host, guests, quick ? { rounds: 1, seconds: 2 } : { rounds: 3, seconds: 3 }, onStep);
     await endServers(host);
     const tested = await start('cache-tests', `origin=${outside}:${testsPort} fetches=64`, 'switch');
     const [conformance] = await measureConformance(network, scratch, [{ server: 'guest', base: `http://${tested}` }], onStep);
@@ -112,6 +112,7 @@ function outcomeOf(speeds: readonly GuestSpeed[], conformance: { passed: number;
       compared('CACHE-11', 'answers later than 4 s, of the crowd on one cache', fixed.late, ''),
     ],
     lines: [
+      `wrk saw ${speeds.filter(({ errors }) => errors > 0).map(({ server, bytes, errors }) => `${errors} errors of ${server} at ${count(bytes)} bytes`).join(', ') || 'no error'}`,
       table([right('BYTES'), ...servers.map(right)], sizes.map((bytes) => [count(bytes), ...servers.map((server) => count(Math.round(rate(server, bytes))))])),
       ...(conformance.failed.length > 0 ? [`the guest does not pass: ${conformance.failed.join(', ')}`] : []),
       `ours ${ours.map(Math.round).join(', ')} ms; nginx ${theirs.map(Math.round).join(', ')} ms`,
