@@ -1,6 +1,6 @@
 /**
  * isomorphic-git as a reader of objects by id. It keeps a pack that it read from whole in memory: its cache is dropped when more was read
- * through it than a bound, and the repository keeps images out of the packs that are read here (docs/design/0051-deployment-repository.md).
+ * through it than a bound, and the repository keeps images out of the packs that are read here (docs/design/0052-deployment-repository.md).
  */
 import * as fs from 'node:fs';
 import { readObject } from 'isomorphic-git';

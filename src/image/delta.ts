@@ -63,7 +63,7 @@ export async function formatDelta(old: Uint8Array, fresh: Uint8Array, parts: Del
   const plain = Buffer.concat([stretches, parts.differences, parts.fresh]);
   const body = await compress(plain, {
     params: {
-      // The highest takes up to a hundred times as long for a few per cent less (docs/design/0060-images.md).
+      // The highest takes up to a hundred times as long for a few per cent less (docs/design/0062-images.md).
       [constants.BROTLI_PARAM_QUALITY]: 9,
       [constants.BROTLI_PARAM_LGWIN]: constants.BROTLI_MAX_WINDOW_BITS,
       [constants.BROTLI_PARAM_SIZE_HINT]: plain.length,
