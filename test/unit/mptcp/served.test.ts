@@ -177,15 +177,15 @@ test('gateway: a broken side is a reset on the other, no room and no server are 
   const one = await dial(gateway.port);
   one.socket.write('x');
   while (server.sockets.length === 0) await new Promise((done) => setTimeout(done, 5));
-  const second = await dial(gateway.port);
-  t.equal(await closed(second.socket.resume()), true, 'more than there is room for is refused');
+  // The reset may come before the connection is known to be there.
+  const refused = (): Promise<boolean> => dial(gateway.port).then(({ socket }) => closed(socket.resume()), (error: Error) => /reset/i.test(error.message));
+  t.equal(await refused(), true, 'more than there is room for is refused');
   const broke = closed(one.socket.resume());
   server.sockets[0]!.resetAndDestroy();
   t.equal(await broke, true, 'a reset inside is a reset outside');
   server.close();
   while (gateway.open > 0) await new Promise((done) => setTimeout(done, 5));
-  const third = await dial(gateway.port);
-  t.equal(await closed(third.socket.resume()), true, 'a server that is gone is a reset');
+  t.equal(await refused(), true, 'a server that is gone is a reset');
   t.equal(gateway.counts.refused, 2, 'both are counted');
   await gateway.close();
   const plain = connect(gateway.port, '127.0.0.1');
