@@ -9,6 +9,7 @@ import type { FetchOrder, FetchReport, ImageSource } from '../model/distribution
 import type { ShoalError } from '../model/errors.ts';
 import type { CopyId } from '../model/fleet.ts';
 import type { Uuid } from '../model/ids.ts';
+import type { AddressTraffic } from '../model/traffic.ts';
 
 export interface SeenNetwork {
   name: string;
@@ -79,19 +80,6 @@ export interface AddressMove {
   to: Uuid;
   ip: string;
   drainMs: number;
-}
-
-/** Frames of TCP and UDP to and from an address, since its VM got it or the host's switch was started. */
-export interface AddressTraffic {
-  frames: number;
-  bytes: number;
-  /** Since the last of them, or since the counting began. */
-  idleMs: number;
-  /** VMs that had it and may have connections left. */
-  drains: number;
-  held: boolean;
-  /** Frames that are kept for it. */
-  waiting: number;
 }
 
 /** What a migration was like. */

@@ -5,13 +5,14 @@
  * the switch moves it, in one instant; the journal forgets that there was something to do. An agent that ends between them finds the entry and
  * tells the switch (again): whose the address is was decided when the entry was written. Moves are done one call after the other.
  */
-import type { AddressTraffic, Hypervisor, VifPlace } from '../hypervisor/port.ts';
+import type { Hypervisor, VifPlace } from '../hypervisor/port.ts';
 import type { Entry } from '../journal/journal.ts';
 import { asShoalError, ShoalError } from '../model/errors.ts';
 import type { Uuid } from '../model/ids.ts';
 import type { Fleet } from './fleet.ts';
 import { refOf } from './refs.ts';
 import { sealOf, toJournal, type Vif, type Vm } from './vm.ts';
+import type { AddressTraffic } from '../model/traffic.ts';
 
 /** `to` left out: the address leaves this host. `from` left out, or gone: `to` gets an address that nobody here has. */
 export interface MoveSpec {

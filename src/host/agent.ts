@@ -7,7 +7,7 @@ import { X509Certificate } from 'node:crypto';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { mkdir } from 'node:fs/promises';
-import type { AddressTraffic, DomainFacts, HostFacts, Hypervisor, SwitchTotals, VifCounters } from '../hypervisor/port.ts';
+import type { DomainFacts, HostFacts, Hypervisor, SwitchTotals, VifCounters } from '../hypervisor/port.ts';
 import type { ImageStore } from '../image/store.ts';
 import { asShoalError, ShoalError } from '../model/errors.ts';
 import type { Digest, Uuid } from '../model/ids.ts';
@@ -32,8 +32,9 @@ import { Runner } from './runner.ts';
 import { Suspender } from './suspender.ts';
 import { verdict } from './verdict.ts';
 import { fromJournal, toJournal, unseal, type Vm } from './vm.ts';
+import type { AddressTraffic } from '../model/traffic.ts';
 
-export type { AddressTraffic, SwitchTotals };
+export type { SwitchTotals };
 
 export interface AgentOptions {
   hypervisor: Hypervisor;

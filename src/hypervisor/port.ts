@@ -11,6 +11,7 @@
  */
 import type { Digest, Domid, Uuid } from '../model/ids.ts';
 import type { KernelImage } from '../model/kernel.ts';
+import type { AddressTraffic } from '../model/traffic.ts';
 
 export interface HostFacts {
   /** For people, for example "Xen 4.17.7". */
@@ -148,19 +149,6 @@ export interface AddressMove {
   to: VifPlace | undefined;
   /** So long `from` keeps the connections it has. */
   drainMs: number;
-}
-
-/** Frames of TCP and UDP to and from an address, since its holder got it or the backend was started. */
-export interface AddressTraffic {
-  frames: number;
-  bytes: number;
-  /** Since the last of them, or since the counting began. */
-  idleMs: number;
-  /** Former holders that may have connections left. */
-  drains: number;
-  /** Whether frames are kept for it, and how many. */
-  held: boolean;
-  waiting: number;
 }
 
 export type DomainState = 'running' | 'paused' | 'shutdown' | 'crashed' | 'dying';

@@ -5,7 +5,6 @@
  *
  * `node agent.cjs CONFIG` ends with 1 and one line on stderr when it cannot start. SIGTERM and SIGINT end the agent, never a VM.
  */
-import { readFileSync } from 'node:fs';
 import { networkInterfaces } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import type { Hypervisor } from '../hypervisor/port.ts';
@@ -16,27 +15,15 @@ import { openAgent, type HostAgent } from '../host/agent.ts';
 import { launchSteps, type StepHook } from '../host/launch.ts';
 import { parseKernel } from '../image/elf.ts';
 import { ImageStore } from '../image/store.ts';
-import { asShoalError, ShoalError } from '../model/errors.ts';
+import { ShoalError } from '../model/errors.ts';
 import { Api } from '../xenapi/api.ts';
 import { listen } from '../xenapi/server.ts';
+import { closeOnSignal, log, readNeeded, runDaemon } from './daemon.ts';
 import { parseAgentConfig, type AgentConfig } from './agent-config.ts';
 
 /** Replaced by the bundler. */
 declare const SHOAL_VERSION: string | undefined;
 const version = typeof SHOAL_VERSION === 'string' ? SHOAL_VERSION : '0.1.0';
-
-const log = (line: string): void => void process.stderr.write(`${new Date().toISOString()} ${line}\n`);
-
-/** One agent runs on a host and each of its VMs may log; a reader that went away must not end it. */
-process.stderr.on('error', () => {});
-
-function readNeeded(path: string, what: string): string {
-  try {
-    return readFileSync(path, 'utf8');
-  } catch (error) {
-    throw new ShoalError('CONFIG_INVALID', `The ${what} cannot be read: ${(error as Error).message}`, { cause: error });
-  }
-}
 
 async function hypervisorOf(config: AgentConfig): Promise<Hypervisor> {
   const networks = config.networks.map(({ name, bridge }) => ({ name, bridge, backend: config.backends.get(name) }));
@@ -114,23 +101,12 @@ async function main(): Promise<void> {
     `agent: ready on ${config.listen.host}:${server.port}${tls === undefined ? ' (no TLS)' : ''}, ${Math.round(process.uptime() * 1000)} ms after its start`,
   );
 
-  let ending = false;
-  const end = (): void => {
-    if (ending) return;
-    ending = true;
-    // What is under way may take longer than whoever sent the signal waits: the next agent finds its way back all the same.
-    void server
-      .close()
-      .then(() => agent.close())
-      .then(() => hypervisor.close())
-      .finally(() => process.exit(0));
-  };
-  process.on('SIGTERM', end);
-  process.on('SIGINT', end);
+  // What is under way may take longer than whoever sent the signal waits: the next agent finds its way back all the same.
+  closeOnSignal(async () => {
+    await server.close();
+    await agent.close();
+    await hypervisor.close();
+  });
 }
 
-main().catch((thrown: unknown) => {
-  const { code, message, hint } = asShoalError(thrown);
-  log(`${code}: ${message} ${hint}`);
-  process.exit(1);
-});
+runDaemon(main);

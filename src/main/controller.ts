@@ -5,7 +5,7 @@
  * a VM. One controller a state folder: the folder is locked by the port it listens on and by a file with its process id.
  */
 import { X509Certificate } from 'node:crypto';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { openController } from '../control/controller.ts';
@@ -16,8 +16,9 @@ import { JournalStore } from '../control/store.ts';
 import { DeltaStore } from '../image/deltas.ts';
 import { parseKernel } from '../image/elf.ts';
 import { ImageStore } from '../image/store.ts';
-import { asShoalError, ShoalError } from '../model/errors.ts';
+import { ShoalError } from '../model/errors.ts';
 import type { Digest } from '../model/ids.ts';
+import { closeOnSignal, log, readNeeded, runDaemon } from './daemon.ts';
 import { parseControllerConfig, type ControllerConfig } from './controller-config.ts';
 import { lockFolder } from './lock.ts';
 
@@ -27,17 +28,6 @@ const version = typeof SHOAL_VERSION === 'string' ? SHOAL_VERSION : '0.1.0';
 
 /** Built beside the controller's bundle (src/lab/build.ts). */
 const consoleFolder = fileURLToPath(new URL('console', import.meta.url));
-
-const log = (line: string): void => void process.stderr.write(`${new Date().toISOString()} ${line}\n`);
-process.stderr.on('error', () => {});
-
-function readNeeded(path: string, what: string): string {
-  try {
-    return readFileSync(path, 'utf8');
-  } catch (error) {
-    throw new ShoalError('CONFIG_INVALID', `The ${what} cannot be read: ${(error as Error).message}`, { cause: error });
-  }
-}
 
 function linkOptions(
   { credentialsDir, pollS, patienceMs }: ControllerConfig,
@@ -132,18 +122,7 @@ async function main(): Promise<void> {
     `controller: ready on ${config.listen.host}:${controller.server.port}${tls === undefined ? ' (no TLS)' : ''}, ${Math.round(process.uptime() * 1000)} ms after its start`,
   );
 
-  let ending = false;
-  const end = (): void => {
-    if (ending) return;
-    ending = true;
-    void controller.close().finally(() => process.exit(0));
-  };
-  process.on('SIGTERM', end);
-  process.on('SIGINT', end);
+  closeOnSignal(() => controller.close());
 }
 
-main().catch((thrown: unknown) => {
-  const { code, message, hint } = asShoalError(thrown);
-  log(`${code}: ${message} ${hint}`);
-  process.exit(1);
-});
+runDaemon(main);

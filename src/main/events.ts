@@ -2,7 +2,6 @@
  * The event router's composition root: `node --import tsx events.ts CONFIG`. It boots, steers and takes away the caches of events through the
  * controller, sends viewers to them, and answers tenants. SIGTERM and SIGINT end this process, never an event.
  */
-import { readFileSync } from 'node:fs';
 import { serveApi } from '../cache/event/api.ts';
 import { httpScraper } from '../cache/event/caches.ts';
 import { Events } from '../cache/event/events.ts';
@@ -10,20 +9,10 @@ import { controllerFleet } from '../cache/event/fleet-port.ts';
 import { serveViewers } from '../cache/event/viewers.ts';
 import { serveDns } from '../cache/route/dns-server.ts';
 import { placeOf } from '../cache/route/place.ts';
-import { asShoalError, ShoalError } from '../model/errors.ts';
+import { ShoalError } from '../model/errors.ts';
+import { closeOnSignal, log, readNeeded, runDaemon } from './daemon.ts';
 import { parseEventsConfig } from './events-config.ts';
 import { lockFolder } from './lock.ts';
-
-const log = (line: string): void => void process.stderr.write(`${new Date().toISOString()} ${line}\n`);
-process.stderr.on('error', () => {});
-
-function readNeeded(path: string, what: string): string {
-  try {
-    return readFileSync(path, 'utf8');
-  } catch (error) {
-    throw new ShoalError('CONFIG_INVALID', `The ${what} cannot be read: ${(error as Error).message}`, { cause: error });
-  }
-}
 
 async function main(): Promise<void> {
   const path = process.argv[2];
@@ -62,20 +51,10 @@ async function main(): Promise<void> {
       ? undefined
       : await serveDns(dns.host, dns.port, dns, (tenant, event, client) => events.get(tenant, event)?.route(event, placeOf(client, places)).map(({ address }) => address));
   log(`events: ready on ${config.api.host}:${api.port}, viewers on ${config.viewers.host}:${viewers.port}${names === undefined ? '' : `, names on port ${names.port}`}`);
-  let ending = false;
-  const end = (): void => {
-    if (ending) return;
-    ending = true;
-    void Promise.allSettled([viewers.close(), api.close(), names?.close()])
-      .then(() => events.close())
-      .finally(() => process.exit(0));
-  };
-  process.on('SIGTERM', end);
-  process.on('SIGINT', end);
+  closeOnSignal(async () => {
+    await Promise.allSettled([viewers.close(), api.close(), names?.close()]);
+    await events.close();
+  });
 }
 
-main().catch((thrown: unknown) => {
-  const { code, message, hint } = asShoalError(thrown);
-  log(`${code}: ${message} ${hint}`);
-  process.exit(1);
-});
+runDaemon(main);

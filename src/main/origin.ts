@@ -4,13 +4,12 @@
  */
 import { resolve } from 'node:path';
 import { openOrigin } from '../cache/origin/origin.ts';
-import { asShoalError, ShoalError } from '../model/errors.ts';
+import { ShoalError } from '../model/errors.ts';
+import { runDaemon } from './daemon.ts';
 import { Fields, fieldsOf, invalid } from './fields.ts';
 import { lockFolder } from './lock.ts';
 
 const note = (line: string): void => void process.stderr.write(`${line}\n`);
-process.stderr.on('error', () => {});
-
 async function main(): Promise<void> {
   const text = process.argv[2];
   if (text === undefined) throw new ShoalError('USAGE', 'usage: origin OPTIONS', { hint: 'Use `shoal origin FILE-OR-FOLDER...`.' });
@@ -69,8 +68,4 @@ async function main(): Promise<void> {
   process.exit(0);
 }
 
-main().catch((thrown: unknown) => {
-  const { code, message, hint } = asShoalError(thrown);
-  note(`${code}: ${message} ${hint}`);
-  process.exit(1);
-});
+runDaemon(main, note);

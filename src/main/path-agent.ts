@@ -3,7 +3,7 @@
  * SIGTERM and SIGINT end this process; connections stay as they are, except those that a gateway in it relays.
  */
 import { randomBytes } from 'node:crypto';
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { PathAgent } from '../mptcp/agent.ts';
 import { serveAgent } from '../mptcp/api.ts';
@@ -11,19 +11,9 @@ import { Follower } from '../mptcp/follower.ts';
 import { Gateway } from '../mptcp/gateway.ts';
 import { LinuxMptcp } from '../mptcp/linux/linux.ts';
 import { metricsOf } from '../mptcp/metrics.ts';
-import { asShoalError, ShoalError } from '../model/errors.ts';
+import { ShoalError } from '../model/errors.ts';
+import { closeOnSignal, log, readNeeded, runDaemon } from './daemon.ts';
 import { parsePathAgentConfig } from './path-agent-config.ts';
-
-const log = (line: string): void => void process.stderr.write(`${new Date().toISOString()} ${line}\n`);
-process.stderr.on('error', () => {});
-
-function readNeeded(path: string, what: string): string {
-  try {
-    return readFileSync(path, 'utf8');
-  } catch (error) {
-    throw new ShoalError('CONFIG_INVALID', `The ${what} cannot be read: ${(error as Error).message}`, { cause: error });
-  }
-}
 
 /** What is in the file; a new one at the first start. */
 function tokenIn(path: string): string {
@@ -61,23 +51,12 @@ async function main(): Promise<void> {
   });
   const where = 'socket' in config.listen ? config.listen.socket : `${config.listen.host}:${api.port}`;
   log(`path-agent: ready on ${where}, by ${port.scope}${gateways.map(({ name }) => `, gateway on ${name}`).join('')}`);
-  let ending = false;
-  const end = (): void => {
-    if (ending) return;
-    ending = true;
+  closeOnSignal(async () => {
     follower?.close();
     agent.close();
-    void Promise.allSettled([api.close(), ...gateways.map((gateway) => gateway.close())]).finally(() => {
-      port.close();
-      process.exit(0);
-    });
-  };
-  process.on('SIGTERM', end);
-  process.on('SIGINT', end);
+    await Promise.allSettled([api.close(), ...gateways.map((gateway) => gateway.close())]);
+    port.close();
+  });
 }
 
-main().catch((thrown: unknown) => {
-  const { code, message, hint } = asShoalError(thrown);
-  log(`${code}: ${message} ${hint}`);
-  process.exit(1);
-});
+runDaemon(main);

@@ -2,27 +2,16 @@
  * The summoner's composition root: `shoal summon CONFIG`. An authoritative name server whose names are versions of services; whoever asks for one gets it
  * booted. SIGTERM and SIGINT end this process, never a VM: what it summoned is found by the next one.
  */
-import { readFileSync } from 'node:fs';
 import { serveMessages } from '../cache/route/dns-server.ts';
 import { asShoalError, ShoalError } from '../model/errors.ts';
 import { summonFleet } from '../summon/controller-fleet.ts';
 import { answerSummon, SourceRates } from '../summon/dns.ts';
 import { Summoner } from '../summon/summoner.ts';
+import { closeOnSignal, log, readNeeded, runDaemon } from './daemon.ts';
 import { parseSummonConfig } from './summon-config.ts';
-
-const log = (line: string): void => void process.stderr.write(`${new Date().toISOString()} ${line}\n`);
-process.stderr.on('error', () => {});
 
 const backoffMs = 1_000;
 const retryMs = 2_000;
-
-function readNeeded(path: string, what: string): string {
-  try {
-    return readFileSync(path, 'utf8');
-  } catch (error) {
-    throw new ShoalError('CONFIG_INVALID', `The ${what} cannot be read: ${(error as Error).message}`, { cause: error });
-  }
-}
 
 async function main(): Promise<void> {
   const path = process.argv[2];
@@ -46,18 +35,7 @@ async function main(): Promise<void> {
   const rates = new SourceRates(rate, Date.now);
   const server = await serveMessages(dns.host, dns.port, (message, client, overTcp) => answerSummon(message, client, overTcp, dns, summoner, rates));
   log(`summon: names of ${dns.name} on ${dns.host}:${server.port}`);
-  let ending = false;
-  const end = (): void => {
-    if (ending) return;
-    ending = true;
-    void Promise.allSettled([server.close(), summoner.close()]).finally(() => process.exit(0));
-  };
-  process.on('SIGTERM', end);
-  process.on('SIGINT', end);
+  closeOnSignal(() => Promise.allSettled([server.close(), summoner.close()]));
 }
 
-main().catch((thrown: unknown) => {
-  const { code, message, hint } = asShoalError(thrown);
-  log(`${code}: ${message} ${hint}`);
-  process.exit(1);
-});
+runDaemon(main);

@@ -1,6 +1,6 @@
 /** What goes into and comes out of the plugin "shoal", for the host that serves it and the clients here that call it. */
-import type { AddressTraffic } from '../host/agent.ts';
 import type { LaunchedVm as LaunchedOnHost, LaunchSpec } from '../host/bulk.ts';
+import type { AddressTraffic } from '../model/traffic.ts';
 
 export type { LaunchSpec };
 /** A VM's reference is its uuid behind a fixed word, so that `list` need not send both. */
@@ -82,7 +82,6 @@ export interface AddressesHeld {
 export interface AddressTrafficOf {
   traffic: (AddressTraffic | null)[];
 }
-export type { AddressTraffic } from '../host/agent.ts';
 
 /** What the switch counts, in the result of `facts`. */
 export type { SwitchTotals } from '../host/agent.ts';

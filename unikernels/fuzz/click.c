@@ -12,29 +12,10 @@
 #include "../apps/click/requests.h"
 
 #define NETS 4u
+#define SENT 1u
 #define TEXT_BYTES 4096u
 
-static struct shoal_net {
-  const struct shoal_net_events *events;
-  void *context;
-  uint8_t room[SHOAL_NET_FRAME_BYTES];
-  bool full;
-} nets[NETS];
-
-struct netif *netif_list;
-bool shoal_ip_start_shared(const struct shoal_ip_share *share, void (*ready)(void)) { return share == NULL && ready != NULL; }
-struct shoal_net *shoal_ip_device(void) { return NULL; }
-
-struct shoal_net *shoal_net_open(unsigned index, const struct shoal_net_events *events, void *context) {
-  if (index >= NETS) return NULL;
-  nets[index].events = events;
-  nets[index].context = context;
-  return &nets[index];
-}
-uint8_t *shoal_net_reserve(struct shoal_net *net) { return net->full ? NULL : net->room; }
-void shoal_net_commit(struct shoal_net *net, size_t length, uint32_t flags) {
-  if (net->full || length < 14 || length > SHOAL_NET_FRAME_BYTES || flags != 0) abort();
-}
+#include "click_world.h"
 
 static void turns(void) {
   for (int i = 0; i < 8; i++) loop_turn();

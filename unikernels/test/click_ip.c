@@ -18,30 +18,7 @@
 #define SENT 64u
 #define MS 1000000ull
 
-static struct shoal_net {
-  const struct shoal_net_events *events;
-  void *context;
-  uint8_t room[SHOAL_NET_FRAME_BYTES];
-  uint8_t sent[SENT][SHOAL_NET_FRAME_BYTES];
-  size_t lengths[SENT];
-  unsigned count;
-} nets[NETS];
-
-struct netif *netif_list;
-bool shoal_ip_start_shared(const struct shoal_ip_share *share, void (*ready)(void)) { return share == NULL && ready != NULL; }
-struct shoal_net *shoal_ip_device(void) { return NULL; }
-struct shoal_net *shoal_net_open(unsigned index, const struct shoal_net_events *events, void *context) {
-  if (index >= NETS) return NULL;
-  nets[index].events = events;
-  nets[index].context = context;
-  return &nets[index];
-}
-uint8_t *shoal_net_reserve(struct shoal_net *net) { return net->room; }
-void shoal_net_commit(struct shoal_net *net, size_t length, uint32_t flags) {
-  (void)flags;
-  memcpy(net->sent[net->count % SENT], net->room, length);
-  net->lengths[net->count++ % SENT] = length;
-}
+#include "../fuzz/click_world.h"
 
 static struct errors errors;
 static char answer[8192];

@@ -5,8 +5,9 @@
 import { newVmUuid } from '../../model/uuid.ts';
 import { ShoalError } from '../../model/errors.ts';
 import type { Uuid } from '../../model/ids.ts';
-import type { AddressMove, AddressTraffic, HostLink, LaunchItem, LaunchOutcome, LinkListener, Migrated, SeenHost, SeenNetwork, SeenVm, VifCounters } from '../port.ts';
+import type { AddressMove, HostLink, LaunchItem, LaunchOutcome, LinkListener, Migrated, SeenHost, SeenNetwork, SeenVm, VifCounters } from '../port.ts';
 import { formatIpv4, parseIpv4 } from './records.ts';
+import type { AddressTraffic } from '../../model/traffic.ts';
 
 export interface FakeOptions {
   totalKib?: number;

@@ -9,11 +9,12 @@ import type { FetchOrder, FetchReport, ImageSource } from '../../model/distribut
 import { asShoalError, ShoalError } from '../../model/errors.ts';
 import { copyKey, formatCopyId } from '../../model/fleet.ts';
 import type { Uuid } from '../../model/ids.ts';
-import type { AddressMove, AddressTraffic, HostLink, LaunchItem, LaunchOutcome, LinkListener, Migrated, SeenHost, SeenVm, VifCounters } from '../port.ts';
+import type { AddressMove, HostLink, LaunchItem, LaunchOutcome, LinkListener, Migrated, SeenHost, SeenVm, VifCounters } from '../port.ts';
 import { callTimeoutMs, linkError, makeConnection, type Connection, type HostAddress } from './connection.ts';
 import { askOffer, orderFetch, pushImage } from './images.ts';
 import { launchOneByOne } from './one-by-one.ts';
 import { networkRecord, vifRecord, vmRecord, type Record_, type VifRecord, type VmRecord } from './records.ts';
+import type { AddressTraffic } from '../../model/traffic.ts';
 
 export interface XenApiLinkOptions extends Omit<HostAddress, 'password'> {
   /** Asked for at each connection, so that a password that was changed is taken up. Throws when it cannot be had. */

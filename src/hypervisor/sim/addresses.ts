@@ -1,6 +1,7 @@
 /** The simulator's switch as far as addresses go: whose they are, which are held, and what a test says was counted. */
 import type { Domid } from '../../model/ids.ts';
-import type { AddressMove, AddressTraffic, VifConfig } from '../port.ts';
+import type { AddressMove, VifConfig } from '../port.ts';
+import type { AddressTraffic } from '../../model/traffic.ts';
 
 type Guests = Iterable<{ domid: Domid; vifs: VifConfig[] }>;
 

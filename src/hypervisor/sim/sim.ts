@@ -3,7 +3,7 @@
  * a test drops one agent and gives the same simulator to the next. Deterministic: nothing is random, delays are settable and 0 by
  * default.
  */
-import type { AddressMove, AddressTraffic, DomainConfig, DomainFacts, DomainShape, DomainState, HostFacts, Hypervisor, MemoryReader, MemoryWriter, Snapshot, VbdConfig, VifConfig, VifCounters } from '../port.ts';
+import type { AddressMove, DomainConfig, DomainFacts, DomainShape, DomainState, HostFacts, Hypervisor, MemoryReader, MemoryWriter, Snapshot, VbdConfig, VifConfig, VifCounters } from '../port.ts';
 import { ShoalError } from '../../model/errors.ts';
 import { asDomid, type Domid, type Uuid } from '../../model/ids.ts';
 import { isVmUuid, newVmUuid } from '../../model/uuid.ts';
@@ -12,6 +12,7 @@ import { expectFree } from './disks.ts';
 import { factsOf, newDomain, SimSnapshot, type SimDomain, type SimGuest } from './domain.ts';
 import { SimReader, SimWriter } from './memory.ts';
 import { SimMirror } from './mirror.ts';
+import type { AddressTraffic } from '../../model/traffic.ts';
 
 export type { SimGuest };
 

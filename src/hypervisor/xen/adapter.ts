@@ -23,7 +23,8 @@ import { Templates } from './templates.ts';
 import { Wired, wiredMacs } from './wired.ts';
 import { readRequest, type Request } from './xenstore/wire.ts';
 import { StoreClient, StoreRefusal, storeSockets } from './xenstore/client.ts';
-import type { AddressMove, AddressTraffic, DomainConfig, DomainFacts, DomainShape, HostFacts, Hypervisor, MemoryReader, MemoryWriter, Snapshot, SwitchTotals, VifConfig, VifCounters } from '../port.ts';
+import type { AddressMove, DomainConfig, DomainFacts, DomainShape, HostFacts, Hypervisor, MemoryReader, MemoryWriter, Snapshot, SwitchTotals, VifConfig, VifCounters } from '../port.ts';
+import type { AddressTraffic } from '../../model/traffic.ts';
 
 export interface XenOptions {
   /** Absolute path of shoal_xen.node. */

@@ -9,6 +9,7 @@
 import { connect, type Socket } from 'node:net';
 import { ShoalError } from '../../model/errors.ts';
 import type { SwitchTotals } from '../port.ts';
+import type { AddressTraffic } from '../../model/traffic.ts';
 
 export interface SwitchAttachment {
   network: string;
@@ -55,19 +56,6 @@ export interface SwitchStats {
   txBytes: number;
   rxDropped: number;
   txDropped: number;
-}
-
-/** Of one address; frames of TCP and UDP, both ways. Counted from when its holder got it, or from when the switch was started. */
-export interface SwitchTraffic {
-  frames: number;
-  bytes: number;
-  /** Since the last frame, or since the counting began. */
-  idleMs: number;
-  /** Former holders that may have connections left. */
-  drains: number;
-  /** Whether frames for it are kept, and how many there are. */
-  held: boolean;
-  waiting: number;
 }
 
 export interface SwitchClientOptions {
@@ -185,7 +173,7 @@ export class SwitchClient {
     await this.ask('hold', network, ip, `ms=${ms}`);
   }
 
-  async traffic(network: string, ip: string): Promise<SwitchTraffic> {
+  async traffic(network: string, ip: string): Promise<AddressTraffic> {
     const of = fields(await this.ask('traffic', network, ip));
     return {
       frames: number(of, 'frames'), bytes: number(of, 'bytes'), idleMs: number(of, 'idle_ms'), drains: number(of, 'drains'),

@@ -6,8 +6,9 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { ShoalError } from '../../model/errors.ts';
 import { failureErrno, nativeError, type Built, type Native } from './native.ts';
 import { macBytes, type NetworkConfig } from './networks.ts';
-import type { AddressMove, AddressTraffic, DomainConfig, DomainShape, SwitchTotals, VifBackend, VifCounters } from '../port.ts';
+import type { AddressMove, DomainConfig, DomainShape, SwitchTotals, VifBackend, VifCounters } from '../port.ts';
 import type { SwitchClient } from './switch-client.ts';
+import type { AddressTraffic } from '../../model/traffic.ts';
 
 /** WIRING_VIFS of wiring.h. */
 const mostVifs = 4;
