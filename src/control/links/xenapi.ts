@@ -10,6 +10,8 @@ import { asShoalError, ShoalError } from '../../model/errors.ts';
 import { copyKey, formatCopyId } from '../../model/fleet.ts';
 import type { Uuid } from '../../model/ids.ts';
 import type { AddressMove, HostLink, LaunchItem, LaunchOutcome, LinkListener, Migrated, SeenHost, SeenVm, VifCounters } from '../port.ts';
+import { moveAddresses, trafficOf } from './addresses.ts';
+import { errorOf, parsed, type ErrorShown } from './shown.ts';
 import { callTimeoutMs, linkError, makeConnection, type Connection, type HostAddress } from './connection.ts';
 import { askOffer, orderFetch, pushImage } from './images.ts';
 import { launchOneByOne } from './one-by-one.ts';
@@ -340,18 +342,7 @@ export class XenApiLink implements HostLink {
 
   async moveAddress(moves: readonly AddressMove[]): Promise<{ move: AddressMove; error: ShoalError }[]> {
     if (!this.#plugin) throw new ShoalError('VALUE_NOT_SUPPORTED', 'This host moves no addresses.');
-    try {
-      const { failed } = await this.#bounded(
-        this.#callPlugin<{ failed: ({ index: number } & ErrorShown)[] }>('move-address', { moves: JSON.stringify(moves) }),
-        launchTimeoutMs(moves.length),
-      );
-      return failed.map((each) => ({ move: moves[each.index]!, error: errorOf(each) }));
-    } catch (error) {
-      // An agent that is older than this function.
-      if (asShoalError(error).code === 'XENAPI_PLUGIN_FAILURE')
-        throw new ShoalError('VALUE_NOT_SUPPORTED', 'This host moves no addresses.', { cause: error });
-      throw error;
-    }
+    return moveAddresses((fn, args) => this.#bounded(this.#callPlugin(fn, args), launchTimeoutMs(moves.length)), moves);
   }
 
   async holdAddress(network: string, ip: string, ms: number): Promise<void> {
@@ -361,9 +352,7 @@ export class XenApiLink implements HostLink {
 
   async addressTraffic(network: string, ips: readonly string[]): Promise<(AddressTraffic | undefined)[]> {
     if (!this.#plugin) return ips.map(() => undefined);
-    const args = { network, ips: JSON.stringify(ips) };
-    const { traffic } = await this.#bounded(this.#callPlugin<{ traffic: (AddressTraffic | null)[] }>('address-traffic', args), callTimeoutMs);
-    return traffic.map((each) => each ?? undefined);
+    return trafficOf((fn, args) => this.#bounded(this.#callPlugin(fn, args), callTimeoutMs), network, ips);
   }
 
   async putImage(digest: string, bytes: Uint8Array): Promise<void> {
@@ -424,27 +413,6 @@ const addressOf = ({ password, ...rest }: XenApiLinkOptions): HostAddress => ({
 /** Throws CONFIG_INVALID when a connection cannot even be tried: the address, the certificate or the password is missing. */
 export function checkLink(options: XenApiLinkOptions): void {
   void makeConnection(addressOf(options), () => 0).dispatcher.destroy();
-}
-
-interface ErrorShown {
-  code: string;
-  message: string;
-  hint: string;
-  data?: Record<string, unknown>;
-}
-
-const errorOf = (shown: ErrorShown | undefined): ShoalError =>
-  new ShoalError((shown?.code ?? 'INTERNAL_ERROR') as ShoalError['code'], shown?.message ?? 'The host gave no outcome.', {
-    hint: shown?.hint ?? '',
-    data: shown?.data ?? {},
-  });
-
-function parsed(body: string): ErrorShown | undefined {
-  try {
-    return JSON.parse(body) as ErrorShown;
-  } catch {
-    return undefined;
-  }
 }
 
 const isGone = (error: unknown): boolean => {
