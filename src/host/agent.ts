@@ -32,7 +32,6 @@ import { Runner } from './runner.ts';
 import { Suspender } from './suspender.ts';
 import { verdict } from './verdict.ts';
 import { fromJournal, toJournal, unseal, type Vm } from './vm.ts';
-import type { AddressTraffic } from '../model/traffic.ts';
 
 export type { SwitchTotals };
 
