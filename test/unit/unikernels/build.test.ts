@@ -40,7 +40,7 @@ test('the C unit tests pass under AddressSanitizer and UndefinedBehaviorSanitize
   const { code, text } = make(['test'], 300_000);
   t.equal(code, 0, text);
   for (const name of ['memory plain', 'kernel plain', 'network plain', 'ip plain', 'ip dhcp', 'wired plain', 'grants plain', 'start plain', 'start store', 'ip resume', 'ip resume-dhcp', 'blkfront plain',
-    'disk plain', 'disk crash', 'disk full', 'disk errors', 'disk corrupt', 'disk_format plain', 'disk_reading plain', 'stream plain', 'minicache plain', 'click plain', 'click ports', 'click packets', 'click swap', 'click_ip plain', 'click_ip headers',
+    'disk plain', 'disk crash', 'disk full', 'disk errors', 'disk corrupt', 'disk_format plain', 'disk_reading plain', 'stream plain', 'minicache plain', 'click plain', 'click ports', 'click swap', 'click_packets plain', 'click_ip plain', 'click_ip headers',
     'click_ip networks']) {
     t.match(text, new RegExp(`^${name}: (.*; )?\\d+ checks, 0 failed$`, 'm'), name);
   }
