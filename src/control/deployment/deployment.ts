@@ -12,7 +12,7 @@ import type { SummonPolicy } from '../../model/desired.ts';
 import type { ReleaseManifest } from '../../model/manifest.ts';
 import type { StateStore } from '../port.ts';
 import { Guard } from './guard.ts';
-import { counts, isDue, repack } from './pack.ts';
+import { counts, isDue, isOverdue, nothing, repack, thresholds, type Counts } from './pack.ts';
 import type { RolloutControl } from './port.ts';
 import { RolloutRecord } from './record.ts';
 import { commitOf, isAncestor, openRepository, sweep, type RepositoryOptions } from './repository.ts';
@@ -34,6 +34,8 @@ export interface DeploymentOptions extends RepositoryOptions {
   onHosts?: (hosts: DeploymentState['hosts']) => Promise<void>;
   /** Between two looks that nobody asked for. */
   lookMs?: number;
+  /** From a look until what it found is packed. */
+  packAfterMs?: number;
   log: (line: string) => void;
 }
 
@@ -62,6 +64,10 @@ export class Deployment {
   #timer: NodeJS.Timeout | undefined;
   #watcher: FSWatcher | undefined;
   #retryMs = firstRetryMs;
+  #packTimer: NodeJS.Timeout | undefined;
+  #packing: Promise<void> | undefined;
+  /** What the last packing left. */
+  #left: Counts = nothing;
   #closed = false;
 
   private constructor(options: DeploymentOptions) {
@@ -135,6 +141,7 @@ export class Deployment {
         return this.poke();
       }
       if (this.#closed) return;
+      this.#packSoon();
       const { lookMs = 10_000 } = this.#options;
       this.#timer = setTimeout(() => this.poke(), this.#trouble === undefined ? lookMs : this.#retryMs);
     });
@@ -148,8 +155,11 @@ export class Deployment {
   async close(): Promise<void> {
     this.#closed = true;
     clearTimeout(this.#timer);
+    clearTimeout(this.#packTimer);
     this.#watcher?.close();
     await this.settled();
+    // Entering stops it.
+    await this.guard.beside(async () => this.#packing);
     await this.record.close();
     await this.#options.reader.close();
   }
@@ -177,11 +187,13 @@ export class Deployment {
     }
     if (head === this.#state?.commit) return;
     if (before !== undefined && before !== head && !(await isAncestor(this.repository, before, head))) throw lost(before, `is at ${head}, which does not come after it`);
-    await this.#pack();
     const began = performance.now();
-    const state = await reader.at(head);
-    const has = new Set(images.list().map(({ digest }) => digest));
-    for (const { digest, oid } of state.images) if (!has.has(digest)) await images.put(digest, reader.image(oid));
+    const state = await this.guard.beside(async () => {
+      const read = await reader.at(head);
+      const has = new Set(images.list().map(({ digest }) => digest));
+      for (const { digest, oid } of read.images) if (!has.has(digest)) await images.put(digest, reader.image(oid));
+      return read;
+    });
     if (head !== before) await store.write([{ key: acceptedKey, value: head }]);
     this.#accepted = head;
     // Services are placed by labels.
@@ -191,14 +203,31 @@ export class Deployment {
     log(`deployment: ${head} accepted, ${state.services.length} services, ${Math.round(performance.now() - began)} ms`);
   }
 
+  /** Not in the way of what was pushed: that is on its way to the hosts. */
+  #packSoon(): void {
+    const { packAfterMs = 2000 } = this.#options;
+    this.#packTimer ??= setTimeout(() => {
+      this.#packing = this.#pack().finally(() => (this.#packing = undefined));
+    }, packAfterMs);
+  }
+
   async #pack(): Promise<void> {
+    const { log } = this.#options;
+    let again = false;
     try {
       await sweep(this.repository);
-      if (!isDue(await counts(this.repository))) return;
+      const now = await counts(this.repository);
+      if (!isDue(now, thresholds, this.#left)) return;
       const began = performance.now();
-      if (await this.guard.alone(() => repack(this.repository))) this.#options.log(`deployment: repository packed in ${Math.round(performance.now() - began)} ms`);
+      again = !(await this.guard.alone((signal) => repack(this.repository, signal), isOverdue(now, thresholds, this.#left)));
+      if (again) return;
+      this.#left = await counts(this.repository);
+      log(`deployment: repository packed in ${Math.round(performance.now() - began)} ms, ${this.#left.packs} packs of ${this.#left.packKib} KiB`);
     } catch (error) {
-      this.#options.log(`deployment: the repository could not be packed: ${asShoalError(error).message}`);
+      log(`deployment: the repository could not be packed: ${asShoalError(error).message}`);
+    } finally {
+      this.#packTimer = undefined;
+      if (again && !this.#closed) this.#packSoon();
     }
   }
 }

@@ -1,11 +1,14 @@
-/** Writers to the repository go beside each other; packing goes alone, and only begins when nobody writes. */
+/** Writers to the repository go beside each other; packing goes alone, only begins when nobody writes, and gives way to who comes to write. */
 export class Guard {
   #writers = 0;
-  #alone: Promise<void> | undefined;
+  #alone: { over: Promise<void>; stop: AbortController | undefined } | undefined;
 
   /** Call what it resolves with once, when the writing is over. */
   async enter(): Promise<() => void> {
-    while (this.#alone !== undefined) await this.#alone;
+    while (this.#alone !== undefined) {
+      this.#alone.stop?.abort();
+      await this.#alone.over;
+    }
     this.#writers++;
     let left = false;
     return () => {
@@ -24,14 +27,21 @@ export class Guard {
     }
   };
 
-  /** False when somebody writes: another time. */
-  async alone(work: () => Promise<void>): Promise<boolean> {
+  /**
+   * False when somebody writes, or came to write while it worked and it was stopped: another time. With `insist` who comes waits. Throws
+   * what `work` throws when nobody stopped it.
+   */
+  async alone(work: (signal: AbortSignal) => Promise<void>, insist = false): Promise<boolean> {
     if (this.#writers > 0 || this.#alone !== undefined) return false;
+    const stop = new AbortController();
     let over!: () => void;
-    this.#alone = new Promise((resolve) => (over = resolve));
+    this.#alone = { over: new Promise((resolve) => (over = resolve)), stop: insist ? undefined : stop };
     try {
-      await work();
+      await work(stop.signal);
       return true;
+    } catch (error) {
+      if (stop.signal.aborted) return false;
+      throw error;
     } finally {
       this.#alone = undefined;
       over();

@@ -47,6 +47,8 @@ const configText = (pushBytes: number): string => `# Written by the controller a
 	receivepack = true
 [gc]
 	auto = 0
+[fastimport]
+	unpackLimit = 5000
 [pack]
 	threads = 1
 `;
