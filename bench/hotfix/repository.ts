@@ -2,7 +2,7 @@
  * `hotfix`, the deployment repository: releases of a one-line fix published to the controller as it is built, one after the other, over
  * HTTPS, each judged by the real hook. What grows: the repository on disk, the time of a push, the controller's memory.
  *
- * By itself: `node --import tsx bench/hotfix/repository.ts [RELEASES] [--quick] [--keep]`.
+ * By itself: `node --import tsx bench/hotfix/repository.ts [RELEASES] [--quick] [--keep] [--within MINUTES]`.
  */
 import { createHash } from 'node:crypto';
 import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
@@ -44,6 +44,8 @@ const mostTogether = 10;
 /** Releases that are compared: so many at the beginning, so many at the end, each pushed alone. */
 const comparedOf = (releases: number): number => Math.min(100, Math.max(1, Math.floor(releases / 4)));
 export const quickReleases = 120;
+/** When the time is over, so many more are pushed, each alone: then there is something to compare all the same. */
+const lateAlone = 40;
 /** Milliseconds to wait for the controller, at most. */
 const patienceMs = 60_000;
 
@@ -76,7 +78,10 @@ function fix(image: Buffer, release: number): void {
   createHash('sha256').update(String(release)).digest().copy(image, at, 0, 24);
 }
 
-export async function measureRepository(releases: number, imageFile: string, onProgress: (done: number) => void, signal: AbortSignal): Promise<RepositoryMeasure> {
+/** `withinMs`: after so long no more releases than are needed for an end; `signal` ends it at once. */
+export async function measureRepository(wanted: number, imageFile: string, onProgress: (done: number) => void, signal: AbortSignal, withinMs = Infinity): Promise<RepositoryMeasure> {
+  const began = performance.now();
+  let [releases, edge] = [wanted, comparedOf(wanted)];
   const folder = mkdtempSync(join(tmpdir(), 'shoal-bench-deploy-'));
   const file = (name: string): string => join(folder, name);
   let child: ChildProcess | undefined;
@@ -139,8 +144,8 @@ export async function measureRepository(releases: number, imageFile: string, onP
     const accepted = (commit: string) => until('the commit to be accepted', async () => ((await control!.call<{ accepted?: string }>('GET', '/v1/deployment')).accepted === commit ? true : undefined));
     for (let release = 1; release <= releases && !signal.aborted; ) {
       // Between those that are compared several in a push, to be there sooner.
-      const edge = comparedOf(releases);
-      const together = release <= edge ? 1 : Math.max(1, Math.min(mostTogether, releases - edge - release + 1));
+      if (performance.now() - began > withinMs && release + lateAlone < releases - edge) [releases, edge] = [release + lateAlone - 1, lateAlone];
+      const together = release <= comparedOf(wanted) ? 1 : Math.max(1, Math.min(mostTogether, releases - edge - release + 1));
       if (together === 1) await accepted((await publish(checkout, await publishable(release))).commit);
       else {
         let tip = await checkout.tip();
@@ -224,8 +229,8 @@ if (process.argv[1] !== undefined && import.meta.url === pathToFileURL(process.a
   process.once('SIGINT', () => stopped.abort());
   process.once('SIGTERM', () => stopped.abort());
   const words = process.argv.slice(2);
-  const releases = Number(words.find((word) => /^\d+$/.test(word)) ?? (words.includes('--quick') ? quickReleases : 1000));
-  const measure = await measureRepository(releases, join(repositoryRoot, 'build/unikernels/ping.elf'), (done) => done % 50 === 0 && process.stderr.write(`${done} released\n`), stopped.signal);
+  const releases = Number(words.find((word, i) => /^\d+$/.test(word) && words[i - 1] !== '--within') ?? (words.includes('--quick') ? quickReleases : 1000));
+  const measure = await measureRepository(releases, join(repositoryRoot, 'build/unikernels/ping.elf'), (done) => done % 50 === 0 && process.stderr.write(`${done} released\n`), stopped.signal, words.includes('--within') ? 60_000 * Number(words[words.indexOf('--within') + 1]) : undefined);
   const { promises, lines, files } = repositoryOutcome(measure);
   for (const promise of promises) process.stdout.write(`${JSON.stringify(promise)}\n`);
   process.stdout.write(`${lines.join('\n')}\n`);

@@ -11,7 +11,6 @@ import { blobPath, deltaPath, type Served, type Shelf } from '../image/serving.t
 import { orderLimits, type FetchOrder, type FetchReport, type ImageSource } from '../model/distribution.ts';
 import { asShoalError, ShoalError } from '../model/errors.ts';
 import type { Digest } from '../model/ids.ts';
-import { readFile } from 'node:fs/promises';
 import type { Images } from './http/route.ts';
 import type { Bringer, HostUnit } from './host-unit.ts';
 
@@ -142,7 +141,7 @@ export class Distribution implements Bringer {
     }
     if (best === undefined) return undefined;
     const { from, file } = best;
-    const source = file.bytes <= (this.#o.inlineBytes ?? orderLimits.inlineDeltaBytes) ? { delta: (await readFile(file.path)).toString('base64'), from } : this.#here(deltaPath(from, digest), from);
+    const source = file.bytes <= (this.#o.inlineBytes ?? orderLimits.inlineDeltaBytes) ? { delta: await deltas.text(file), from } : this.#here(deltaPath(from, digest), from);
     if (source === undefined || (origin === undefined && 'url' in source)) return undefined;
     try {
       return await unit.link.fetchImage(orderOf(digest, size, [source]));

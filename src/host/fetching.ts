@@ -4,9 +4,9 @@
  * kept on disk below its digest, so a cut, another source or a killed agent goes on where the last one ended.
  */
 import { createReadStream } from 'node:fs';
-import { mkdir, open, readdir, rm, stat } from 'node:fs/promises';
+import { mkdir, open, readdir, rm, stat, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
-import { applyDelta, headerBytes } from '../image/delta.ts';
+import { headerBytes, layDelta } from '../image/delta.ts';
 import type { ImageStore } from '../image/store.ts';
 import type { FetchOrder, FetchReport, ImageSource } from '../model/distribution.ts';
 import { asShoalError, ShoalError } from '../model/errors.ts';
@@ -114,8 +114,12 @@ export class Fetching {
       });
       delta = Buffer.concat(parts);
     }
-    const made = await applyDelta(await this.#images.bytes(from), delta, { to: digest, maxBytes: sizeBytes });
-    await this.#images.put(digest, one(made));
+    const made = await layDelta(await this.#images.bytes(from), delta, { from, to: digest, maxBytes: sizeBytes });
+    await this.#images.put(digest, made).catch((error: unknown) => {
+      // One of the two is damaged, the delta or the image here that it is against.
+      if (asShoalError(error).code === 'IMAGE_DIGEST_MISMATCH') throw new ShoalError('DELTA_INVALID', 'What the delta makes of the image here has another digest.', { cause: error });
+      throw error;
+    });
   }
 
   async #whole(under: Under, source: Remote): Promise<void> {
@@ -194,12 +198,8 @@ export class Fetching {
   }
 
   async #clearPartial(digest: Digest): Promise<void> {
-    await rm(join(this.#images.partialFolder, digest.slice(7)), { force: true });
+    await unlink(join(this.#images.partialFolder, digest.slice(7))).catch(() => {});
   }
-}
-
-async function* one(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
-  yield bytes;
 }
 
 const pause = (ms: number, signal: AbortSignal): Promise<void> =>

@@ -43,6 +43,8 @@ const magic = Buffer.from('SHOALDLT', 'latin1');
 const version = 1;
 export const headerBytes = 100;
 const bytesAStretch = 12;
+/** Unpacked at once; what is larger comes in several. */
+const mostChunkBytes = 1 << 20;
 
 const compress = promisify(brotliCompress);
 const decompress = promisify(brotliDecompress);
@@ -65,7 +67,8 @@ export async function formatDelta(old: Uint8Array, fresh: Uint8Array, parts: Del
     params: {
       // The highest takes up to a hundred times as long for a few per cent less (docs/design/0062-images.md).
       [constants.BROTLI_PARAM_QUALITY]: 9,
-      [constants.BROTLI_PARAM_LGWIN]: constants.BROTLI_MAX_WINDOW_BITS,
+      // No more than there is: a large window is cleared first.
+      [constants.BROTLI_PARAM_LGWIN]: Math.min(constants.BROTLI_MAX_WINDOW_BITS, Math.max(16, Math.ceil(Math.log2(plain.length + 1)))),
       [constants.BROTLI_PARAM_SIZE_HINT]: plain.length,
     },
   });
@@ -103,31 +106,46 @@ export function parseDeltaHeader(bytes: Uint8Array): DeltaHeader {
   return header;
 }
 
+export interface Wanted {
+  from: Digest;
+  to: Digest;
+  /** The largest that may come out; some three times as much memory is taken. */
+  maxBytes: number;
+}
+
 /**
- * The new image. `maxBytes` is the largest that may come out; some three times as much memory is taken. Throws DELTA_INVALID, also when
- * the delta is for another pair of images; what it returns has the digest `to`.
+ * The new image. Throws DELTA_INVALID, also when the delta is for another pair of images; what it returns has the digest `to`.
  */
-export async function applyDelta(old: Uint8Array, delta: Uint8Array, want: { to: Digest; maxBytes: number }): Promise<Buffer> {
-  const header = parseDeltaHeader(delta);
-  if (header.to !== want.to) throw invalid(`it makes ${header.to}, not ${want.to}`);
-  if (header.newBytes > want.maxBytes) throw invalid(`it makes ${header.newBytes} bytes; ${want.maxBytes} is the limit`);
-  if (header.oldBytes !== old.length || header.from !== digestOf(old)) throw invalid(`it is for ${header.from}`);
-  const plainBytes = header.stretchBytes + header.newBytes;
-  let plain: Buffer;
-  try {
-    plain = await decompress(delta.subarray(headerBytes), { maxOutputLength: Math.max(1, plainBytes) });
-  } catch (error) {
-    throw invalid(`its body is damaged (${(error as Error).message})`);
-  }
-  if (plain.length !== plainBytes) throw invalid(`its body has ${plain.length} bytes instead of ${plainBytes}`);
-  const made = lay(old, plain, header);
+export async function applyDelta(old: Uint8Array, delta: Uint8Array, want: Omit<Wanted, 'from'>): Promise<Buffer> {
+  const made = await layDelta(old, delta, { ...want, from: digestOf(old) });
   if (digestOf(made) !== want.to) throw invalid('what it makes has another digest');
   return made;
 }
 
+/**
+ * What the delta makes of bytes that are said to be the image `from`. It is not looked at: whoever puts it away does, by its digest. Throws
+ * DELTA_INVALID.
+ */
+export async function layDelta(old: Uint8Array, delta: Uint8Array, want: Wanted): Promise<Buffer> {
+  const header = parseDeltaHeader(delta);
+  if (header.to !== want.to) throw invalid(`it makes ${header.to}, not ${want.to}`);
+  if (header.newBytes > want.maxBytes) throw invalid(`it makes ${header.newBytes} bytes; ${want.maxBytes} is the limit`);
+  if (header.oldBytes !== old.length || header.from !== want.from) throw invalid(`it is for ${header.from}`);
+  const plainBytes = header.stretchBytes + header.newBytes;
+  let plain: Buffer;
+  try {
+    // In one piece, and no larger: what it says is what it unpacks to.
+    plain = await decompress(delta.subarray(headerBytes), { maxOutputLength: Math.max(1, plainBytes), chunkSize: Math.min(Math.max(64, plainBytes + 1), mostChunkBytes) });
+  } catch (error) {
+    throw invalid(`its body is damaged (${(error as Error).message})`);
+  }
+  if (plain.length !== plainBytes) throw invalid(`its body has ${plain.length} bytes instead of ${plainBytes}`);
+  return lay(old, plain, header);
+}
+
 function lay(old: Uint8Array, plain: Buffer, { stretchBytes, differenceBytes, newBytes }: DeltaHeader): Buffer {
   const differencesEnd = stretchBytes + differenceBytes;
-  const made = Buffer.alloc(newBytes);
+  const made = Buffer.allocUnsafe(newBytes);
   let difference = stretchBytes;
   let fresh = differencesEnd;
   let from = 0;
@@ -137,7 +155,7 @@ function lay(old: Uint8Array, plain: Buffer, { stretchBytes, differenceBytes, ne
     const copy = plain.readUInt32LE(at + 4);
     if (add > differencesEnd - difference || copy > plain.length - fresh || add + copy > newBytes - to) throw invalid('a stretch leads out of the image');
     if (add > 0 && (from < 0 || from + add > old.length)) throw invalid('a stretch leads out of the old image');
-    for (let i = 0; i < add; i++) made[to + i] = old[from + i]! + plain[difference + i]!;
+    addBytes(made, to, old, from, plain, difference, add);
     plain.copy(made, to + add, fresh, fresh + copy);
     difference += add;
     fresh += copy;
@@ -146,4 +164,16 @@ function lay(old: Uint8Array, plain: Buffer, { stretchBytes, differenceBytes, ne
   }
   if (to !== newBytes) throw invalid(`its stretches make ${to} of ${newBytes} bytes`);
   return made;
+}
+
+/** Most differences are zero: eight of them are looked at in one. */
+function addBytes(made: Buffer, to: number, old: Uint8Array, from: number, plain: Buffer, at: number, length: number): void {
+  if (length === 0) return;
+  made.set(old.subarray(from, from + length), to);
+  let i = 0;
+  for (; i + 8 <= length; i += 8) {
+    if (plain.readInt32LE(at + i) === 0 && plain.readInt32LE(at + i + 4) === 0) continue;
+    for (let j = i; j < i + 8; j++) made[to + j] = made[to + j]! + plain[at + j]!;
+  }
+  for (; i < length; i++) made[to + i] = made[to + i]! + plain[at + i]!;
 }

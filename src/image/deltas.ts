@@ -1,10 +1,11 @@
 /**
  * Deltas as the controller keeps them: made once for a pair of images, one at a time, and kept as files `<old hex>-<new hex>.delta`
- * below a bound of bytes. A file is there whole or not at all; what is lost is made again.
+ * below a bound of bytes. Nobody waits until a file is on the disk: what is lost or damaged is made again.
  */
-import { mkdir, open, readdir, rename, rm, stat, unlink, utimes } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rename, rm, stat, unlink, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Digest } from '../model/ids.ts';
+import { headerBytes } from './delta.ts';
 import { makeDelta } from './make-delta.ts';
 import type { Served } from './serving.ts';
 
@@ -20,6 +21,8 @@ export interface DeltaStoreOptions {
 const fileForm = /^([0-9a-f]{64})-([0-9a-f]{64})\.delta$/;
 /** Pairs remembered as not worth a delta. */
 const mostUseless = 1000;
+/** Deltas that are kept in memory as text; each was small enough for an order. */
+const mostTexts = 16;
 /** Pairs that wait to be made; a pair beyond that goes whole. */
 const mostWaiting = 32;
 
@@ -30,6 +33,8 @@ export class DeltaStore {
   readonly #files = new Map<string, Served>();
   readonly #making = new Map<string, Promise<Served | undefined>>();
   readonly #useless = new Set<string>();
+  /** In base64, by path: a fix goes to every host. */
+  readonly #texts = new Map<string, Promise<string>>();
   #last: Promise<unknown> = Promise.resolve();
   #bytes = 0;
   /** For tests: how many were made by this process. */
@@ -50,6 +55,11 @@ export class DeltaStore {
       if (match === null) await rm(path, { force: true });
       else {
         const { size, mtimeMs } = await stat(path);
+        // Of a machine that lost its power it may be a name with nothing behind it.
+        if (size < headerBytes) {
+          await rm(path, { force: true });
+          continue;
+        }
         found.push({ key: `${match[1]} ${match[2]}`, path, bytes: size, atMs: mtimeMs });
       }
     }
@@ -83,12 +93,24 @@ export class DeltaStore {
     return turn;
   }
 
+  /** A small one's bytes in base64. Throws what reading its file does. */
+  text({ path }: Served): Promise<string> {
+    const known = this.#texts.get(path);
+    if (known !== undefined) return known;
+    const reading = readFile(path, 'base64');
+    this.#texts.set(path, reading);
+    if (this.#texts.size > mostTexts) this.#texts.delete(this.#texts.keys().next().value!);
+    reading.catch(() => this.#texts.delete(path));
+    return reading;
+  }
+
   /** One that turned out to be damaged: it is made anew when it is asked for again. */
   async drop(from: Digest, to: Digest): Promise<void> {
     const file = this.#files.get(keyOf(from, to));
     if (file === undefined) return;
     this.#files.delete(keyOf(from, to));
     this.#bytes -= file.bytes;
+    this.#texts.delete(file.path);
     await unlink(file.path).catch(() => {});
   }
 
@@ -105,13 +127,7 @@ export class DeltaStore {
       this.made++;
       const path = join(this.#folder, `${from.slice(7)}-${to.slice(7)}.delta`);
       const part = `${path}.part`;
-      const file = await open(part, 'w', 0o600);
-      try {
-        await file.writeFile(delta);
-        await file.sync();
-      } finally {
-        await file.close();
-      }
+      await writeFile(part, delta, { mode: 0o600 });
       await rename(part, path);
       const served = { path, bytes: delta.length };
       this.#keep(key, served);

@@ -128,8 +128,8 @@ function checkHeader(file: Buffer): void {
   if (file.readUInt16LE(18) !== 62) throw unsupported('it is not for x86-64');
 }
 
-/** Throws IMAGE_NOT_ELF, IMAGE_NO_XEN_NOTES, IMAGE_UNSUPPORTED or IMAGE_TOO_LARGE. The result keeps no reference to `bytes`. */
-export function parseKernel(bytes: Uint8Array): KernelImage {
+/** `known`: their digest, where it was taken already. Throws IMAGE_NOT_ELF, IMAGE_NO_XEN_NOTES, IMAGE_UNSUPPORTED or IMAGE_TOO_LARGE. The result keeps no reference to `bytes`. */
+export function parseKernel(bytes: Uint8Array, known?: Digest): KernelImage {
   const file = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   checkHeader(file);
   const all = segments(file);
@@ -154,7 +154,7 @@ export function parseKernel(bytes: Uint8Array): KernelImage {
   if (hypercallPage !== undefined && (hypercallPage % BigInt(pageBytes) !== 0n || hypercallPage < virtBase || hypercallPage >= end)) {
     throw unsupported('its hypercall page is not a page of its segments');
   }
-  const digest = `sha256:${createHash('sha256').update(file).digest('hex')}` as Digest;
+  const digest = known ?? (`sha256:${createHash('sha256').update(file).digest('hex')}` as Digest);
   const wired = noteNumber(notesOf('Shoal', areas), noteWiring, 'WIRING') === BigInt(wiringVersion);
   const sharedBytes = hypercallPage === undefined ? readOnlyBytes(all, paddrOffset, pages.length) : 0;
   return { digest, fileBytes: file.length, pages, memoryBytes, virtBase, entry, hypercallPage, sharedBytes, wired };

@@ -1,7 +1,8 @@
 /**
- * Makes deltas with Debian's bsdiff, a child process of its own with a bound on its time and memory: it sorts all of the old image, and
- * whoever asks goes on meanwhile. What it says is taken apart and written anew as docs/formats/delta.md has it, and used only when it
- * makes the new image from the old one here.
+ * Makes deltas: those of most fixes in this process, for four children that start take longer than all of it (src/image/match.ts); the others
+ * with Debian's bsdiff, a child process with a bound on its time and memory: it sorts all of the old image, and whoever asks goes on
+ * meanwhile. What it says is taken apart and written anew as docs/formats/delta.md has it. A delta is used only when it makes the new image
+ * from the old one here.
  */
 import { execFile } from 'node:child_process';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
@@ -9,9 +10,15 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { ShoalError } from '../model/errors.ts';
 import { applyDelta, digestOf, formatDelta, type DeltaParts, type Stretch } from './delta.ts';
+import { match } from './match.ts';
 
 /** bsdiff takes some 17 times the old image's size; larger ones go whole. */
 export const mostDeltaBytes = 64 << 20;
+
+/** Larger images would keep this process from everything else for too long. */
+const mostHereBytes = 2 << 20;
+/** Of the new image: a delta this small is not worth looking for a smaller one. */
+const goodPart = 1 / 64;
 
 export interface MakeOptions {
   /** Milliseconds for bsdiff; 60,000 by default. */
@@ -25,6 +32,8 @@ export interface MakeOptions {
  */
 export async function makeDelta(old: Uint8Array, fresh: Uint8Array, options: MakeOptions = {}): Promise<Buffer | undefined> {
   if (old.length === 0 || fresh.length === 0 || old.length > mostDeltaBytes || fresh.length > mostDeltaBytes) return undefined;
+  const here = await madeHere(old, fresh);
+  if (here !== undefined && here.length <= fresh.length * goodPart) return here;
   const folder = await mkdtemp(join(tmpdir(), 'shoal-delta-'));
   try {
     const [oldFile, newFile, patchFile] = ['old', 'new', 'patch'].map((name) => join(folder, name)) as [string, string, string];
@@ -38,6 +47,15 @@ export async function makeDelta(old: Uint8Array, fresh: Uint8Array, options: Mak
   } finally {
     await rm(folder, { recursive: true, force: true });
   }
+}
+
+async function madeHere(old: Uint8Array, fresh: Uint8Array): Promise<Buffer | undefined> {
+  if (old.length > mostHereBytes || fresh.length > mostHereBytes) return undefined;
+  const parts = match(old, fresh);
+  if (parts.fresh.length > fresh.length * goodPart * 4) return undefined;
+  const delta = await formatDelta(old, fresh, parts);
+  if (delta !== undefined) await applyDelta(old, delta, { to: digestOf(fresh), maxBytes: fresh.length });
+  return delta;
 }
 
 const failed = (why: string, cause?: unknown): ShoalError => new ShoalError('DELTA_FAILED', `No delta could be made: ${why}.`, { cause });

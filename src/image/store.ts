@@ -18,7 +18,8 @@ export interface StoredImage {
 }
 
 export interface ImageStoreOptions {
-  parse: (bytes: Uint8Array) => KernelImage;
+  /** Of bytes that have this digest. */
+  parse: (bytes: Uint8Array, digest: Digest) => KernelImage;
   /** Largest image taken in; 64 MiB by default. */
   maxBytes?: number;
   /** Parsed kernels kept in memory; 8 by default. */
@@ -27,7 +28,7 @@ export interface ImageStoreOptions {
 
 export class ImageStore {
   readonly #folder: string;
-  readonly #parse: (bytes: Uint8Array) => KernelImage;
+  readonly #parse: ImageStoreOptions['parse'];
   readonly #cachedKernels: number;
   readonly #images = new Map<Digest, StoredImage>();
   /** Least recently used first. A promise, so that two starts at once read the file once. */
@@ -86,16 +87,16 @@ export class ImageStore {
 
   /**
    * Takes in an image whose bytes must have this digest; resolves when it is on disk. An image that is there already is read and
-   * dropped. Throws REQUEST_TOO_LARGE, IMAGE_DIGEST_MISMATCH, IMAGE_NOT_ELF, IMAGE_NO_XEN_NOTES, IMAGE_UNSUPPORTED.
+   * dropped. `chunks` may be all of it. Throws REQUEST_TOO_LARGE, IMAGE_DIGEST_MISMATCH, IMAGE_NOT_ELF, IMAGE_NO_XEN_NOTES, IMAGE_UNSUPPORTED.
    */
-  async put(digest: Digest, chunks: AsyncIterable<Uint8Array>): Promise<StoredImage> {
+  async put(digest: Digest, chunks: AsyncIterable<Uint8Array> | Uint8Array): Promise<StoredImage> {
     const incoming = join(this.#folder, 'incoming', randomBytes(8).toString('hex'));
     const file = await open(incoming, 'wx', 0o600);
     try {
       const hash = createHash('sha256');
       let fileBytes = 0;
       try {
-        for await (const chunk of chunks) {
+        for await (const chunk of chunks instanceof Uint8Array ? [chunks] : chunks) {
           fileBytes += chunk.length;
           if (fileBytes > this.maxBytes) throw tooLarge(this.maxBytes);
           hash.update(chunk);
@@ -111,7 +112,7 @@ export class ImageStore {
           data: { expected: digest, found },
         });
       }
-      const kernel = this.#parse(await readFile(incoming));
+      const kernel = this.#parse(chunks instanceof Uint8Array ? chunks : await readFile(incoming), digest);
       await rename(incoming, this.#path(digest));
       await this.#syncFolder();
       const image = { digest, fileBytes, addedMs: Date.now() };
@@ -167,7 +168,7 @@ export class ImageStore {
         data: { expected: digest, found },
       });
     }
-    return this.#parse(bytes);
+    return this.#parse(bytes, digest);
   }
 
   async #syncFolder(): Promise<void> {

@@ -57,6 +57,7 @@ export async function repack(repository: string, signal?: AbortSignal): Promise<
   }
   const kept = new Set<string>();
   const done: Pack[] = [...foreign];
+  // Images first: a commit that is packed is not walked again, and what it leads to must not stay loose.
   for (const family of families) {
     const own = packs.filter((pack) => pack.family === family);
     const merged = own.slice(0, toMerge(own, fresh[family].length));

@@ -6,6 +6,7 @@ import { open, readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { broken } from '../../desired/objects.ts';
 
+/** In the order in which they are packed. */
 export const families = ['images', 'others'] as const;
 export type Family = (typeof families)[number];
 

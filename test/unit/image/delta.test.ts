@@ -2,6 +2,7 @@
 import test from 'tape';
 import { applyDelta, digestOf, formatDelta, headerBytes, parseDeltaHeader, type DeltaParts } from '../../../src/image/delta.ts';
 import { makeDelta } from '../../../src/image/make-delta.ts';
+import { match } from '../../../src/image/match.ts';
 import { asShoalError } from '../../../src/model/errors.ts';
 
 /** Bytes that look like code: mostly repeating, and the same for a seed. */
@@ -39,6 +40,31 @@ test('what bsdiff finds goes and comes back the same', async (t) => {
   t.equal(await makeDelta(old, codeLike(60_000, 99)), undefined, 'none for images that have nothing in common');
   t.equal(await makeDelta(Buffer.alloc(0), fresh), undefined, 'none against nothing');
   t.end();
+});
+
+test('whatever two images are, what is found of one in the other makes it', async (t) => {
+  const parts = [Buffer.alloc(0), old.subarray(0, 1), old.subarray(0, 17), Buffer.alloc(5000), codeLike(5000, 3), old, fresh, Buffer.concat([fresh.subarray(30_000), fresh.subarray(0, 30_000)]), Buffer.concat([old, old])];
+  for (const [i, a] of parts.entries())
+    for (const [j, b] of parts.entries()) {
+      const found = match(a, b);
+      const sum = (of: 'add' | 'copy'): number => found.stretches.reduce((all, stretch) => all + stretch[of], 0);
+      if (sum('add') !== found.differences.length || sum('copy') !== found.fresh.length || sum('add') + sum('copy') !== b.length) t.fail(`${i} to ${j}: the parts do not make up the image`);
+      const delta = await formatDelta(a, b, found);
+      if (delta !== undefined && !(await applyDelta(a, delta, { to: digestOf(b), maxBytes: b.length })).equals(b)) t.fail(`${i} to ${j}: another image`);
+    }
+  const moved = match(old, Buffer.concat([old.subarray(0, 30_016), codeLike(64, 5), old.subarray(30_016)]));
+  t.deepEqual([moved.stretches.length, moved.fresh.length], [2, 64], 'what moved as a whole is one stretch');
+  const turned = match(old, Buffer.concat([old.subarray(32_000), old.subarray(0, 32_000)]));
+  t.ok(turned.fresh.length < 32, 'backwards too');
+});
+
+test('a fix needs no program beside this one', async (t) => {
+  const path = process.env['PATH'];
+  t.teardown(() => (process.env['PATH'] = path));
+  process.env['PATH'] = '/nonexistent';
+  const delta = await makeDelta(old, fresh);
+  t.ok(delta !== undefined && delta.length < fresh.length / 64, `${delta?.length} bytes for ${fresh.length}`);
+  t.equal(await outcome(makeDelta(old, codeLike(60_000, 99)) as Promise<Buffer>), 'DELTA_FAILED', 'what is no fix is for bsdiff');
 });
 
 test('the format is what the page says', async (t) => {
