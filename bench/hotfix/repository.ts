@@ -6,7 +6,7 @@
  */
 import { createHash } from 'node:crypto';
 import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
-import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
@@ -61,15 +61,24 @@ async function until<T>(what: string, look: () => Promise<T | undefined>): Promi
 
 const residentKib = (pid: number): number => Number(/^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? NaN);
 
-function kib(folder: string): number {
-  let bytes = 0;
-  for (const entry of readdirSync(folder, { recursive: true, withFileTypes: true }))
-    if (entry.isFile()) {
-      const path = join(entry.parentPath ?? entry.path, entry.name);
-      if (existsSync(path)) bytes += statSync(path).size;
+/** Of the files' lengths. What goes away meanwhile does not count: git's own temporary folders come and go. */
+function bytesBelow(folder: string): number {
+  const look = <T>(work: () => T): T | undefined => {
+    try {
+      return work();
+    } catch {
+      return undefined;
     }
-  return Math.round(bytes / 1024);
+  };
+  let bytes = 0;
+  for (const entry of look(() => readdirSync(folder, { withFileTypes: true })) ?? []) {
+    const path = join(folder, entry.name);
+    bytes += entry.isDirectory() ? bytesBelow(path) : (look(() => statSync(path).size) ?? 0);
+  }
+  return bytes;
 }
+
+const kib = (folder: string): number => Math.round(bytesBelow(folder) / 1024);
 
 /** The image with some bytes of its code changed in one place, as a fix of a line has it; each on top of the ones before. */
 function fix(image: Buffer, release: number): void {

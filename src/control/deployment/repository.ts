@@ -86,8 +86,10 @@ export async function sweep(folder: string, olderThanMs = staleMs): Promise<void
   };
   for (const name of await readdir(join(folder, 'objects')))
     if (/^(incoming-|tmp_objdir-)/.test(name)) await remove(join(folder, 'objects', name));
-  for (const name of await readdir(join(folder, 'objects/pack')).catch(() => []))
-    if (/^(tmp_|\.tmp-)/.test(name)) await remove(join(folder, 'objects/pack', name));
+  const packed = new Set(await readdir(join(folder, 'objects/pack')).catch(() => []));
+  // A pack's index is written last.
+  const halfWritten = (name: string): boolean => /^pack-.*\.(pack|rev)$/.test(name) && !packed.has(name.replace(/\.\w+$/, '.idx'));
+  for (const name of packed) if (/^(tmp_|\.tmp-)/.test(name) || halfWritten(name)) await remove(join(folder, 'objects/pack', name));
   for (const name of await readdir(join(folder, 'refs'), { recursive: true })) if (name.endsWith('.lock')) await remove(join(folder, 'refs', name));
   for (const name of ['packed-refs.lock', 'HEAD.lock', 'config.lock', 'shallow.lock']) await remove(join(folder, name));
 }

@@ -1,6 +1,6 @@
 /** The bare repository's own housekeeping: packing, the record of rollouts, what killed programs left. */
 import { spawn } from 'node:child_process';
-import { mkdir, readdir, utimes, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, rm, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test from 'tape';
 import { Guard } from '../../../src/control/deployment/guard.ts';
@@ -176,10 +176,16 @@ test('what a killed git left is taken away when it is old; settings are put righ
   }
   for (const name of ['refs/heads/main.lock', 'packed-refs.lock', 'refs/heads/young.lock']) await writeFile(join(repo.bare, name), '');
   for (const name of ['refs/heads/main.lock', 'packed-refs.lock']) await utimes(join(repo.bare, name), old, old);
+  const pack = join(repo.bare, 'objects/pack');
+  await mkdir(pack, { recursive: true });
+  for (const name of ['pack-images-1.pack', 'pack-2.pack', 'pack-2.idx', 'tmp_pack_3', 'pack-4.pack']) await writeFile(join(pack, name), '');
+  for (const name of ['pack-images-1.pack', 'pack-2.pack', 'pack-2.idx', 'tmp_pack_3']) await utimes(join(pack, name), old, old);
   await writeFile(join(repo.bare, 'hooks/pre-receive'), '#!/bin/sh\nexit 0\n');
   await openRepository(await repo.options());
   t.deepEqual((await readdir(join(repo.bare, 'objects'))).filter((name) => /incoming/.test(name)), []);
   t.deepEqual(await readdir(join(repo.bare, 'refs/heads')), ['young.lock'], 'a lock that may be held stays');
+  t.deepEqual((await readdir(pack)).sort(), ['pack-2.idx', 'pack-2.pack', 'pack-4.pack'], 'half a pack goes when it is old');
+  for (const name of await readdir(pack)) await rm(join(pack, name));
   t.ok((await repo.push()).ok, 'it can be pushed to');
   await repo.commit(await repo.releaseFiles(2, 'two'), 'eve');
   t.notOk((await repo.push()).ok, 'the hook is back');

