@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import test from 'tape';
 import { Load, nowMs } from '../../bench/hotfix/load.ts';
+import { outside, startSummoner, zone } from '../../bench/hotfix/summon.ts';
 import { openHotfixWorld, type Build, type HotfixWorld } from '../../bench/hotfix/world.ts';
 import { Client } from '../../src/cli/client.ts';
 import { digestOf } from '../../src/cli/images.ts';
@@ -126,7 +127,7 @@ test('hotfix: a fix is built, published and rolled in waves under load; nothing 
   fix = await world.build('0.1.1');
   const addresses = await world.addresses();
   t.equal(new Set(addresses).size, copies);
-  const load = await Load.start(name, world.folder, addresses, 6, addresses[0]);
+  const load = await Load.start(name, world.folder, addresses, 60, addresses[0]);
   await sleep(1000);
   const manifest = join(fix.source, 'images/ping.json');
   const before = new Set((await real()).map(({ name: vm }) => vm));
@@ -158,7 +159,7 @@ test('hotfix: which source runs in a VM, by one command', { timeout: 2 * minutes
 test('hotfix: an image that answers nothing goes no further than the canary, and is taken back', { timeout: 10 * minutes }, async (t) => {
   const bad = await world.build('0.1.2', true);
   const addresses = await world.addresses();
-  const load = await Load.start(name, world.folder, addresses, 6, addresses[0]);
+  const load = await Load.start(name, world.folder, addresses, 60, addresses[0]);
   await world.push(await world.release(bad));
   let watching = true;
   let most = 0;
@@ -194,7 +195,7 @@ test('hotfix: an image that is cut short is refused at the push', { timeout: 5 *
 async function hotFix(t: test.Test, version: string, counter: number, meanwhile: () => Promise<void>): Promise<void> {
   const build = await world.build(version);
   const addresses = await world.addresses();
-  const load = await Load.start(name, world.folder, addresses, 4, addresses[0]);
+  const load = await Load.start(name, world.folder, addresses, 40, addresses[0]);
   await world.push(await world.release(build, { rollout: 'hot-fix' }));
   let fresh = 0;
   // The controller is asked: an emulated agent that is asked all the time does nothing else.
@@ -230,6 +231,37 @@ test('hotfix: kill -9 of an agent in the middle', { timeout: 10 * minutes }, (t)
     for (const end = Date.now() + minutes; Date.now() < end; await sleep(200)) if ((await shell(host, 'cat /run/shoal-agent.pid').catch(() => pid)) !== pid) break;
     t.notEqual(await shell(host, 'cat /run/shoal-agent.pid'), pid, 'its supervisor started another');
   }));
+
+/** Asks for a name, then its page: the version that answers. */
+const asking = `
+const { Resolver } = require('node:dns').promises;
+const [name] = process.argv.slice(1);
+const resolver = new Resolver({ timeout: 30000, tries: 1 });
+resolver.setServers(['${outside}:5300']);
+resolver.resolve4(name).then(async ([address]) => JSON.stringify({ address, ...(await (await fetch('http://' + address + '/')).json()) }), (error) => JSON.stringify({ error: error.code })).then((line) => { console.log(line); process.exit(); });
+`;
+
+test('hotfix: any version that was pushed, by the name of its commit', { timeout: 5 * minutes }, async (t) => {
+  const end = await startSummoner(lab, world.controller, 3);
+  try {
+    const first = await world.json<{ image: { source: { commit: string } } }>('releases/acme/ping/1.json');
+    const now = await world.addresses();
+    for (const [commit, version] of [[fix.manifest.source.commit, '0.1.1'], [first.image.source.commit, '0.1.0']] as const) {
+      const { code, stdout, stderr } = await lab.inside([process.execPath, '-e', asking, `${commit.slice(0, 12)}.ping.acme.${zone}`], { timeoutMs: minutes });
+      t.equal(code, 0, stderr);
+      const answer = JSON.parse(stdout) as { address?: string; version?: string; error?: string };
+      t.equal(answer.version, version, `${commit.slice(0, 12)}: ${stdout.trim()}`);
+      t.notOk(now.includes(answer.address ?? ''), 'a VM of its own, beside the service');
+    }
+    const { stdout } = await lab.inside([process.execPath, '-e', asking, `0123456789ab.ping.acme.${zone}`], { timeoutMs: minutes });
+    t.equal((JSON.parse(stdout) as { error?: string }).error, 'ENOTFOUND', 'a commit that nobody released');
+    const { image } = await world.json<{ image: { digest: string } }>('releases/acme/ping/5.json');
+    const vms = await settled(image.digest);
+    t.ok(vms.length === copies && vms.every((vm) => vm.image === image.digest), 'what nobody uses any more is gone');
+  } finally {
+    end();
+  }
+});
 
 test('hotfix: what the record says, and down', { timeout: 5 * minutes }, async (t) => {
   const ends = (await record()).filter(({ phase }) => phase === 'done' || phase === 'rolled-back').map(({ release, phase }) => `${release} ${phase}`);
