@@ -24,11 +24,11 @@ type Box = (typeof boxes)[number];
 const clickMemoryMib = 8;
 const folder = '/run/shoal-forward';
 const flows = 300;
-/** Packets under way: more than both netbacks' queues hold, so that the sender waits for room (and nothing is lost). */
-const window = 1024;
+/** Packets under way: as many as the queues of the ready-made configurations hold, so that nothing is lost. */
+const window = 512;
 /** Of a processor, for the rounds in which dom0 is not what holds packets up: a share as a host of many middleboxes has for each. */
 const capPercent = 10;
-const lengths = { full: { rounds: 5, seconds: 3 }, quick: { rounds: 3, seconds: 2 } };
+const lengths = { full: { rounds: 5, seconds: 2 }, quick: { rounds: 2, seconds: 2 } };
 /** As in the first lines of the ready-made configurations. */
 const macs = ['02:00:00:00:00:01', '02:00:00:00:00:02'];
 const sources: Record<Kind, Record<Box, string>> = {
