@@ -19,6 +19,8 @@ export class Way {
   port = 0;
   down = false;
   cutAfter = Infinity;
+  /** The cut is for good. */
+  staysCut = false;
   passed = 0;
   readonly #sockets = new Set<Socket>();
   #server!: Server;
@@ -41,6 +43,7 @@ export class Way {
         this.passed += chunk.length;
         if (this.passed >= this.cutAfter) {
           this.cutAfter = Infinity;
+          this.down = this.staysCut;
           this.cut();
         } else far.write(chunk);
       });
@@ -70,10 +73,10 @@ export class World {
   #agentOptions!: Partial<AgentOptions>;
   hook: (moment: string) => void | Promise<void> = () => {};
 
-  async open(targetSim: SimOptions = {}, targetAgent: Partial<AgentOptions> = {}): Promise<this> {
+  async open(targetSim: SimOptions = {}, targetAgent: Partial<AgentOptions> = {}, sourceSim: SimOptions = {}): Promise<this> {
     this.#agentOptions = { credentials, migrationPatienceMs: 250, ...targetAgent };
     const migrationHook = (moment: string): void | Promise<void> => this.hook(moment);
-    this.source = await makeRig({}, { credentials, migrationHook });
+    this.source = await makeRig(sourceSim, { credentials, migrationHook });
     this.target = await makeRig(targetSim, { ...this.#agentOptions, migrationHook });
     await this.#serve();
     this.way = await new Way().open(this.#server.port);
