@@ -293,3 +293,43 @@ test('summon: bounds', async (t) => {
   await summoner.close();
   t.end();
 });
+
+test('summon: the service, or what was summoned of it, is deleted while it boots', async (t) => {
+  const { fleet, summoner, clock } = await makeRig();
+  fleet.boots = booting;
+  const never = summoner.resolve(web('1abc'));
+  await tick(30);
+  fleet.specs.delete('acme/web');
+  clock.ms += 2000;
+  await summoner.look();
+  t.equal((await summoner.resolve(web('2abc'))).is, 'unknown', 'nothing more of it is begun');
+  clock.ms += 2000;
+  t.equal((await never).is, 'failed', 'who waits is told');
+  await tick(20);
+  t.deepEqual([...fleet.specs.keys()], [], 'and it is taken away');
+
+  fleet.add('acme/web');
+  clock.ms += 100_000;
+  await summoner.look();
+  const late = summoner.resolve(web('3abc'));
+  await tick(30);
+  const key3 = [...fleet.specs.keys()].find((key) => key.includes('summoned') || key !== 'acme/web')!;
+  fleet.specs.delete('acme/web');
+  fleet.copiesOf.set(key3, [{ address: '10.0.0.3', ready: true, held: false, failed: false }]);
+  t.equal((await late).is, 'address', 'one that comes up all the same answers');
+  clock.ms += 2000;
+  await summoner.look();
+  t.deepEqual([[...fleet.specs.keys()], summoner.summoned()], [[], []], 'and ends with the next look');
+
+  fleet.add('acme/web');
+  clock.ms += 100_000;
+  const ended = summoner.resolve(web('1abc'));
+  await tick(30);
+  await fleet.remove('acme', name1);
+  t.equal((await ended).is, 'failed', 'what boots is deleted itself');
+  clock.ms += 100_000;
+  fleet.boots = (key) => [{ address: addressOf(key), ready: true, held: false, failed: false }];
+  t.equal((await summoner.resolve(web('1abc'))).is, 'address', 'and begun anew when asked for');
+  await summoner.close();
+  t.end();
+});
