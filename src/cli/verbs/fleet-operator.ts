@@ -133,7 +133,8 @@ export const releasePut: Verb = {
       const [name, file] = words.operands;
       const bytes = readImage(file!);
       const digest = digestOf(bytes);
-      const had = (await control.list<{ digest: string }>('/v1/images')).some((image) => image.digest === digest);
+      const { items } = await control.call<{ items: { digest: string }[] }>('GET', '/v1/images');
+      const had = items.some((image) => image.digest === digest);
       if (!had) await control.call('PUT', `/v1/images/${digest}`, bytes);
       await control.call('PUT', `/v1/releases/${encodeURIComponent(name!)}`, { digest });
       terminal.printJson({ release: name, digest, bytes: bytes.length, sent: !had });

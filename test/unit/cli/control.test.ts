@@ -5,19 +5,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test from 'tape';
 import { Control } from '../../../src/cli/control.ts';
-import { command } from '../../../src/cli/main.ts';
 import { makeApi, web, type ApiRig } from '../control/api-rig.ts';
 import { digest } from '../control/rig.ts';
 import { policy, push } from '../control/rollout-rig.ts';
 import { until } from '../host/rig.ts';
 import { cert } from '../xenapi/certificate.ts';
-
-interface Outcome {
-  code: number;
-  out: string;
-  err: string;
-  json: any;
-}
+import { runCommand, type Outcome } from './run.ts';
 
 async function withFleet(
   work: (shoal: (...argv: string[]) => Promise<Outcome>, rig: ApiRig, folder: string) => Promise<void>,
@@ -33,17 +26,7 @@ async function withFleet(
     SHOAL_CONTROLLER_CA: file('ca.pem'),
     SHOAL_TOKEN_FILE: file('token'),
   };
-  const shoal = async (...argv: string[]): Promise<Outcome> => {
-    const [stdout, stderr] = [0, 1].map(() => ({
-      text: '',
-      write(piece: string) {
-        this.text += piece;
-      },
-    })) as [{ text: string; write(p: string): void }, { text: string; write(p: string): void }];
-    const code = await command(argv, { stdout, stderr, env });
-    const json: unknown = argv.includes('--json') ? JSON.parse(stdout.text.trimEnd().split('\n').pop() ?? '') : undefined;
-    return { code, out: stdout.text, err: stderr.text, json };
-  };
+  const shoal = (...argv: string[]): Promise<Outcome> => runCommand(argv, env);
   try {
     await work(shoal, rig, folder);
   } finally {

@@ -7,6 +7,7 @@ function away(at: number, host: string, ms: number): Harm {
   let back: Promise<void> | undefined;
   return {
     what: `${host} is away at ${at} for ${ms} ms`,
+    extra: ms > 200 ? 2 : 0,
     arm: (rig, store) => {
       store.at = at;
       store.reached = () => {

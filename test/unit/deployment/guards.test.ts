@@ -33,7 +33,7 @@ test('a signer who is removed while his release rolls: it rolls on, over a resta
   t.equal((await view()).phase, 'observing');
   await api.call('POST', '/v1/rollouts/acme/ping/promote');
   await eventually(async () => (await view()).phase === 'done', 'it comes to its end', 20_000);
-  t.equal((await api.call('GET', '/v1/deployment/services/acme/ping')).body.release.counter, 2);
+  t.equal((await api.call('GET', '/v1/deployment/services/acme/ping')).body.rollout.release, 2);
   const before = await repo.head();
   await repo.commit({ ...(await repo.releaseFiles(3, 'three')) }, 'ci');
   t.match((await repo.push(rig.url())).text, /key that is not in signers/, 'and he releases no other');
