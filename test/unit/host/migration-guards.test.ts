@@ -33,7 +33,7 @@ test('a copy of a service is not migrated past its controller: it runs on, and s
 });
 
 test('a target whose processors have less: it runs on where it was', async (t) => {
-  const world = await new World().open({ cpuFeatures: new Uint8Array([5, 0]) }, {}, { cpuFeatures: new Uint8Array([7, 0]) });
+  const world = await new World().open({ cpuFeatures: new Uint8Array([5, 0]) }, {}, undefined, { cpuFeatures: new Uint8Array([7, 0]) });
   const vm = await world.launch();
   t.equal(await codeOf(world.send(vm)), 'MIGRATION_REFUSED');
   await world.settled(vm.uuid, 'refused');

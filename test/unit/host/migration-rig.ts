@@ -1,21 +1,29 @@
-/** Two agents over TLS, each over a simulator of its own, and between them a way that can be cut: for tests of migrations. */
-import { X509Certificate } from 'node:crypto';
+/** Two agents over TLS, each over a simulator of its own, by a way that can be cut; either may be killed. */
 import { connect, createServer, type AddressInfo, type Server, type Socket } from 'node:net';
+import { X509Certificate } from 'node:crypto';
+import { Api } from '../../../src/xenapi/api.ts';
+import { listen, type XenApiServer } from '../../../src/xenapi/server.ts';
 import type { AgentOptions } from '../../../src/host/agent.ts';
 import type { Departed, DepartureChoices } from '../../../src/host/departure.ts';
 import type { Ticket } from '../../../src/host/departure-link.ts';
+import { parseIpv4, type Network } from '../../../src/host/networks.ts';
 import type { Vm } from '../../../src/host/vm.ts';
-import type { SimOptions } from '../../../src/hypervisor/sim/sim.ts';
-import { Api } from '../../../src/xenapi/api.ts';
-import { listen, type XenApiServer } from '../../../src/xenapi/server.ts';
+import type { Hypervisor } from '../../../src/hypervisor/port.ts';
+import type { SimHypervisor, SimOptions } from '../../../src/hypervisor/sim/sim.ts';
 import { cert, key } from '../xenapi/certificate.ts';
 import { image, makeRig, type Rig } from './rig.ts';
 
 export const never = new AbortController().signal;
 export const fingerprint = new X509Certificate(cert).fingerprint256;
-const credentials = { cert, key };
+export const credentials = { cert, key };
+export const elsewhere: Network = {
+  name: 'default',
+  bridge: 'xenbr0',
+  subnet: { prefix: 16, gateway: parseIpv4('10.65.0.1')!, first: parseIpv4('10.65.1.0')!, last: parseIpv4('10.65.250.255')! },
+};
+
 /** Forwards to a port that may change; `cutAfter` bytes from the source it cuts the connection, once. */
-export class Way {
+class Way {
   port = 0;
   down = false;
   cutAfter = Infinity;
@@ -65,40 +73,79 @@ export class Way {
   }
 }
 
-export class World {
-  source!: Rig;
-  target!: Rig;
+/** An agent that others reach, by a way of its own. */
+class Host {
+  rig!: Rig;
+  /** By which the others come here. */
   way!: Way;
+  readonly #options: Partial<AgentOptions>;
   #server!: XenApiServer;
-  #agentOptions!: Partial<AgentOptions>;
-  hook: (moment: string) => void | Promise<void> = () => {};
 
-  async open(targetSim: SimOptions = {}, targetAgent: Partial<AgentOptions> = {}, sourceSim: SimOptions = {}): Promise<this> {
-    this.#agentOptions = { credentials, migrationPatienceMs: 250, ...targetAgent };
-    const migrationHook = (moment: string): void | Promise<void> => this.hook(moment);
-    this.source = await makeRig(sourceSim, { credentials, migrationHook });
-    this.target = await makeRig(targetSim, { ...this.#agentOptions, migrationHook });
+  constructor(options: Partial<AgentOptions>) {
+    this.#options = options;
+  }
+
+  async open(sim: SimOptions, more: Partial<AgentOptions>, through?: (sim: SimHypervisor) => Hypervisor): Promise<this> {
+    this.rig = await makeRig(sim, { ...this.#options, ...more }, through);
     await this.#serve();
     this.way = await new Way().open(this.#server.port);
     return this;
   }
 
   async #serve(): Promise<void> {
-    const api = new Api({ agent: this.target.agent, version: 'test', address: '127.0.0.1', password: 'x' });
+    const api = new Api({ agent: this.rig.agent, version: 'test', address: '127.0.0.1', password: 'x' });
     this.#server = await listen({ host: '127.0.0.1', port: 0, tls: credentials, api: Promise.resolve(api) });
+  }
+
+  /** As kill -9 and a new start. The next agent has no hook. */
+  async kill(more: Partial<AgentOptions> = {}): Promise<void> {
+    await this.#server.close();
+    this.way.cut();
+    await this.rig.crash({ ...this.#options, ...more });
+    await this.#serve();
+    this.way.port = this.#server.port;
+  }
+
+  async close(): Promise<void> {
+    await this.#server.close();
+    await this.way.close();
+    await this.rig.close();
+  }
+}
+
+export class World {
+  near!: Host;
+  far!: Host;
+  hook: (moment: string) => void | Promise<void> = () => {};
+
+  /** `through`: what the agents have in place of their simulators. */
+  async open(targetSim: SimOptions = {}, targetAgent: Partial<AgentOptions> = {}, through?: (sim: SimHypervisor) => Hypervisor, sourceSim: SimOptions = {}): Promise<this> {
+    const migrationHook = (moment: string): void | Promise<void> => this.hook(moment);
+    const common = { credentials, migrationPatienceMs: 250 };
+    this.near = await new Host(common).open(sourceSim, { migrationHook }, through);
+    this.far = await new Host({ ...common, ...targetAgent }).open(targetSim, { migrationHook }, through);
+    return this;
+  }
+
+  get source(): Rig {
+    return this.near.rig;
+  }
+
+  get target(): Rig {
+    return this.far.rig;
+  }
+
+  get way(): Way {
+    return this.far.way;
   }
 
   async killSource(): Promise<void> {
     this.way.cut();
-    await this.source.crash({ credentials });
+    await this.near.kill();
   }
 
-  async killTarget(): Promise<void> {
-    await this.#server.close();
-    this.way.cut();
-    await this.target.crash(this.#agentOptions);
-    await this.#serve();
-    this.way.port = this.#server.port;
+  killTarget(): Promise<void> {
+    return this.far.kill();
   }
 
   async launch(name = 'a'): Promise<Vm> {
@@ -115,6 +162,12 @@ export class World {
     return this.source.agent.departures.send(vm, this.ticket(), choices, signal);
   }
 
+  /** The other way round. */
+  async back(uuid: string): Promise<Departed> {
+    const ticket = this.source.agent.arrivals.ticket('', { fingerprint, url: this.near.way.url }) as unknown as Ticket;
+    return this.target.agent.departures.send(this.target.agent.fleet.need(uuid), ticket, {});
+  }
+
   /** How many domains of this VM run, and on how many hosts it is known at all. */
   async count(uuid: string): Promise<{ running: number; domains: number; known: number }> {
     const domains = (await Promise.all([this.source, this.target].map(({ sim }) => sim.list()))).flat();
@@ -122,20 +175,19 @@ export class World {
     return { running: domains.filter((each) => each.uuid === uuid && each.state === 'running').length, domains: domains.length, known };
   }
 
+  /** In the end one runs, and never two on the way there. */
   async settled(uuid: string, what: string): Promise<void> {
     const begun = Date.now();
     for (;;) {
       const { running, domains, known } = await this.count(uuid);
       if (running === 1 && domains === 1 && known === 1) return;
-      if (Date.now() - begun > 8000) throw new Error(`${what}: ${running} run, ${domains} domains, known on ${known}`);
+      if (running > 1 || Date.now() - begun > 8000) throw new Error(`${what}: ${running} run, ${domains} domains, known on ${known}`);
       await new Promise((resolve) => setTimeout(resolve, 10));
     }
   }
 
   async close(): Promise<void> {
-    await this.#server.close();
-    await this.way.close();
-    await this.source.close();
-    await this.target.close();
+    await this.near.close();
+    await this.far.close();
   }
 }

@@ -4,17 +4,10 @@
  */
 import test from 'tape';
 import type { Ticket } from '../../../src/host/departure-link.ts';
-import { parseIpv4, type Network } from '../../../src/host/networks.ts';
 import type { SimOptions } from '../../../src/hypervisor/sim/sim.ts';
 import { ShoalError } from '../../../src/model/errors.ts';
-import { fingerprint, never, World } from './migration-rig.ts';
+import { elsewhere, fingerprint, never, World } from './migration-rig.ts';
 import { codeOf, image, until } from './rig.ts';
-
-const elsewhere: Network = {
-  name: 'default',
-  bridge: 'xenbr0',
-  subnet: { prefix: 16, gateway: parseIpv4('10.65.0.1')!, first: parseIpv4('10.65.1.0')!, last: parseIpv4('10.65.250.255')! },
-};
 
 test('a VM moves with its memory, name, uuid and address, and is gone where it was', async (t) => {
   const world = await new World().open();
