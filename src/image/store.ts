@@ -86,8 +86,7 @@ export class ImageStore {
 
   /**
    * Takes in an image whose bytes must have this digest; resolves when it is on disk. An image that is there already is read and
-   * dropped. Throws REQUEST_TOO_LARGE, IMAGE_DIGEST_MISMATCH, IMAGE_NOT_ELF, IMAGE_NO_XEN_NOTES, IMAGE_UNSUPPORTED,
-   * HOST_LIMIT when the disk is full.
+   * dropped. Throws REQUEST_TOO_LARGE, IMAGE_DIGEST_MISMATCH, IMAGE_NOT_ELF, IMAGE_NO_XEN_NOTES, IMAGE_UNSUPPORTED.
    */
   async put(digest: Digest, chunks: AsyncIterable<Uint8Array>): Promise<StoredImage> {
     const incoming = join(this.#folder, 'incoming', randomBytes(8).toString('hex'));
@@ -187,6 +186,6 @@ const unknown = (digest: Digest): ShoalError =>
 const tooLarge = (maxBytes: number): ShoalError =>
   new ShoalError('REQUEST_TOO_LARGE', `An image may have at most ${maxBytes} bytes.`, { data: { maxBytes } });
 
-/** What a full disk is called; undefined for any other error. */
+/** HOST_LIMIT, which `put` throws too, for a disk that is full; undefined for any other error. */
 export const noRoom = (error: unknown): ShoalError | undefined =>
   (error as NodeJS.ErrnoException).code === 'ENOSPC' ? new ShoalError('HOST_LIMIT', 'The disk has no room for the image.', { hint: 'Make room in the folder of images.', cause: error }) : undefined;
