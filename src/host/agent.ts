@@ -119,7 +119,7 @@ export class HostAgent {
     this.bulk = new Bulk(fleet, this.definitions, this.runner, launches);
     this.disks = new DiskKeeper({ fleet, makeStore: options.makeStore, log: options.log ?? (() => {}) });
     this.fetching = new Fetching({ images: options.images, stallMs: options.fetchStallMs, log: options.log });
-    const isMigrating = (vm: Uuid): boolean => this.runner.lanes.current(vm)?.name === 'migrate_send' || fleet.get(vm)?.leaving !== undefined;
+    const isMigrating = (vm: Uuid): boolean => this.runner.lanes.current(vm)?.name.startsWith('migrate_') === true || fleet.get(vm)?.leaving !== undefined;
     this.addresses = new Addresses(fleet, options.hypervisor, options.log ?? (() => {}), isMigrating);
     const { hypervisor, images, credentials, migrationPatienceMs: patienceMs, migrationHook } = options;
     const log = options.log ?? (() => {});

@@ -115,6 +115,21 @@ test('its address is moved to another VM while it migrates: nobody has it twice'
   }
 });
 
+test('nor does another VM at the target get it while it arrives', async (t) => {
+  const world = await new World().open();
+  const vm = await world.launch();
+  const { uuid } = (await world.target.agent.bulk.launch({ name: 'b', image, memoryKib: 1024, ip: '10.64.9.9' }, never)).vms[0]!;
+  const ip = vm.vifs[0]!.ipv4[0]!;
+  const moved = at(world, 'target filled', async () => {
+    const [failed] = await world.target.agent.addresses.move([{ from: vm.uuid, to: uuid, ip, drainMs: 0 }]);
+    if (failed !== undefined) throw failed.error;
+  });
+  t.equal(await codeOf(world.send(vm)), 'none');
+  t.equal(await moved, 'OTHER_OPERATION_IN_PROGRESS');
+  t.equal(world.target.agent.fleet.withAddress('default', ip)?.uuid, vm.uuid);
+  await world.close();
+});
+
 test('its name is taken at the target from the first moment on, and free again when it did not come', async (t) => {
   const world = await new World().open();
   const vm = await world.launch();
