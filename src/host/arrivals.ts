@@ -230,8 +230,8 @@ class Arrival {
   }
 
   take({ kind, payload }: Frame): void {
-    if (kind === kinds.data) return this.#bytes.put(Buffer.from(payload));
-    if (kind === kinds.image) return this.#image.put(Buffer.from(payload));
+    if (kind === kinds.data) return this.#bytes.put(payload);
+    if (kind === kinds.image) return this.#image.put(payload);
     const { say } = jsonOf(payload);
     if (say === 'image-end') this.#image.end();
     else if (say === 'abort') this.leave('abort');

@@ -1,6 +1,6 @@
 /** One migration from here: the work of each state of migrate/table.ts. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Hypervisor, MemoryReader } from '../hypervisor/port.ts';
+import type { DomainShape, Hypervisor, MemoryReader } from '../hypervisor/port.ts';
 import type { ImageStore } from '../image/store.ts';
 import { asShoalError, ShoalError } from '../model/errors.ts';
 import type { Domid } from '../model/ids.ts';
@@ -41,9 +41,9 @@ export interface Departed {
   passes: number;
   connections: number;
   totalMs: number;
-  /** From before the suspension until the target said that the VM runs. */
+  /** From before the suspension until the target said that the VM runs; and the look at it before it was copied live. */
   downtimeMs: number;
-  /** Parts of the standstill in milliseconds, in their order: here suspend, open, ship, filled, commit; there what the target says of its own. */
+  /** Parts of the standstill in milliseconds, in their order: here look (live), suspend, open, ship, filled, commit; there what the target says of its own. */
   phases: { here: Record<string, number>; there: Record<string, number> };
   predicted: Estimate;
 }
@@ -66,6 +66,7 @@ export class Departure {
   readonly #link: DepartureLink;
   readonly #encoder = new SavedEncoder();
   #record: SavedRecord | undefined;
+  #shape: DomainShape | undefined;
   #reader: MemoryReader | undefined;
   #suspended = false;
   #suspendedAt = 0;
@@ -152,11 +153,14 @@ export class Departure {
   /** While it runs: its memory as it is, then what changed meanwhile, until that is little. */
   async _copy(): Promise<void> {
     await this.#link.data(this.#encoder.header(this.#record!));
+    this.#shape = await this.#o.runner.starter.shapeOf(this.#vm);
     if (this.#choices.live !== true) return;
     const domid = this.#vm.domid!;
-    await this.#suspend(domid);
-    await this.#open(domid);
-    await this.#goOn(domid);
+    await this.#phase('look', async () => {
+      await this.#suspend(domid);
+      await this.#open(domid);
+      await this.#goOn(domid);
+    });
     for (let before = Infinity; this.#passes < mostPasses; ) {
       const bytes = await this.#pass(true);
       if (bytes <= enoughBytes || bytes >= before) return;
@@ -169,7 +173,6 @@ export class Departure {
     this.#suspendedAt = performance.now();
     await this.#phase('suspend', () => this.#suspend(domid));
     await this.#phase('open', async () => (this.#reader === undefined ? this.#open(domid) : this.#reader.again()));
-    this.#o.runner.become(this.#vm, 'Suspended');
   }
 
   async #phase<T>(name: string, work: () => Promise<T>): Promise<T> {
@@ -184,13 +187,14 @@ export class Departure {
   async _ship(): Promise<void> {
     await this.#phase('ship', async () => {
       await this.#pass(false);
-      await this.#link.data(this.#encoder.state(this.#reader!.state()));
-      await this.#link.data(this.#encoder.end());
+      await this.#link.data(this.#encoder.state(this.#reader!.state()), this.#encoder.end());
     });
   }
 
   async _verify(): Promise<void> {
     const begun = performance.now();
+    // Before the target may have it, and while it has its own work.
+    this.#o.runner.become(this.#vm, 'Suspended');
     await this.#phase('filled', () => this.#link.word(['filled']));
     this.#shipMs += performance.now() - begun;
     this.#progress(0.9);
@@ -210,7 +214,7 @@ export class Departure {
         await this.#link.word(['filled'], true);
       }
     }
-    this.#downtimeMs = performance.now() - this.#suspendedAt;
+    this.#downtimeMs = performance.now() - this.#suspendedAt + (this.#here['look'] ?? 0);
     return 'committed';
   }
 
@@ -292,7 +296,7 @@ export class Departure {
   }
 
   async #open(domid: Domid): Promise<void> {
-    this.#reader = this.#o.hypervisor.readMemory(domid, await this.#o.runner.starter.shapeOf(this.#vm), this.#choices.live === true);
+    this.#reader = this.#o.hypervisor.readMemory(domid, this.#shape!, this.#choices.live === true);
   }
 
   async #pass(running: boolean): Promise<number> {
@@ -300,7 +304,7 @@ export class Departure {
     let bytes = 0;
     for (let piece = this.#reader!.piece(running); piece !== undefined; piece = this.#reader!.piece(running)) {
       bytes += piece.length;
-      await this.#link.data(this.#encoder.piece(piece));
+      await this.#link.data(...this.#encoder.piece(piece));
       if (this.#signal.aborted) throw new ShoalError('TASK_CANCELLED', 'The migration was cancelled.');
       this.#progress(Math.min(0.8, this.#link.sentBytes / (this.#vm.memoryKib * 1024)));
     }

@@ -31,6 +31,7 @@ export function verdictAtStart(
 ): Action {
   if (!domain.ours) return 'nothing';
   if (domain.state === 'dying') return 'discard';
+  if (sealed?.incoming !== undefined && sealed.incoming !== vm?.arrivedBy) return 'discard';
   return verdict(vm, domain, sealed?.paused);
 }
 
