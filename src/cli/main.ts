@@ -15,7 +15,7 @@ import { demo } from './verbs/demo.ts';
 import { eventCreate, eventDescribe, eventEnd, eventList, eventRun } from './verbs/event.ts';
 import { events } from './verbs/events.ts';
 import { fleet } from './verbs/fleet.ts';
-import { hostAdd, hostRemove, tokenEnd, tokenMake } from './verbs/fleet-operator.ts';
+import { hostAdd, hostLabel, hostRemove, releasePut, tokenEnd, tokenMake } from './verbs/fleet-operator.ts';
 import { describe, get } from './verbs/get.ts';
 import { helpOf, makeHelp } from './verbs/help.ts';
 import { hostShells } from './verbs/host-shells.ts';
@@ -88,7 +88,9 @@ export const verbs: readonly Verb[] = [
   rolloutPromote,
   rolloutRollback,
   hostAdd,
+  hostLabel,
   hostRemove,
+  releasePut,
   tokenMake,
   tokenEnd,
   bundleApply,

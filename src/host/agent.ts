@@ -119,11 +119,12 @@ export class HostAgent {
     this.bulk = new Bulk(fleet, this.definitions, this.runner, launches);
     this.disks = new DiskKeeper({ fleet, makeStore: options.makeStore, log: options.log ?? (() => {}) });
     this.fetching = new Fetching({ images: options.images, stallMs: options.fetchStallMs, log: options.log });
-    this.addresses = new Addresses(fleet, options.hypervisor, options.log ?? (() => {}));
+    const isMigrating = (vm: Uuid): boolean => this.runner.lanes.current(vm)?.name.startsWith('migrate_') === true || fleet.get(vm)?.leaving !== undefined;
+    this.addresses = new Addresses(fleet, options.hypervisor, options.log ?? (() => {}), isMigrating);
     const { hypervisor, images, credentials, migrationPatienceMs: patienceMs, migrationHook } = options;
     const log = options.log ?? (() => {});
     const fingerprint = credentials === undefined ? undefined : new X509Certificate(credentials.cert).fingerprint256;
-    this.arrivals = new Arrivals({ hypervisor, fleet, runner: this.runner, images, fingerprint, log, patienceMs, hook: (moment) => migrationHook?.(`target ${moment}`), committed: arrived });
+    this.arrivals = new Arrivals({ hypervisor, fleet, runner: this.runner, images, fingerprint, log, now: options.now ?? Date.now, patienceMs, hook: (moment) => migrationHook?.(`target ${moment}`), committed: arrived });
     this.neighbours = new Neighbours();
     this.departures = new Departures({ hypervisor, fleet, runner: this.runner, images, credentials, log, hook: (moment) => migrationHook?.(`source ${moment}`), neighbours: this.neighbours });
     this.suspender = new Suspender({

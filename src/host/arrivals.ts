@@ -29,6 +29,7 @@ export interface ArrivalsOptions {
   /** By id, as the journal has them. */
   committed: Map<string, Arrived>;
   log: (line: string) => void;
+  now: () => number;
   /** How long a source may be away; 30,000 by default. */
   patienceMs?: number | undefined;
   /** Tests kill the agent at these moments. */
@@ -85,7 +86,7 @@ export class Arrivals {
     if (fingerprint === undefined) throw new ShoalError('MIGRATION_REFUSED', 'This host speaks without TLS.', { hint: 'Give its agent a certificate.' });
     if (!/^([0-9A-F]{2}:){31}[0-9A-F]{2}$/.test(source))
       throw new ShoalError('VALUE_NOT_SUPPORTED', 'options: fingerprint must be the SHA-256 of the source\'s certificate, as XX:XX:…', { params: ['options', source, 'fingerprint'] });
-    const now = Date.now();
+    const now = this.#o.now();
     for (const [id, each] of this.#tickets) if (each.expiresMs < now || this.#tickets.size >= mostTickets) this.#tickets.delete(id);
     const [id, token] = [randomUUID(), randomBytes(32).toString('hex')];
     this.#tickets.set(id, { id, tokenHash: hashOf(token), fingerprint: source, expiresMs: now + ticketMs });
@@ -122,6 +123,7 @@ export class Arrivals {
   #hello(socket: Duplex, fingerprint: string, { kind, payload }: Frame): Arrival | undefined {
     const word = kind === kinds.json ? jsonOf(payload) : {};
     const [id, token] = [String(word['id'] ?? ''), String(word['token'] ?? '')];
+    if ((this.#tickets.get(id)?.expiresMs ?? Infinity) < this.#o.now()) this.#tickets.delete(id);
     const known = this.#tickets.get(id) ?? this.#underWay.get(id)?.ticket ?? this.committed.get(id);
     const may = known !== undefined && isSame(known.tokenHash, hashOf(token)) && known.fingerprint === fingerprint;
     if (word['say'] === 'ask' || word['say'] === 'released') {

@@ -238,7 +238,8 @@ export class Departure {
     this.#link.say({ say: 'abort' });
     this.#reader?.close();
     delete vm.leaving;
-    await fleet.keep(vm);
+    // Where the disk is full the order stays in the journal: the next agent asks a target that knows nothing of it, and comes to the same.
+    await fleet.keep(vm).catch((error: unknown) => this.#o.log(`vm ${vm.name}: stays, which could not be written: ${asShoalError(error).message}`));
     if (vm.domid === undefined || (!this.#suspended && vm.power !== 'Suspended')) return;
     await this.#goOn(vm.domid);
     runner.become(vm, 'Running');
@@ -253,7 +254,13 @@ export class Departure {
     this.#reader?.close();
     if (vm.domid !== undefined) await this.#remove(vm.domid);
     fleet.place(vm, undefined);
-    await fleet.drop(vm);
+    try {
+      await fleet.drop(vm);
+    } catch (error) {
+      // The next agent finds it in the journal and asks: so the target must not forget.
+      this.#o.log(`vm ${vm.name}: is gone, which could not be written: ${asShoalError(error).message}`);
+      return fleet.drop(vm);
+    }
     // The target may forget now. When it does not hear that, it remembers: 200 bytes.
     const link = new DepartureLink(this.#ticket, this.#credentials, () => ({ say: 'released', id, token }), new AbortController().signal);
     void link

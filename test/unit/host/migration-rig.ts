@@ -27,6 +27,8 @@ class Way {
   port = 0;
   down = false;
   cutAfter = Infinity;
+  /** The cut is for good. */
+  staysCut = false;
   passed = 0;
   readonly #sockets = new Set<Socket>();
   #server!: Server;
@@ -49,6 +51,7 @@ class Way {
         this.passed += chunk.length;
         if (this.passed >= this.cutAfter) {
           this.cutAfter = Infinity;
+          this.down = this.staysCut;
           this.cut();
         } else far.write(chunk);
       });
@@ -116,10 +119,10 @@ export class World {
   hook: (moment: string) => void | Promise<void> = () => {};
 
   /** `through`: what the agents have in place of their simulators. */
-  async open(targetSim: SimOptions = {}, targetAgent: Partial<AgentOptions> = {}, through?: (sim: SimHypervisor) => Hypervisor): Promise<this> {
+  async open(targetSim: SimOptions = {}, targetAgent: Partial<AgentOptions> = {}, through?: (sim: SimHypervisor) => Hypervisor, sourceSim: SimOptions = {}): Promise<this> {
     const migrationHook = (moment: string): void | Promise<void> => this.hook(moment);
     const common = { credentials, migrationPatienceMs: 250 };
-    this.near = await new Host(common).open({}, { migrationHook }, through);
+    this.near = await new Host(common).open(sourceSim, { migrationHook }, through);
     this.far = await new Host({ ...common, ...targetAgent }).open(targetSim, { migrationHook }, through);
     return this;
   }
