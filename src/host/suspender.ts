@@ -14,6 +14,7 @@ import { asShoalError, ShoalError } from '../model/errors.ts';
 import { admit, checkFeatures, recordOf, type ArrivalChoices } from './arrival.ts';
 import type { Fleet } from './fleet.ts';
 import { throwIfAborted } from './lanes.ts';
+import { expectUnburied } from './tombstones.ts';
 import type { Fill, Launched } from './launch.ts';
 import type { Runner } from './runner.ts';
 import { encodeSaved, SavedSource, type SavedRecord } from './saved.ts';
@@ -86,6 +87,7 @@ export class Suspender {
     return runner.lanes.run(vm.uuid, 'resume', 'refuse', signal, async (s) => {
       runner.expect(vm, ['Suspended']);
       expectFile(vm);
+      expectUnburied(vm, this.#o.fleet);
       const source = new SavedSource(createReadStream(this.#path(vm.uuid), { highWaterMark: 1 << 18 }));
       try {
         checkFeatures(await source.record(), await this.#o.hypervisor.cpuFeatures());
