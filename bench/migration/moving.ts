@@ -122,7 +122,6 @@ export const sideOfAgent = (agent: AgentProcess): PathSide => ({
   announce: (what) => agent.client.announce(what),
   withdraw: (what) => agent.client.withdraw(what),
   backup: (what) => agent.client.backup(what),
-  destroy: (what) => agent.client.destroy(what),
 });
 
 export interface Mover {

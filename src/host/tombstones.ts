@@ -9,13 +9,13 @@ import { ShoalError } from '../model/errors.ts';
 import type { Definitions } from './definitions.ts';
 import type { Fleet } from './fleet.ts';
 import type { Runner } from './runner.ts';
-import { limits, ownerPrefix, toJournal, type Vif, type Vm } from './vm.ts';
+import { ownerPrefix, toJournal, type Vif, type Vm } from './vm.ts';
 
 /** In `otherConfig` of a tombstone: the uuid of the VM whose addresses it has. */
 export const tombstoneKey = `${ownerPrefix}tombstone`;
-const suffix = '-tombstone';
 
-const nameOf = ({ name }: Vm): string => `${name.slice(0, limits.nameBytes - suffix.length)}${suffix}`;
+/** An address is a tombstone's only once; of one and the same VM there may be several, one for each of its stays here. */
+const nameOf = (address: string): string => `tombstone-${address}`;
 
 /** The VM's first vif has no address although its network has some: they are a tombstone's. */
 const isBuried = (vm: Vm, fleet: Fleet): boolean => vm.vifs[0] !== undefined && vm.vifs[0].ipv4.length === 0 && fleet.network(vm.vifs[0].network)?.subnet !== undefined;
@@ -82,7 +82,7 @@ export class Tombstones {
     if (vif === undefined || vif.ipv4.length === 0) throw new ShoalError('VALUE_NOT_SUPPORTED', `VM "${vm.name}" has no address that could be left behind.`, { params: ['VM', vm.uuid, 'has no address'] });
     const { image, memoryKib } = vm;
     const { network, backend } = vif;
-    const tomb = this.#definitions.make({ name: nameOf(vm), description: `Answers for the addresses of ${vm.name} with RST.`, image, memoryKib, otherConfig: { [tombstoneKey]: vm.uuid } });
+    const tomb = this.#definitions.make({ name: nameOf(vif.ipv4[0]!), description: `Answers for the addresses of ${vm.name} with RST.`, image, memoryKib, otherConfig: { [tombstoneKey]: vm.uuid } });
     const addresses = [...vif.ipv4];
     try {
       for (const ip of addresses) this.#fleet.transfer(network, ip, { vm, vif }, undefined);

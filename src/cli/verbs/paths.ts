@@ -173,7 +173,7 @@ export const pathsMove: Verb = {
   speaksToHost: true,
   notes:
     'It runs at both places until every connection has its path at the new one. What fails before the old one is released goes back; Ctrl-C does too. Killed in the middle, the next ' +
-    '`paths move` or `paths resume` with the same folder ends the move. The old address answers with RST from then on: a VM named VM-tombstone; destroy it when nobody needs that any more.',
+    '`paths move` or `paths resume` with the same folder ends the move. The old address answers with RST from then on: a VM named tombstone-ADDRESS; destroy it when nobody needs that any more.',
   examples: ['shoal paths move nat --to lab/host1 --ip 10.65.9.1 --agents agents.json --plan', 'shoal paths move nat --to lab/host1 --ip 10.65.9.1 --agents agents.json'],
   async run(terminal, words) {
     const [to, where] = [words.text('ip') ?? '', words.text('to')];
