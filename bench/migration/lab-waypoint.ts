@@ -97,6 +97,14 @@ export class LabWaypoint {
     return found;
   }
 
+  /** All of its hosts' VMs: tombstones too. */
+  async destroyAll(): Promise<void> {
+    for (const client of this.clients) {
+      const { rows } = await client.plugin<{ rows: unknown[][] }>('list', { columns: ['uuid'] });
+      if (rows.length > 0) await client.plugin('destroy', { vms: rows.map(([uuid]) => uuid) });
+    }
+  }
+
   async close(): Promise<void> {
     for (const client of this.clients) await client.close();
     rmSync(this.folder, { recursive: true, force: true });
