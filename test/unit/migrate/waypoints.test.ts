@@ -103,7 +103,7 @@ test('waypoints: the target is full, and nothing has changed', async (t) => {
   await m.rigs[1].crash({ networks: [there], memoryReserveKib: 1 << 30 });
   const { record } = await m.coordinator().move(m.wanted('make-before-break'));
   t.equal(record.state, 'stayed');
-  t.match(record.why, /HOST_NOT_ENOUGH_FREE_MEMORY/);
+  t.match(record.why ?? '', /HOST_NOT_ENOUGH_FREE_MEMORY/);
   t.deepEqual(m.all(), stayed);
   await m.close();
 });
@@ -130,7 +130,7 @@ test('waypoints: what can be said before is said before', async (t) => {
   await m.rigs[1].agent.bulk.launch({ name: 'nat', image, memoryKib: 4096 }, never);
   t.equal(await codeOf(m.waypoints.check('nat', w2)), 'NAME_IN_USE');
   const { record } = await m.coordinator().move(m.wanted('make-before-break'));
-  t.match(record.why, /NAME_IN_USE/, 'and again when it is done');
+  t.match(record.why ?? '', /NAME_IN_USE/, 'and again when it is done');
   t.equal(m.all().length, 2, 'the other VM of that name was not touched');
   await m.rigs[0].agent.suspender.suspend(m.rigs[0].agent.fleet.need(m.uuid));
   t.equal(await codeOf(m.waypoints.check('nat', w2)), 'VM_BAD_POWER_STATE');
