@@ -39,8 +39,8 @@ const mostHeld = 4;
 function heldMemory(reader: MemoryReader): MemoryReader {
   try {
     const pieces: Uint8Array[] = [];
-    for (let piece = reader.piece(false); piece !== undefined; piece = reader.piece(false)) pieces.push(Uint8Array.from(piece));
-    const state = Uint8Array.from(reader.state());
+    for (let piece = reader.piece(false); piece !== undefined; piece = reader.piece(false)) pieces.push(piece);
+    const state = reader.state();
     let next = 0;
     return { piece: () => pieces[next++], again: () => void (next = 0), state: () => state, close: () => void (pieces.length = 0) };
   } finally {
