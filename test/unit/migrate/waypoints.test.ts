@@ -55,7 +55,8 @@ async function make() {
   };
   /** Names, addresses and states of all VMs of both hosts. */
   const all = (): string[] => rigs.flatMap((rig, host) => [...rig.agent.fleet.all()].map(({ name, power, vifs }) => `${host} ${name} ${power} ${vifs[0]!.ipv4.join()}`)).sort();
-  return { rigs, uuid, store, port, waypoints, coordinator, close, all, wanted: (kind: MoveKind) => ({ id: 'm', kind, from: w1, to: w2, about: { uuid, name: 'nat' } }) };
+  const sides = [agent];
+  return { rigs, uuid, store, port, sides, waypoints, coordinator, close, all, wanted: (kind: MoveKind) => ({ id: 'm', kind, from: w1, to: w2, about: { uuid, name: 'nat' } }) };
 }
 
 const moved = [`0 tombstone-${w1} Running ${w1}`, `1 nat Running ${w2}`];
@@ -97,6 +98,20 @@ for (const kind of kinds) {
         await m.close();
       });
 }
+
+test('waypoints: back to where a tombstone is', async (t) => {
+  for (const kind of kinds) {
+    const m = await make();
+    await m.coordinator().move(m.wanted('make-before-break'));
+    const about = { uuid: m.rigs[1].agent.fleet.named('nat')!.uuid, name: 'nat' };
+    const back = new VmWaypoints(hostOf(m.rigs[1]), hostOf(m.rigs[0]), () => {});
+    const coordinator = new PathCoordinator({ sides: m.sides, waypoints: back, store: m.store, log: () => {}, now: () => performance.now(), joinMs: 200, drainMs: 60, patienceMs: 100, lookMs: 2 });
+    const { record } = await coordinator.move({ id: 'back', kind, from: w2, to: w1, about });
+    t.equal(record.state, 'moved', record.why);
+    t.deepEqual(m.all(), [`0 nat Running ${w1}`, `1 tombstone-${w2} Running ${w2}`], `${kind}: it made room`);
+    await m.close();
+  }
+});
 
 test('waypoints: the target is full, and nothing has changed', async (t) => {
   const m = await make();
