@@ -47,6 +47,7 @@ export class LabNetwork extends Namespaces {
   }
 
   #build(client: Manager): void {
+    this.#clear();
     for (const who of ['c', 's']) {
       execFileSync('ip', ['netns', 'add', this.namespace(who)]);
       this.in(who, 'ip link set lo up; for f in /proc/sys/net/ipv4/conf/*/rp_filter; do echo 0 >$f; done');
@@ -64,19 +65,19 @@ export class LabNetwork extends Namespaces {
     this.manage('s', 'userspace');
   }
 
-  remove(): void {
-    const quietly = (script: string): void => {
+  /** What this, or one before it that was killed, left at the router. */
+  #clear(): void {
+    const rules = [...this.#legs().flatMap((leg) => [`pref 900 iif ${leg}`, `to 10.1.0.0/24 iif ${leg} lookup 102`]), 'iif client lookup 101'];
+    for (const script of [...rules.map((rule) => `ip rule del ${rule}`), 'ip route flush table 103', 'ip link del client', 'ip link del server'])
       try {
         this.in('r', script);
       } catch {
         // The lab is gone, or this was never made.
       }
-    };
-    for (const leg of this.#legs()) quietly(`ip rule del pref 900 iif ${leg}`);
-    for (const rule of ['iif client lookup 101', ...this.#legs().map((leg) => `to 10.1.0.0/24 iif ${leg} lookup 102`)]) quietly(`ip rule del ${rule}`);
-    quietly('ip route flush table 103');
-    quietly('ip link del client');
-    quietly('ip link del server');
+  }
+
+  remove(): void {
+    this.#clear();
     this.end(['c', 's'].map((who) => this.namespace(who)));
   }
 }

@@ -136,5 +136,5 @@ if (process.argv[1] !== undefined && import.meta.url === pathToFileURL(process.a
   const each = (gaps: object): void => void process.stdout.write(`${JSON.stringify(gaps)}\n`);
   const lab = words.includes('xen') ? words[words.indexOf('xen') + 1] : undefined;
   if (lab === undefined) await measurePaths({ moves, ...(delaysMs.length === 0 ? {} : { delaysMs }), ...(modes.length === 0 ? {} : { modes }), each });
-  else for (const delayMs of delaysMs.length === 0 ? [10] : delaysMs) for (const mode of modes.length === 0 ? (['records'] as const) : modes) await measureXenPaths({ lab, moves, delayMs, mode, each });
+  else for (const delayMs of delaysMs.length === 0 ? [10] : delaysMs) for (const mode of modes.length === 0 ? (['records'] as const) : modes) await measureXenPaths({ lab, moves, delayMs, mode, each, ...(words.includes('break') ? { ways: ['break-before-make'] } : {}) });
 }

@@ -91,12 +91,31 @@ for (const kind of kinds) {
         };
         await m.coordinator().move(m.wanted(kind)).then(() => t.fail('it went on'), (error: unknown) => t.equal(error, killed));
         m.store.save = save;
+        // What runs there already has gone on meanwhile.
+        const begun = m.rigs[1].agent.fleet.named('nat')?.domid;
+        if (begun !== undefined) m.rigs[1].sim.writePage(begun, 7, 'later');
         const [outcome] = await m.coordinator().resume();
         t.equal(outcome?.record.state, whenFound(state) === 'abort' ? 'stayed' : 'moved', outcome?.record.why);
         t.deepEqual(m.all(), outcome?.record.state === 'moved' ? moved : stayed);
         t.equal(m.store.open().length, 0);
+        if (begun !== undefined && outcome?.record.state === 'moved') t.equal(m.rigs[1].sim.page(m.rigs[1].agent.fleet.named('nat')!.domid!, 7), 'later', 'it was not begun anew');
         await m.close();
       });
+
+  for (const state of way.filter((one) => one !== 'releasing'))
+    test(`waypoints: ${kind}, asked to stop while ${state}`, async (t) => {
+      const m = await make();
+      const coordinator = m.coordinator();
+      const save = m.store.save.bind(m.store);
+      m.store.save = async (record: MoveRecord) => {
+        await save(record);
+        if (record.state === state) coordinator.abort('m');
+      };
+      t.equal((await coordinator.move(m.wanted(kind))).record.state, 'stayed');
+      t.deepEqual(m.all(), stayed);
+      t.equal(m.rigs[0].sim.page(m.rigs[0].agent.fleet.named('nat')!.domid!, 7), 'flows');
+      await m.close();
+    });
 }
 
 test('waypoints: back to where a tombstone is', async (t) => {
