@@ -13,7 +13,7 @@ import { buildPrograms, type Report, type Traffic } from './network.ts';
 export interface XenGaps {
   delayMs: number;
   mode: 'records' | 'bulk';
-  way: 'no move' | MoveKind;
+  way: 'no-move' | MoveKind;
   moves: number;
   /** Of the larger gap of both ends in each move, in milliseconds. */
   p50: number;
@@ -53,7 +53,7 @@ export interface XenOptions {
 }
 
 /** The lab is up, with two hosts; VMs of its own are taken away again. */
-export async function measureXenPaths({ lab: name, moves, delayMs, mode = 'records', ways = ['no move', 'make-before-break', 'break-before-make'], each }: XenOptions): Promise<XenGaps[]> {
+export async function measureXenPaths({ lab: name, moves, delayMs, mode = 'records', ways = ['no-move', 'make-before-break', 'break-before-make'], each }: XenOptions): Promise<XenGaps[]> {
   buildPrograms();
   const lab = await labAttach(name);
   const found: XenGaps[] = [];
@@ -71,7 +71,7 @@ export async function measureXenPaths({ lab: name, moves, delayMs, mode = 'recor
       const near = network.traffic('c', 'connect', waypoint.address, String(await server.port), mode, '1');
       await near.port;
       await wait(3_000);
-      const gaps = await manyMoves(waypoint, agent, [server, near], way, way === 'no move' ? Math.min(moves, mostStills) : moves);
+      const gaps = await manyMoves(waypoint, agent, [server, near], way, way === 'no-move' ? Math.min(moves, mostStills) : moves);
       found.push({ delayMs, mode, way, ...gaps });
       each?.(found.at(-1)!);
     } finally {
@@ -99,7 +99,7 @@ async function manyMoves(waypoint: LabWaypoint, agent: AgentProcess, ends: reado
   for (let i = 0; i < moves; i++) {
     first = 0;
     const begun = performance.now();
-    if (way === 'no move') await wait(stillMs);
+    if (way === 'no-move') await wait(stillMs);
     else if ((await waypoint.move(agent, way)).record.state !== 'moved') failed++;
     took!.push(performance.now() - begun);
     await wait(300);
