@@ -9,7 +9,6 @@ import { join } from 'node:path';
 import { floorProgram } from '../../src/cli/verbs/build.ts';
 import { mostTemplatePages } from '../../src/hypervisor/xen/native.ts';
 import { parseKernel } from '../../src/image/elf.ts';
-import { agentConfig } from '../../src/lab/agent.ts';
 import type { LabHost } from '../../src/lab/lab.ts';
 import type { KernelImage } from '../../src/model/kernel.ts';
 import { ShoalError } from '../../src/model/errors.ts';
@@ -43,7 +42,7 @@ export async function measureFloor(host: LabHost, imageFile: string, memoryKib: 
     launches,
     first: addressesOf(host),
     gateway: host.gateway,
-    guestCpus: agentConfig(host.index)['guestCpus'] as number[] | undefined,
+    guestCpus: (JSON.parse((await host.exec('cat /etc/shoal/agent.json')).stdout) as { guestCpus?: number[] }).guestCpus,
   });
   const result = await host.exec(`chmod +x ${folder}/floor && ${folder}/floor ${words.join(' ')}`, { timeoutMs: 300_000 });
   if (result.code !== 0)

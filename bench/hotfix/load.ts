@@ -14,6 +14,8 @@ export interface LoadResult {
   /** The first of them. */
   failed: { address: string; atMs: number; tookMs: number; error: string }[];
   slowestMs: number;
+  /** So many requests were not begun at their time at some moment, as too many were under way. */
+  late: number;
   /** Addresses by the version that each answered last. */
   versions: Record<string, number>;
 }
@@ -53,11 +55,11 @@ export class Load {
     for (const wake of this.#wake.splice(0)) wake();
   }
 
-  /** Resolves when it has begun. `watched`: an address that is asked without a pause. Throws LAB_FAILED. */
-  static async start(lab: string, folder: string, addresses: readonly string[], workers: number, watched?: string): Promise<Load> {
+  /** Resolves when it has begun. `rate`: requests a second over all addresses; `watched`: an address that is asked beside them without a pause. Throws LAB_FAILED. */
+  static async start(lab: string, folder: string, addresses: readonly string[], rate: number, watched?: string): Promise<Load> {
     const file = join(folder, 'addresses.json');
     writeFileSync(file, JSON.stringify(addresses));
-    const words = [...enter(routerNamespace(lab)), process.execPath, join(repositoryRoot, 'bench/hotfix/load.mjs'), file, String(workers), ...(watched === undefined ? [] : [watched])];
+    const words = [...enter(routerNamespace(lab)), process.execPath, join(repositoryRoot, 'bench/hotfix/load.mjs'), file, String(rate), ...(watched === undefined ? [] : [watched])];
     const load = new Load(spawn(words[0]!, words.slice(1), { stdio: ['pipe', 'pipe', 'pipe'] }));
     await load.#until('its begin', ({ ready }) => ready === true, 30_000);
     return load;

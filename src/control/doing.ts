@@ -101,7 +101,8 @@ export class Doing {
   }
 
   #launched(unit: HostUnit, copy: Tracked, outcome: LaunchOutcome): void {
-    copy.work = undefined;
+    // It may be moving already: it was seen to run.
+    if (copy.work === 'launch') copy.work = undefined;
     if (!this.#there(copy) || this.#closed) return;
     if ('uuid' in outcome) {
       this.#later(showMs, () => {
@@ -228,7 +229,9 @@ export class Doing {
     const { takes } = to.record;
     const unit = this.#fleet.units.get(to.host);
     if (unit === undefined || takes === undefined || to.uuid === undefined) return;
-    if (to.work !== undefined || (from !== undefined && from.work !== undefined)) return;
+    // One that runs need not wait for the others that were launched in the same call.
+    const isBusy = (copy: Tracked): boolean => copy.work !== undefined && !(copy.work === 'launch' && copy.state === 'running');
+    if (isBusy(to) || (from !== undefined && isBusy(from))) return;
     for (const copy of [from, to]) if (copy !== undefined) copy.work = 'move';
     const { uuid } = to;
     const done = (error: ShoalError | undefined): void => {

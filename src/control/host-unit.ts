@@ -30,8 +30,17 @@ const launchesACall = 32;
 const launchCalls = 2;
 const destroysACall = 64;
 const singleCalls = 4;
-const movesACall = 256;
-const refreshAfterMs = 500;
+const movesACall = 64;
+/**
+ * After a call of a kind the next one waits so long, for more that can go with it: a call by itself costs a host as much as a VM in it. The
+ * first goes at once, and so does one that is full.
+ */
+const gapMs = { launch: 100, move: 100, destroy: 200 };
+/** Of a host that has much to do the calls are few and large. */
+const muchAtOnce = 16;
+const gapTimes = 8;
+type Kind = keyof typeof gapMs;
+const refreshAfterMs = 2000;
 /** So many launches waiting make a host fully busy. */
 const fullLoad = 128;
 
@@ -77,6 +86,8 @@ export class HostUnit {
   #moveCallsNow = 0;
   #singlesNow = 0;
   #pumping = false;
+  readonly #lastMs: Record<Kind, number> = { launch: -Infinity, move: -Infinity, destroy: -Infinity };
+  readonly #gaps: Partial<Record<Kind, NodeJS.Timeout>> = {};
   #refreshing: NodeJS.Timeout | undefined;
 
   constructor(record: HostRecord, link: HostLink, now: () => number, listener: UnitListener) {
@@ -116,6 +127,7 @@ export class HostUnit {
   async close(): Promise<void> {
     this.#abort.abort();
     clearTimeout(this.#refreshing);
+    for (const gap of Object.values(this.#gaps)) clearTimeout(gap);
     await this.link.close();
   }
 
@@ -200,15 +212,31 @@ export class HostUnit {
       this.#pumping = false;
       if (!this.up) return;
       while (this.#singlesNow < singleCalls && this.#singles.length > 0) void this.#single(this.#singles.shift()!);
-      if (this.#moveCallsNow === 0 && this.#moves.length > 0) void this.#moveMany(this.#moves.splice(0, movesACall));
-      if (this.#destroyCallsNow === 0 && this.#destroys.length > 0)
+      if (this.#moveCallsNow === 0 && this.#moves.length > 0 && this.#mayCall('move', this.#moves.length >= movesACall)) void this.#moveMany(this.#moves.splice(0, movesACall));
+      if (this.#destroyCallsNow === 0 && this.#destroys.length > 0 && this.#mayCall('destroy', this.#destroys.length >= destroysACall))
         void this.#destroyMany(this.#destroys.splice(0, destroysACall));
+      if (this.#launchCallsNow === launchCalls || this.#launches.length === 0 || !this.#mayCall('launch', this.#launches.length >= launchesACall)) return;
       while (this.#launchCallsNow < launchCalls && this.#launches.length > 0) {
         // The second call takes its part even when one could take all.
         const share = this.#launchCallsNow === 0 ? Math.max(1, Math.ceil(this.#launches.length / 2)) : this.#launches.length;
         void this.#launchMany(this.#launches.splice(0, Math.min(launchesACall, share)));
       }
     });
+  }
+
+  /** Whether a call of this kind may begin, and then it does; if not, it is looked at again when it may. */
+  #mayCall(kind: Kind, isFull: boolean): boolean {
+    const nowMs = performance.now();
+    const waitMs = this.#lastMs[kind] + gapMs[kind] * (this.queued > muchAtOnce ? gapTimes : 1) - nowMs;
+    if (isFull || waitMs <= 0) {
+      this.#lastMs[kind] = nowMs;
+      return true;
+    }
+    this.#gaps[kind] ??= setTimeout(() => {
+      delete this.#gaps[kind];
+      this.#pump();
+    }, waitMs);
+    return false;
   }
 
   async #launchMany(batch: Waiting[]): Promise<void> {

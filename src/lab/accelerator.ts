@@ -43,7 +43,7 @@ async function boots(image: Dom0Image, initramfs: string): Promise<boolean> {
   const child = spawn(
     emulator,
     [
-      ...machineArguments({ ...image, initramfs, accelerator: 'kvm', memoryMib: 1024, store: 'oxenstored' }),
+      ...machineArguments({ ...image, initramfs, accelerator: 'kvm', processors: 2, memoryMib: 1024, store: 'oxenstored' }),
       '-object',
       'memory-backend-ram,id=ram,size=1024M',
       '-netdev',

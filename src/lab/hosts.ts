@@ -51,14 +51,14 @@ export async function agentState(
   who: Identity,
   progress: (text: string) => void,
 ): Promise<SavedState> {
-  const key = stateKey(['agent', base.key, seat.index, await agentKey(seat.index)]);
+  const key = stateKey(['agent', base.key, seat.index, await agentKey(seat.index, shape.processors)]);
   return stateNamed(key, waiting(progress), () => {
     progress(`starting the host agent for the snapshot of host${seat.index}`);
     return makeState(key, base, shape, seat, async (machine) => {
       const ssh = target(seat, machine, who);
       await connect(ssh, 60_000);
       await personalise(ssh, seat.index);
-      await installAgent(ssh, seat.index);
+      await installAgent(ssh, seat.index, shape.processors);
       await untilAgentAnswers(machine.agentPort, seat.index, ssh, 120_000);
       await disconnect(ssh);
     });

@@ -3,6 +3,7 @@
  * benchmarks) and the order of things; each thing has a file of its own.
  */
 import { existsSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { ShoalError } from '../model/errors.ts';
 import { chooseAccelerator } from './accelerator.ts';
@@ -160,6 +161,12 @@ interface Wanted {
   withAgent: boolean;
 }
 
+/**
+ * Two a host, or one where the machine has not as many: an emulated processor that holds one of Xen's locks and is not running lets all others spin.
+ * Measured with two hosts on two cores: a third of all time went there, and 1,000 VMs took 58 s in place of 25.
+ */
+const processorsOf = (hosts: number): number => (2 * hosts <= availableParallelism() ? 2 : 1);
+
 async function bringUp({ name, hosts, memoryMib, store, ...wanted }: Wanted, progress: (text: string) => void): Promise<Lab> {
   const tools = await buildTools();
   const withAgent = wanted.withAgent && (await buildAgent());
@@ -168,7 +175,7 @@ async function bringUp({ name, hosts, memoryMib, store, ...wanted }: Wanted, pro
   const files: BootFile[] = store === 'shoal' ? [{ from: await buildStored(), to: 'usr/lib/shoal/shoal-stored' }] : [];
   const boot = await bootInitramfs(image, who, files);
   const accelerator = await chooseAccelerator(image, boot.file, progress);
-  const shape: MachineShape = { accelerator, memoryMib, store, xen: image.xen, kernel: image.kernel, initramfs: boot.file };
+  const shape: MachineShape = { accelerator, processors: processorsOf(hosts), memoryMib, store, xen: image.xen, kernel: image.kernel, initramfs: boot.file };
 
   makeFolder(name);
   await makeNetwork(name, hosts);

@@ -1,11 +1,12 @@
 /**
  * The lab's network: one namespace with a bridge for each host, and one for the router that joins them. Nothing outside of
- * these two namespaces is touched, and taking them away takes everything with it.
+ * these two namespaces is touched but one bound that Linux has for all of them together; taking them away takes everything else with it.
  *
  *   namespace shoal-NAME:    host0 [bridge] -- tap0 (the NIC of host 0), r0 (veth) ... one set for each host
  *   namespace shoal-NAME-r:  leg0 (veth, 10.64.0.1/16) ... one for each host; forwards between them
  */
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { sysctls } from '../setup/dom0.ts';
 import { bridgesNamespace, hostPlan, routerNamespace } from './plan.ts';
 import { must, run } from './processes.ts';
 
@@ -24,10 +25,23 @@ const settle = (namespace: string, settings: string[]) =>
     { timeoutMs: 30_000 },
   );
 
+/** The router knows a neighbour for each VM, and Linux bounds them over all namespaces: beyond it nobody is found any more. Only ever raised. */
+function roomForNeighbours(): void {
+  for (const [name, least] of Object.entries(sysctls).filter(([each]) => each.includes('.neigh.'))) {
+    const path = `/proc/sys/${name.replaceAll('.', '/')}`;
+    try {
+      if (Number(readFileSync(path, 'utf8')) < least) writeFileSync(path, String(least));
+    } catch {
+      // Not ours to set: then a lab ends at some hundred VMs that are spoken to.
+    }
+  }
+}
+
 /** Makes both namespaces with `hosts` bridges. They must not exist. */
 export async function makeNetwork(lab: string, hosts: number): Promise<void> {
   const bridges = bridgesNamespace(lab);
   const router = routerNamespace(lab);
+  roomForNeighbours();
   await must(['ip', 'netns', 'add', bridges], { timeoutMs: 30_000 });
   await must(['ip', 'netns', 'add', router], { timeoutMs: 30_000 });
   const quiet = ['1=ipv6/conf/all/disable_ipv6', '1=ipv6/conf/default/disable_ipv6'];

@@ -20,6 +20,8 @@ export type Accelerator = 'kvm' | 'tcg';
 /** What makes two machines the same machine: part of the name of a saved state. */
 export interface MachineShape {
   accelerator: Accelerator;
+  /** Emulated ones. dom0 is on the first, guests are on the last. */
+  processors: number;
   memoryMib: number;
   store: Store;
   xen: string;
@@ -59,7 +61,7 @@ export function xenOptions(memoryMib: number): string {
     'com1=115200,8n1 console=com1 noreboot loglvl=warning guest_loglvl=warning',
     // One vCPU: with two, each new network device makes dom0 wait for the other vCPU many times over (RCU, code patching), and
     // each such wait costs a turn of the emulator's threads: ten times the time of a vif when the machine is busy. Guests run
-    // on the other processor.
+    // on the other processor, where there is one.
     `dom0_mem=${dom0}M,max:${dom0}M dom0_max_vcpus=1 dom0_vcpus_pin`,
     // memory of a fresh emulator is zero already, and touching all of it would make it resident
     'bootscrub=0',
@@ -86,7 +88,7 @@ export function machineArguments(shape: MachineShape): string[] {
     '-machine',
     'q35,memory-backend=ram',
     '-smp',
-    '2',
+    String(shape.processors),
     '-m',
     String(shape.memoryMib),
     '-display',

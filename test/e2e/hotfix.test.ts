@@ -126,7 +126,7 @@ test('hotfix: a fix is built, published and rolled in waves under load; nothing 
   fix = await world.build('0.1.1');
   const addresses = await world.addresses();
   t.equal(new Set(addresses).size, copies);
-  const load = await Load.start(name, world.folder, addresses, 6, addresses[0]);
+  const load = await Load.start(name, world.folder, addresses, 60, addresses[0]);
   await sleep(1000);
   const manifest = join(fix.source, 'images/ping.json');
   const before = new Set((await real()).map(({ name: vm }) => vm));
@@ -158,7 +158,7 @@ test('hotfix: which source runs in a VM, by one command', { timeout: 2 * minutes
 test('hotfix: an image that answers nothing goes no further than the canary, and is taken back', { timeout: 10 * minutes }, async (t) => {
   const bad = await world.build('0.1.2', true);
   const addresses = await world.addresses();
-  const load = await Load.start(name, world.folder, addresses, 6, addresses[0]);
+  const load = await Load.start(name, world.folder, addresses, 60, addresses[0]);
   await world.push(await world.release(bad));
   let watching = true;
   let most = 0;
@@ -194,7 +194,7 @@ test('hotfix: an image that is cut short is refused at the push', { timeout: 5 *
 async function hotFix(t: test.Test, version: string, counter: number, meanwhile: () => Promise<void>): Promise<void> {
   const build = await world.build(version);
   const addresses = await world.addresses();
-  const load = await Load.start(name, world.folder, addresses, 4, addresses[0]);
+  const load = await Load.start(name, world.folder, addresses, 40, addresses[0]);
   await world.push(await world.release(build, { rollout: 'hot-fix' }));
   let fresh = 0;
   // The controller is asked: an emulated agent that is asked all the time does nothing else.

@@ -63,6 +63,23 @@ test('the old copy keeps its connections for its time, and no longer; the new on
   await rig.close();
 });
 
+test('a copy that runs takes its address while others of the same call are still being launched', async (t) => {
+  const nine = [...Array(9).keys()].map((i) => `10.64.9.${i + 1}`);
+  const many = { count: 9, networks: [{ name: 'default', addresses: { from: 'list', list: nine } }] };
+  const rig = await makeRollouts(['a']);
+  await rig.rollouts.begin(push(1, 'a', many, move));
+  await until(done(rig, 'done', 'a'.repeat(9)), 'one');
+  const host = rig.hosts.get('a')!;
+  host.launchMs = 600;
+  await rig.rollouts.begin(push(2, 'b', many, move));
+  // The canary's, and one of the others.
+  await until(() => host.moved.length > 1, 'the first has its address', 8000);
+  t.ok(host.launched.length - 9 <= 3, `${host.launched.length - 9} of 9 were launched then`);
+  await until(done(rig, 'done', 'b'.repeat(9)), 'two', 8000);
+  t.deepEqual(firsts(rig), nine);
+  await rig.close();
+});
+
 test('what is replaced after the rollout keeps its addresses too: on a host that was away, and on a restart', async (t) => {
   const rig = await makeRollouts(['a', 'b'], { graceMs: 60_000 });
   await rig.rollouts.begin(push(1, 'a', listed, move));

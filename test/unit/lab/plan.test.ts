@@ -47,7 +47,7 @@ test('plan: memory of a host and what dom0 gets of it', (t) => {
 });
 
 test('plan: the agent accepts the configuration that the lab writes', (t) => {
-  const config = parseAgentConfig(JSON.stringify(agentConfig(5)));
+  const config = parseAgentConfig(JSON.stringify(agentConfig(5, 2)));
   t.equal(config.networks.length, 1);
   t.equal(config.listen.port, 443);
   t.end();

@@ -4,6 +4,7 @@ import { staleStates, stateKey } from '../../../src/lab/state.ts';
 
 const shape: MachineShape = {
   accelerator: 'tcg',
+  processors: 2,
   memoryMib: 2048,
   store: 'oxenstored',
   xen: '/c/xen',
@@ -18,6 +19,7 @@ test('state: the key changes with whatever changes the machine, and with nothing
   const keys = [
     keyOf({}),
     keyOf({ memoryMib: 4096 }),
+    keyOf({ processors: 1 }),
     keyOf({ accelerator: 'kvm' }),
     keyOf({ store: 'xenstored' }),
     keyOf({ initramfs: '/c/other' }),

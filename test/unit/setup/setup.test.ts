@@ -196,6 +196,7 @@ test("the lab's dom0 takes the same limits and configuration", (t) => {
   for (const [name, value] of Object.entries(sysctls)) t.equal(readFileSync(join(folder, ...name.split('.')), 'utf8'), `${value}\n`, name);
   t.deepEqual(readdirSync(folder).sort(), ['conf', 'fs', 'kernel', 'net'], 'and nothing else');
   rmSync(folder, { recursive: true });
-  t.deepEqual(parseAgentConfig(JSON.stringify(labConfig(3))).guestCpus, [1]);
+  t.deepEqual(parseAgentConfig(JSON.stringify(labConfig(3, 2))).guestCpus, [1]);
+  t.deepEqual(parseAgentConfig(JSON.stringify(labConfig(3, 1))).guestCpus, [0], 'one processor is for all');
   t.end();
 });
