@@ -204,8 +204,9 @@ export const pathsMove: Verb = {
 
 export const pathsResume: Verb = {
   name: 'paths resume',
-  summary: 'end the moves that a killed command left: back, or on once the VM may be suspended',
+  summary: 'end the moves that a killed command left',
   options: state,
+  notes: 'Back while the VM ran untouched; on once it may have been suspended.',
   async run(terminal, words) {
     return withMoves(words, async (moves) => {
       let code = 0;
