@@ -44,6 +44,7 @@ export async function startSummoner(lab: Lab, controller: { caFile: string; toke
   const config = {
     dns: { host: outside, port, zone, server: `ns.${zone}`, serverAddress: outside, ttlS: 0 },
     controller: { caFile: controller.caFile, tokenFile: controller.tokenFile },
+    idleS,
     services: { 'bench/page': { idleS } },
   };
   writeFileSync(configFile, JSON.stringify(config), { mode: 0o600 });

@@ -95,7 +95,7 @@ function semantic(place: DocumentPlace, value: unknown): Reason[] {
   const of = loose(value);
   switch (place.kind) {
     case 'service':
-      return [...semanticReasons(value), ...(typeof of['rollout'] === 'object' ? rolloutReasons(of['rollout']).map((reason) => ({ ...reason, path: `rollout/${reason.path}` })) : [])];
+      return [...semanticReasons(value), ...summonReasons(of), ...(typeof of['rollout'] === 'object' ? rolloutReasons(of['rollout']).map((reason) => ({ ...reason, path: `rollout/${reason.path}` })) : [])];
     case 'rollout':
       return rolloutReasons(value);
     case 'release':
@@ -103,6 +103,13 @@ function semantic(place: DocumentPlace, value: unknown): Reason[] {
     default:
       return [];
   }
+}
+
+/** A service that may go to nothing when nobody uses it, and is used by its own health check. */
+function summonReasons({ summon, health }: Loose): Reason[] {
+  const [{ idleS }, { kind, intervalMs = 5000 }] = [loose(summon), loose(health)];
+  if (typeof idleS !== 'number' || kind !== 'http' || Number(intervalMs) > 1000 * idleS) return [];
+  return [{ path: 'summon/idleS', message: 'never comes: the health check over HTTP is traffic, and more often than that.', hint: 'Probe by icmp, which is not counted, or with an intervalMs longer than that.' }];
 }
 
 function rolloutReasons(value: unknown): Reason[] {

@@ -6,7 +6,7 @@
  * killed summoner had under way, the next one finds in the fleet.
  */
 import { asShoalError, ShoalError } from '../model/errors.ts';
-import { serviceKey, type ServiceSpec } from '../model/service.ts';
+import { serviceKey, type HealthCheck, type ServiceSpec } from '../model/service.ts';
 import type { Resolution, Resolver } from './dns.ts';
 import { Known } from './known.ts';
 import { summonedName, summonedPrefix, type Target } from './names.ts';
@@ -72,6 +72,17 @@ const mostWaiting = 2_000;
 const patienceMs = 2_000;
 const alwaysMs = 60_000;
 const mostAlways = 10_000;
+/** Of a health check. */
+const longestIntervalMs = 3_600_000;
+
+/** Probes over HTTP are counted as use by hosts. So it is asked until it is ready, and then seldom enough to be found idle in between; or by ICMP, which nobody counts. */
+function unseen(health: HealthCheck, idleS: number): HealthCheck {
+  const needMs = 2000 * idleS;
+  if (health.kind !== 'http' || health.intervalMs >= needMs) return health;
+  if (needMs <= longestIntervalMs) return { ...health, intervalMs: needMs };
+  const { port: _, path: __, ...rest } = health;
+  return { ...rest, kind: 'icmp' };
+}
 
 export class Summoner implements Resolver {
   readonly #o: SummonerOptions;
@@ -166,7 +177,7 @@ export class Summoner implements Resolver {
     if (found === undefined) return undefined;
     const name = summonedName(service, found.source);
     const networks = base.spec.networks.map(({ name: network }) => ({ name: network, addresses: { from: 'host' as const } }));
-    const spec: ServiceSpec = { ...base.spec, name, image: found.digest, count: 1, networks, update: { ...base.spec.update, maxAtOnce: 1 } };
+    const spec: ServiceSpec = { ...base.spec, name, image: found.digest, count: 1, networks, health: unseen(base.spec.health, idleS), update: { ...base.spec.update, maxAtOnce: 1 } };
     return { tenant, name, of, idleS, spec, prepare: () => this.#o.fleet.ensureImage(tenant, service, found) };
   }
 

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import test from 'tape';
 import { Load, nowMs } from '../../bench/hotfix/load.ts';
+import { outside, startSummoner, zone } from '../../bench/hotfix/summon.ts';
 import { openHotfixWorld, type Build, type HotfixWorld } from '../../bench/hotfix/world.ts';
 import { Client } from '../../src/cli/client.ts';
 import { digestOf } from '../../src/cli/images.ts';
@@ -230,6 +231,37 @@ test('hotfix: kill -9 of an agent in the middle', { timeout: 10 * minutes }, (t)
     for (const end = Date.now() + minutes; Date.now() < end; await sleep(200)) if ((await shell(host, 'cat /run/shoal-agent.pid').catch(() => pid)) !== pid) break;
     t.notEqual(await shell(host, 'cat /run/shoal-agent.pid'), pid, 'its supervisor started another');
   }));
+
+/** Asks for a name, then its page: the version that answers. */
+const asking = `
+const { Resolver } = require('node:dns').promises;
+const [name] = process.argv.slice(1);
+const resolver = new Resolver({ timeout: 30000, tries: 1 });
+resolver.setServers(['${outside}:5300']);
+resolver.resolve4(name).then(async ([address]) => JSON.stringify({ address, ...(await (await fetch('http://' + address + '/')).json()) }), (error) => JSON.stringify({ error: error.code })).then((line) => { console.log(line); process.exit(); });
+`;
+
+test('hotfix: any version that was pushed, by the name of its commit', { timeout: 5 * minutes }, async (t) => {
+  const end = await startSummoner(lab, world.controller, 3);
+  try {
+    const first = await world.json<{ image: { source: { commit: string } } }>('releases/acme/ping/1.json');
+    const now = await world.addresses();
+    for (const [commit, version] of [[fix.manifest.source.commit, '0.1.1'], [first.image.source.commit, '0.1.0']] as const) {
+      const { code, stdout, stderr } = await lab.inside([process.execPath, '-e', asking, `${commit.slice(0, 12)}.ping.acme.${zone}`], { timeoutMs: minutes });
+      t.equal(code, 0, stderr);
+      const answer = JSON.parse(stdout) as { address?: string; version?: string; error?: string };
+      t.equal(answer.version, version, `${commit.slice(0, 12)}: ${stdout.trim()}`);
+      t.notOk(now.includes(answer.address ?? ''), 'a VM of its own, beside the service');
+    }
+    const { stdout } = await lab.inside([process.execPath, '-e', asking, `0123456789ab.ping.acme.${zone}`], { timeoutMs: minutes });
+    t.equal((JSON.parse(stdout) as { error?: string }).error, 'ENOTFOUND', 'a commit that nobody released');
+    const { image } = await world.json<{ image: { digest: string } }>('releases/acme/ping/5.json');
+    const vms = await settled(image.digest);
+    t.ok(vms.length === copies && vms.every((vm) => vm.image === image.digest), 'what nobody uses any more is gone');
+  } finally {
+    end();
+  }
+});
 
 test('hotfix: what the record says, and down', { timeout: 5 * minutes }, async (t) => {
   const ends = (await record()).filter(({ phase }) => phase === 'done' || phase === 'rolled-back').map(({ release, phase }) => `${release} ${phase}`);

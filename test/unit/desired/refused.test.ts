@@ -41,6 +41,7 @@ test('the example is taken as it is, a signed release after it too, and nothing 
     ["another image's size", 'ci', await withLabel({ 'releases/acme/ping/3.json': release(3, 'three', { image: { sizeBytes: 5 } }) }), /image\/sizeBytes is 5/],
     ["another service's manifest", 'ci', await withLabel({ 'releases/acme/ping/3.json': release(3, 'three', { service: 'pong' }) }), /service is "pong", the path says "ping"/],
     ['a release that is not there', 'ci', { 'services/acme/ping.json': { ...service, release: 9 } }, /there is no releases\/acme\/ping\/9\.json/],
+    ['idle never, for it is probed', 'ci', { 'services/acme/ping.json': { ...service, health: { kind: 'http', port: 80, path: '/', intervalMs: 2000 }, summon: { idleS: 5 } } }, /summon\/idleS never comes/],
     ['a rollout that is not there', 'ci', { 'services/acme/ping.json': { ...service, rollout: 'bold' } }, /names "bold"/],
     ['more copies than allowed', 'ci', { 'services/acme/ping.json': { ...service, count: 2001 } }, /policy\.json allows 2000/],
     ['the image that runs is deleted', 'ci', { [`images/${two.hex}`]: undefined }, /is not there/],

@@ -38,6 +38,25 @@ test('summon: a past version is booted, once', async (t) => {
   t.end();
 });
 
+test('summon: a past version is not kept by the probes of its own health check', async (t) => {
+  const { fleet, summoner } = await makeRig();
+  const health = { kind: 'http', port: 80, path: '/up', intervalMs: 2000, timeoutMs: 900, healthyAfter: 1, unhealthyAfter: 3, graceMs: 10_000 } as const;
+  fleet.specs.set('acme/web', { ...fleet.specs.get('acme/web')!, health });
+  for (const [idleS, expected] of [
+    [60, { ...health, intervalMs: 120_000 }],
+    [0.5, health],
+    [7200, { kind: 'icmp', intervalMs: 2000, timeoutMs: 900, healthyAfter: 1, unhealthyAfter: 3, graceMs: 10_000 }],
+  ] as const) {
+    const { summoner: each } = await makeRig({ fleet, idleS });
+    t.equal((await each.resolve(web('1abc'))).is, 'address');
+    t.deepEqual(fleet.specs.get(key1)!.health, expected, `idle after ${idleS} s`);
+    fleet.specs.delete(key1);
+    await each.close();
+  }
+  await summoner.close();
+  t.end();
+});
+
 test('summon: a commit that two begin with is none; of two releases of one commit the newest counts', async (t) => {
   const { fleet, summoner } = await makeRig();
   fleet.all.set('acme/web', [
