@@ -31,7 +31,7 @@ import { refOf } from './refs.ts';
 import { Runner } from './runner.ts';
 import { Suspender } from './suspender.ts';
 import { Tombstones } from './tombstones.ts';
-import { verdict } from './verdict.ts';
+import { verdict, verdictAtStart } from './verdict.ts';
 import { fromJournal, toJournal, unseal, type Vm } from './vm.ts';
 
 export type { SwitchTotals };
@@ -320,9 +320,7 @@ async function adopt(agent: HostAgent, domains: DomainFacts[], log: (line: strin
     if (!domain.ours) return;
     let vm = fleet.get(domain.uuid);
     const sealed = domain.sealed ? unseal(domain.uuid, domain.record) : undefined;
-    let action = domain.state === 'dying' ? 'discard' : verdict(vm, domain, sealed?.paused);
-    // It came from elsewhere, and its arrival was never committed: its source has it still. The record of one that was names that migration.
-    if (sealed?.incoming !== undefined && sealed.incoming !== vm?.arrivedBy) action = 'discard';
+    let action = verdictAtStart(vm, domain, sealed);
     if (action === 'adopt') {
       if (sealed === undefined) {
         log(`domain ${domain.domid}: its sealed record is of another version; it is left alone`);

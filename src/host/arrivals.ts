@@ -191,6 +191,7 @@ class Arrival {
   #needImage = false;
   #deciding = false;
   #ready = false;
+  readonly #phases: Record<string, number> = {};
   #commit: () => void = () => {};
   #failed: (error: ShoalError) => void = () => {};
   readonly #order: Promise<void>;
@@ -227,12 +228,16 @@ class Arrival {
   }
 
   take({ kind, payload }: Frame): void {
-    if (kind === kinds.data) return this.#bytes.put(Buffer.from(payload));
-    if (kind === kinds.image) return this.#image.put(Buffer.from(payload));
+    if (kind === kinds.data) return this.#bytes.put(payload);
+    if (kind === kinds.image) return this.#image.put(payload);
     const { say } = jsonOf(payload);
     if (say === 'image-end') this.#image.end();
     else if (say === 'abort') this.leave('abort');
-    else if (say === 'commit' && this.#state === 'filled') this.#commit();
+    else if (say === 'commit' && this.#state === 'filled') {
+      // From here on nobody may call it off: the disk decides.
+      this.#deciding = true;
+      this.#commit();
+    }
   }
 
   /** Not what is committed: that stays. */
@@ -258,18 +263,19 @@ class Arrival {
       // Until it is here for good it belongs to nobody's fleet.
       vm = admit({ ...this.#record, otherConfig: {} }, fleet, (image) => this.#o.images.has(image as Digest), this.#choices);
       if (vm.uuid !== this.#record.uuid) throw new ShoalError('MIGRATION_REFUSED', 'A VM with this uuid is here already.');
+      vm.arriving = true;
       this.#vm = vm;
       const arriving = vm;
       await runner.lanes.run(vm.uuid, 'migrate_receive', 'refuse', this.#abort.signal, async (signal) => {
         signal.addEventListener('abort', () => this.leave('abort'), { once: true });
-        await runner.launch(arriving, false, signal, {
+        const { steps } = await runner.launch(arriving, false, signal, {
           goesOn: true,
           incoming: this.ticket.id,
           fill: (domid, shape) => this.#fill(domid, shape),
           gate: () => this.#gate(arriving, otherConfig),
         });
+        this.#say({ say: 'committed', phases: { ...this.#phases, ...steps } });
       });
-      this.#say({ say: 'committed' });
       log(`vm ${vm.name}: arrived from another host`);
       // From now on it needs no journal to be known.
       await hypervisor.seal(vm.domid!, sealOf(vm, false)).catch(() => {});
@@ -306,7 +312,15 @@ class Arrival {
       const { uuid, image, memoryKib } = await source.record();
       if (uuid !== this.#record.uuid || image !== this.#record.image || memoryKib !== this.#record.memoryKib)
         throw new ShoalError('SAVED_VM_INVALID', 'Another VM was sent than was announced.');
-      await source.fill(writer);
+      await source.fill({
+        piece: (bytes) => writer.piece(bytes),
+        end: async (state) => {
+          const begun = performance.now();
+          await writer.end(state);
+          this.#phases['end'] = performance.now() - begun;
+        },
+        close: () => {},
+      });
     } finally {
       writer.close();
     }
@@ -320,18 +334,19 @@ class Arrival {
     this.#tellFilled();
     await this.#order;
     await hook?.('commit');
-    // Nobody may call it off while the disk decides.
-    this.#deciding = true;
     vm.wanted = 'running';
     vm.otherConfig = otherConfig;
     vm.arrivedBy = this.ticket.id;
+    const begun = performance.now();
     try {
       await fleet.journal?.append({ put: toJournal(vm), arrived: this.ticket });
     } catch (error) {
       await this.#takeBack();
       throw error;
     }
+    this.#phases['journal'] = performance.now() - begun;
     this.#state = nextOfTarget(this.#state, 'commit');
+    delete vm.arriving;
     fleet.markKept([vm.uuid]);
     this.#committed.set(this.ticket.id, this.ticket);
     await hook?.('committed');

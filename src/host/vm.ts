@@ -58,6 +58,8 @@ export interface Vm {
   leaving?: Leaving;
   /** Id of the migration by which it came: a domain that another one was bringing is not it. */
   arrivedBy?: string;
+  /** It is on its way here, and its source's still: nothing of it is kept. */
+  arriving?: true;
 }
 
 export const limits = {
@@ -258,7 +260,7 @@ export function unseal(uuid: Uuid, record: string): { vm: Vm; paused: boolean; i
 
 /** A VM as the journal keeps it (docs/formats/agent-journal.md). Domain and power state are not kept: Xen knows them. */
 export function toJournal(vm: Vm): Record<string, unknown> {
-  const { power: _power, domid: _domid, vbds, ...kept } = vm;
+  const { power: _power, domid: _domid, arriving: _arriving, vbds, ...kept } = vm;
   return vbds.length === 0 ? kept : { ...kept, vbds };
 }
 
