@@ -28,6 +28,7 @@ import { networkList } from './verbs/network-list.ts';
 import { origin } from './verbs/origin.ts';
 import { rolloutAbort, rolloutList, rolloutPause, rolloutPromote, rolloutResume, rolloutRollback, rolloutShow, rolloutWatch } from './verbs/rollout.ts';
 import { pathAgent } from './verbs/path-agent.ts';
+import { pathsList, pathsMove, pathsResume } from './verbs/paths.ts';
 import { benchVerb, testVerb } from './verbs/scripts.ts';
 import { diskCreate, diskDestroy, diskList } from './verbs/disk.ts';
 import { storeCat, storeFill, storeList, storeMake, storeVerify } from './verbs/store.ts';
@@ -102,6 +103,9 @@ export const verbs: readonly Verb[] = [
   eventDescribe,
   eventEnd,
   pathAgent,
+  pathsMove,
+  pathsResume,
+  pathsList,
   vmCreate,
   vmClone,
   vmList,

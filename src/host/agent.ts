@@ -30,6 +30,7 @@ import type { Network } from './networks.ts';
 import { refOf } from './refs.ts';
 import { Runner } from './runner.ts';
 import { Suspender } from './suspender.ts';
+import { Tombstones } from './tombstones.ts';
 import { verdict, verdictAtStart } from './verdict.ts';
 import { fromJournal, toJournal, unseal, type Vm } from './vm.ts';
 
@@ -88,6 +89,7 @@ export class HostAgent {
   readonly disks: DiskKeeper;
   readonly fetching: Fetching;
   readonly addresses: Addresses;
+  readonly tombstones: Tombstones;
   readonly uuid: Uuid;
   readonly hostname: string = hostname();
   readonly startedMs: number;
@@ -118,6 +120,7 @@ export class HostAgent {
     });
     this.bulk = new Bulk(fleet, this.definitions, this.runner, launches);
     this.disks = new DiskKeeper({ fleet, makeStore: options.makeStore, log: options.log ?? (() => {}) });
+    this.tombstones = new Tombstones(fleet, this.runner, this.definitions);
     this.fetching = new Fetching({ images: options.images, stallMs: options.fetchStallMs, log: options.log });
     const isMigrating = (vm: Uuid): boolean => this.runner.lanes.current(vm)?.name.startsWith('migrate_') === true || fleet.get(vm)?.leaving !== undefined;
     this.addresses = new Addresses(fleet, options.hypervisor, options.log ?? (() => {}), isMigrating);
