@@ -9,6 +9,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { repositoryRoot } from '../src/lab/paths.ts';
 import { ShoalError } from '../src/model/errors.ts';
+import { forwarding } from './click/lab.ts';
 import { compared, machineFacts, type BenchContext, type Benchmark, type BenchOutcome } from './harness.ts';
 
 /** Kohler, Morris, Chen, Jannotti, Kaashoek: The Click Modular Router, ACM Transactions on Computer Systems 18(3), August 2000, abstract. */
@@ -60,4 +61,4 @@ function measure({ quick, terminal }: Omit<BenchContext, 'lab'>): Promise<BenchO
   }
 }
 
-export const click: Benchmark = { name: 'click', summary: "the middlebox's router without devices", withoutLab: measure };
+export const click: Benchmark = { name: 'click', summary: "the middlebox beside Linux in a guest, and its router without devices", run: forwarding, withoutLab: measure };

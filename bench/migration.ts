@@ -39,7 +39,11 @@ export interface Round {
   bytes: number;
   predictedMs: number;
   predictedStandstillMs: number;
+  /** Milliseconds of the plain migration's standstill; `there.` are parts of what the source waits for. */
+  phases: Record<string, number>;
 }
+
+const phaseNames = ['suspend', 'open', 'ship', 'filled', 'commit', 'there.end', 'there.register', 'there.seal', 'there.journal', 'there.unpause'] as const;
 
 export interface XlRound {
   running: number;
@@ -136,6 +140,7 @@ async function oneRound(clients: [Client, Client], uuid: string, running: number
   return {
     running, saveMs: saved.ms, restoreMs: restored.ms, migrateMs: there.totalMs, standstillMs: there.downtimeMs, liveMs: live.totalMs, liveStandstillMs: live.downtimeMs,
     bytes: there.bytes, predictedMs: there.predicted.totalMs, predictedStandstillMs: there.predicted.downtimeMs,
+    phases: { ...there.phases.here, ...Object.fromEntries(Object.entries(there.phases.there).map(([name, ms]) => [`there.${name}`, ms])) },
   };
 }
 
@@ -198,10 +203,11 @@ export function outcomeOf({ ours, xl: yardstick, bandwidthBps, rttMs }: Samples,
       ),
       `Milliseconds, medians of ${ours.length} rounds and ${yardstick.length} of xl; ${Math.round(p50(ours.map(({ bytes }) => bytes)) / 1024)} KiB shipped of ${memoryKib}; ` +
         `between the dom0s ${(bandwidthBps / 1e6).toFixed(1)} MB/s, ${rttMs.toFixed(1)} ms.`,
+      `The standstill beside ${many}: ${phaseNames.map((name) => `${name} ${cell(of(many, ({ phases }) => phases[name] ?? 0))}`).join(', ')}.`,
     ],
     files: {
-      'migration.csv': `running,save_ms,restore_ms,migrate_ms,standstill_ms,live_ms,live_standstill_ms,bytes,predicted_ms,predicted_standstill_ms\n${ours
-        .map((r) => [r.running, ...[r.saveMs, r.restoreMs, r.migrateMs, r.standstillMs, r.liveMs, r.liveStandstillMs].map((ms) => ms.toFixed(2)), r.bytes, r.predictedMs.toFixed(2), r.predictedStandstillMs.toFixed(2)].join(','))
+      'migration.csv': `running,save_ms,restore_ms,migrate_ms,standstill_ms,live_ms,live_standstill_ms,bytes,predicted_ms,predicted_standstill_ms,${phaseNames.map((name) => `${name.replace('.', '_')}_ms`).join(',')}\n${ours
+        .map((r) => [r.running, ...[r.saveMs, r.restoreMs, r.migrateMs, r.standstillMs, r.liveMs, r.liveStandstillMs].map((ms) => ms.toFixed(2)), r.bytes, r.predictedMs.toFixed(2), r.predictedStandstillMs.toFixed(2), ...phaseNames.map((name) => (r.phases[name] ?? 0).toFixed(2))].join(','))
         .join('\n')}\n`,
       'migration-xl.csv': `running,save_ms,restore_ms\n${yardstick.map((r) => `${r.running},${r.saveMs.toFixed(2)},${r.restoreMs.toFixed(2)}`).join('\n')}\n`,
     },

@@ -18,8 +18,8 @@ export async function librariesOf(program: string): Promise<string[]> {
   return [...listed.matchAll(/(\/\S+) \(0x/g)].map((m) => m[1]!);
 }
 
-export async function inDom0(host: LabHost, command: string, timeoutMs = 120_000): Promise<string> {
-  const { code, stdout, stderr } = await host.exec(command, { timeoutMs });
+export async function inDom0(host: LabHost, command: string, timeoutMs = 120_000, input?: string): Promise<string> {
+  const { code, stdout, stderr } = await host.exec(command, input === undefined ? { timeoutMs } : { timeoutMs, input });
   if (code !== 0) throw new ShoalError('LAB_FAILED', `${command.slice(0, 80)}: ${stderr.trim().slice(-300)}`);
   return stdout.trim();
 }
@@ -35,6 +35,22 @@ proxy_cache_path /tmp/cache keys_zone=z:1m;
 server { listen 80; location / { proxy_pass http://${origin}; proxy_cache z; } } }
 `;
 
+/** dom0's own kernel, for guests: its file, and modules by their paths (without `.ko`) out of its package, for they have to be of its version, into a folder. */
+export async function kernelOf(host: LabHost): Promise<{ kernel: string; modules(paths: readonly string[], to: string): Promise<void> }> {
+  const { kernel } = await dom0Image(await buildTools(), () => undefined);
+  const version = await inDom0(host, 'uname -r');
+  const archives = cacheFolder('apt', 'archives');
+  const archive = readdirSync(archives).find((name) => name.startsWith(`linux-image-${version}_`));
+  if (archive === undefined) throw new ShoalError('SETUP_FAILED', `The package of Linux ${version} is not in ${archives}.`, { hint: 'Remove the cache folder of the lab; the next `lab up` gets it again.' });
+  return {
+    kernel,
+    modules: async (paths, to) => {
+      const names = paths.map((path) => `./lib/modules/${version}/kernel/${path}.ko`);
+      await must(['sh', '-c', `dpkg-deb --fsys-tarfile ${join(archives, archive)} | tar -x -f - -C ${to} --transform 's,.*/,,' ${names.join(' ')}`], setup);
+    },
+  };
+}
+
 /** Puts everything that `xl create ${guestFolder}/guest.cfg` needs into dom0. */
 export async function prepareDebianGuest(host: LabHost, folder: string, guest: { ip: string; gateway: string; origin: string }): Promise<void> {
   const root = join(folder, 'debian');
@@ -49,14 +65,8 @@ export async function prepareDebianGuest(host: LabHost, folder: string, guest: {
   writeFileSync(join(root, 'etc/group'), 'root:x:0:\n');
   writeFileSync(join(root, 'nginx.conf'), settings(guest.origin));
   await must(['gcc', '-O2', '-static', '-o', join(root, 'init'), join(repositoryRoot, 'bench/cache/init.c')], setup);
-  // the module has to be of the kernel's version
-  const { kernel } = await dom0Image(await buildTools(), () => undefined);
-  const version = await inDom0(host, 'uname -r');
-  const archives = cacheFolder('apt', 'archives');
-  const archive = readdirSync(archives).find((name) => name.startsWith(`linux-image-${version}_`));
-  if (archive === undefined) throw new ShoalError('SETUP_FAILED', `The package of Linux ${version} is not in ${archives}.`, { hint: 'Remove the cache folder of the lab; the next `lab up` gets it again.' });
-  const module = `./lib/modules/${version}/kernel/drivers/net/xen-netfront.ko`;
-  await must(['sh', '-c', `dpkg-deb --fsys-tarfile ${join(archives, archive)} | tar -xO -f - ${module} > ${join(root, 'xen-netfront.ko')}`], setup);
+  const { kernel, modules } = await kernelOf(host);
+  await modules(['drivers/net/xen-netfront'], root);
   const disk = join(folder, 'debian.cpio');
   await must(['sh', '-c', `cd ${root} && find . | cpio --quiet -o -H newc > ${disk}`], setup);
   await inDom0(host, `mkdir -p ${guestFolder}`);

@@ -7,7 +7,8 @@ import { PathCoordinator, type CoordinatorOptions, type MoveOutcome, type Waypoi
 import type { MoveRecord, MoveStore } from '../../src/migrate/paths-journal.ts';
 import type { MoveKind } from '../../src/migrate/paths-table.ts';
 import { PathClient } from '../../src/mptcp/client.ts';
-import { outside, outsideAgain, root, type Network, type Side } from './network.ts';
+import type { PathSide } from '../../src/mptcp/paths.ts';
+import { outside, outsideAgain, root, type Namespaces, type Network, type Side } from './network.ts';
 
 export const wait = (ms: number): Promise<void> => new Promise((done) => setTimeout(done, ms));
 
@@ -20,32 +21,32 @@ export function makeCertificate(folder: string): { certFile: string; keyFile: st
 /** `shoal path-agent` in a namespace; killed and started again under the same configuration. */
 export class AgentProcess {
   readonly folder = mkdtempSync(join(tmpdir(), 'shoal-paths-'));
-  readonly #network: Network;
+  readonly #network: Namespaces;
   readonly #who: 'c' | 's';
   #child: ChildProcess | undefined;
   client!: PathClient;
 
-  constructor(network: Network, who: 'c' | 's', more: object = {}) {
+  constructor(network: Namespaces, who: 'c' | 's', more: object = {}) {
     this.#network = network;
     this.#who = who;
-    const config = { listen: { socket: this.#socket }, ...makeCertificate(this.folder), tokenFile: join(this.folder, 'token'), ...more };
+    const config = { listen: { socket: this.socket }, ...makeCertificate(this.folder), tokenFile: join(this.folder, 'token'), ...more };
     writeFileSync(join(this.folder, 'config.json'), JSON.stringify(config));
   }
 
-  get #socket(): string {
+  get socket(): string {
     return join(this.folder, 'agent.sock');
   }
 
   async start(): Promise<this> {
-    rmSync(this.#socket, { force: true });
+    rmSync(this.socket, { force: true });
     const child = (this.#child = this.#network.run(this.#who, process.execPath, ['--import', join(root, 'node_modules/tsx/dist/loader.mjs'), join(root, 'src/main/path-agent.ts'), join(this.folder, 'config.json')], 'inherit'));
-    for (let tries = 0; !existsSync(this.#socket); tries++) {
+    for (let tries = 0; !existsSync(this.socket); tries++) {
       if (tries > 600 || child.exitCode !== null) throw new Error('the path agent does not start');
       await wait(50);
     }
     const text = (name: string): string => readFileSync(join(this.folder, name), 'utf8');
     this.client?.close();
-    this.client = new PathClient({ url: `https://unix:${this.#socket}`, certificate: text('cert.pem'), token: text('token').trim() });
+    this.client = new PathClient({ url: `https://unix:${this.socket}`, certificate: text('cert.pem'), token: text('token').trim() });
     return this;
   }
 
@@ -115,6 +116,14 @@ export function waypointsOf(network: Network, { downMs = 0 } = {}): Waypoints {
   };
 }
 
+/** The client of an agent changes when the agent does. */
+export const sideOfAgent = (agent: AgentProcess): PathSide => ({
+  status: (question) => agent.client.status(question),
+  announce: (what) => agent.client.announce(what),
+  withdraw: (what) => agent.client.withdraw(what),
+  backup: (what) => agent.client.backup(what),
+});
+
 export interface Mover {
   /** The address of the waypoint that connections use now. */
   at: string;
@@ -126,14 +135,7 @@ export interface Mover {
 export function moverOf(network: Network, agent: AgentProcess, more: Partial<CoordinatorOptions> & { downMs?: number } = {}): Mover {
   const { downMs, ...options } = more;
   const store = new MemoryMoves();
-  // The client of the agent changes when the agent does.
-  const side = {
-    status: (...a: Parameters<PathClient['status']>) => agent.client.status(...a),
-    announce: (...a: Parameters<PathClient['announce']>) => agent.client.announce(...a),
-    withdraw: (...a: Parameters<PathClient['withdraw']>) => agent.client.withdraw(...a),
-    backup: (...a: Parameters<PathClient['backup']>) => agent.client.backup(...a),
-  };
-  const coordinator = new PathCoordinator({ sides: [side], waypoints: waypointsOf(network, downMs === undefined ? {} : { downMs }), store, log: () => {}, now: () => performance.now(), ...options });
+  const coordinator = new PathCoordinator({ sides: [sideOfAgent(agent)], waypoints: waypointsOf(network, downMs === undefined ? {} : { downMs }), store, log: () => {}, now: () => performance.now(), ...options });
   let count = 0;
   const mover: Mover = {
     at: outside.a,

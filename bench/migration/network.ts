@@ -106,14 +106,88 @@ export class Traffic {
   }
 }
 
+/** Namespaces with programs in them, all ended together. */
+export abstract class Namespaces {
+  protected readonly children: ChildProcess[] = [];
+
+  /** Of the client, of the server, and of what is between them. */
+  abstract namespace(who: string): string;
+
+  in(who: string, script: string): string {
+    return execFileSync('ip', ['netns', 'exec', this.namespace(who), 'sh', '-ec', script], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'], timeout: 30_000 });
+  }
+
+  protected join(left: string, leftName: string, leftAddress: string, right: string, rightName: string, rightAddress: string): void {
+    const [l, r] = [this.namespace(left), this.namespace(right)];
+    const ip = (...words: string[]): void => void execFileSync('ip', words, { stdio: ['ignore', 'ignore', 'pipe'] });
+    ip('-n', l, 'link', 'add', 'name', leftName, 'type', 'veth', 'peer', 'name', rightName, 'netns', r);
+    for (const [namespace, name, address] of [[l, leftName, leftAddress], [r, rightName, rightAddress]] as const) {
+      ip('-n', namespace, 'addr', 'add', `${address}/24`, 'dev', name);
+      ip('-n', namespace, 'link', 'set', name, 'up');
+    }
+  }
+
+  /** Which addresses MPTCP in a namespace takes, and who says so. */
+  protected manage(who: string, manager: Manager): void {
+    const script = {
+      kernel: 'echo kernel >/proc/sys/net/mptcp/path_manager; ip mptcp limits set subflow 8 add_addr_accepted 8',
+      refusing: 'echo kernel >/proc/sys/net/mptcp/path_manager; ip mptcp limits set subflow 8 add_addr_accepted 0',
+      userspace: 'echo userspace >/proc/sys/net/mptcp/path_manager',
+    }[manager];
+    this.in(who, script);
+  }
+
+  /** A line with a delay each way between what comes in by `client` and what comes for it by `others`. */
+  protected async slow(label: string, client: string, others: readonly string[], delayMs: number, rateKbit: number): Promise<void> {
+    const rules = [['there', `iif ${client}`], ...others.map((other) => ['back', `to 10.1.0.0/24 iif ${other}`])] as [string, string][];
+    for (const [name, rule] of rules) {
+      const table = name === 'there' ? '101' : '102';
+      if (!this.children.some((child) => child.spawnargs.includes(name))) {
+        const child = spawn(relayProgram, [label, `/run/netns/${this.namespace('r')}`, name, String(delayMs * 1000), '0', String(rateKbit)], { stdio: ['ignore', 'pipe', 'inherit'] });
+        this.children.push(child);
+        await new Promise<void>((done, fail) => {
+          child.stdout!.once('data', () => done());
+          child.once('exit', () => fail(new Error('the line of the network ended')));
+        });
+        this.in('r', `ip link set ${name} up; echo 0 >/proc/sys/net/ipv4/conf/${name}/rp_filter; ip route add default dev ${name} table ${table}`);
+      }
+      this.in('r', `ip rule add ${rule} lookup ${table}`);
+    }
+  }
+
+  traffic(who: 'c' | 's', ...words: string[]): Traffic {
+    const traffic = new Traffic(this.namespace(who), words);
+    this.children.push(traffic.child);
+    return traffic;
+  }
+
+  /** Runs beside the rest, is ended with it. */
+  run(who: 'c' | 's', command: string, words: readonly string[], stdio: 'inherit' | 'pipe' = 'inherit'): ChildProcess {
+    const child = spawn('ip', ['netns', 'exec', this.namespace(who), command, ...words], { stdio: ['ignore', stdio, 'inherit'] });
+    this.children.push(child);
+    return child;
+  }
+
+  /** Ends the programs, takes away namespaces that may have been made. */
+  protected end(namespaces: readonly string[]): void {
+    for (const child of this.children) child.kill('SIGKILL');
+    for (const namespace of namespaces)
+      try {
+        execFileSync('ip', ['netns', 'delete', namespace], { stdio: 'ignore' });
+      } catch {
+        // It was never made.
+      }
+  }
+}
+
 let made = 0;
 
-export class Network {
+export class Network extends Namespaces {
   readonly #name = `sh${process.pid}n${++made}`;
-  readonly #children: ChildProcess[] = [];
   readonly #o: Required<NetworkOptions>;
 
   private constructor(options: NetworkOptions) {
+    super();
     this.#o = { rateKbit: 0, client: 'kernel', server: 'userspace', ...options };
   }
 
@@ -121,7 +195,7 @@ export class Network {
     const network = new Network(options);
     try {
       network.#build();
-      if (options.delayMs > 0) await network.#slow();
+      if (options.delayMs > 0) await network.slow(network.#name, 'client', ['toa', 'tob'], options.delayMs, network.#o.rateKbit);
       return network;
     } catch (error) {
       network.remove();
@@ -133,30 +207,16 @@ export class Network {
     return this.#name + who;
   }
 
-  in(who: 'c' | 'r' | 's' | Side, script: string): string {
-    return execFileSync('ip', ['netns', 'exec', this.namespace(who), 'sh', '-ec', script], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'], timeout: 30_000 });
-  }
-
-  #join(left: 'c' | 'r' | Side, leftName: string, leftAddress: string, right: 'r' | 's' | Side, rightName: string, rightAddress: string): void {
-    const [l, r] = [this.namespace(left), this.namespace(right)];
-    const ip = (...words: string[]): void => void execFileSync('ip', words, { stdio: ['ignore', 'ignore', 'pipe'] });
-    ip('-n', l, 'link', 'add', 'name', leftName, 'type', 'veth', 'peer', 'name', rightName, 'netns', r);
-    for (const [namespace, name, address] of [[l, leftName, leftAddress], [r, rightName, rightAddress]] as const) {
-      ip('-n', namespace, 'addr', 'add', `${address}/24`, 'dev', name);
-      ip('-n', namespace, 'link', 'set', name, 'up');
-    }
-  }
-
   #build(): void {
     for (const who of ['c', 'r', 'a', 'b', 's'] as const) {
       execFileSync('ip', ['netns', 'add', this.namespace(who)]);
       this.in(who, 'ip link set lo up; for f in /proc/sys/net/ipv4/conf/*/rp_filter; do echo 0 >$f; done; echo 1 >/proc/sys/net/ipv4/ip_forward');
     }
-    this.#join('c', 'net', '10.1.0.2', 'r', 'client', '10.1.0.1');
-    this.#join('r', 'toa', '10.2.1.1', 'a', 'out', '10.2.1.2');
-    this.#join('r', 'tob', '10.2.2.1', 'b', 'out', '10.2.2.2');
-    this.#join('a', 'in', '10.3.1.1', 's', 'toa', '10.3.1.2');
-    this.#join('b', 'in', '10.3.2.1', 's', 'tob', '10.3.2.2');
+    this.join('c', 'net', '10.1.0.2', 'r', 'client', '10.1.0.1');
+    this.join('r', 'toa', '10.2.1.1', 'a', 'out', '10.2.1.2');
+    this.join('r', 'tob', '10.2.2.1', 'b', 'out', '10.2.2.2');
+    this.join('a', 'in', '10.3.1.1', 's', 'toa', '10.3.1.2');
+    this.join('b', 'in', '10.3.2.1', 's', 'tob', '10.3.2.2');
     this.in('c', 'ip route add default via 10.1.0.1');
     this.in('r', (['a', 'b'] as const).flatMap((side) => homes[side].map((address) => `ip route add ${address} via ${side === 'a' ? '10.2.1.2' : '10.2.2.2'}`)).join('; '));
     this.in('s', [...homes.a, ...homes.b].map((address) => `ip addr add ${address}/32 dev lo`).join('; '));
@@ -170,46 +230,8 @@ export class Network {
         echo 0 >/proc/sys/net/netfilter/nf_conntrack_tcp_loose`);
     }
     this.in('r', `nft 'table ip tombs { chain forward { type filter hook forward priority 0; }; }'`);
-    this.#manage('c', this.#o.client);
-    this.#manage('s', this.#o.server);
-  }
-
-  #manage(who: 'c' | 's', manager: Manager): void {
-    const script = {
-      kernel: 'echo kernel >/proc/sys/net/mptcp/path_manager; ip mptcp limits set subflow 8 add_addr_accepted 8',
-      refusing: 'echo kernel >/proc/sys/net/mptcp/path_manager; ip mptcp limits set subflow 8 add_addr_accepted 0',
-      userspace: 'echo userspace >/proc/sys/net/mptcp/path_manager',
-    }[manager];
-    this.in(who, script);
-  }
-
-  async #slow(): Promise<void> {
-    for (const [name, rule] of [['there', 'iif client'], ['back', 'to 10.1.0.0/24 iif toa'], ['back', 'to 10.1.0.0/24 iif tob']] as const) {
-      const table = name === 'there' ? '101' : '102';
-      if (!this.#children.some((child) => child.spawnargs.includes(name))) {
-        const child = spawn(relayProgram, [this.#name, `/run/netns/${this.namespace('r')}`, name, String(this.#o.delayMs * 1000), '0', String(this.#o.rateKbit)], { stdio: ['ignore', 'pipe', 'inherit'] });
-        this.#children.push(child);
-        await new Promise<void>((done, fail) => {
-          child.stdout!.once('data', () => done());
-          child.once('exit', () => fail(new Error('the line of the network ended')));
-        });
-        this.in('r', `ip link set ${name} up; echo 0 >/proc/sys/net/ipv4/conf/${name}/rp_filter; ip route add default dev ${name} table ${table}`);
-      }
-      this.in('r', `ip rule add ${rule} lookup ${table}`);
-    }
-  }
-
-  traffic(who: 'c' | 's', ...words: string[]): Traffic {
-    const traffic = new Traffic(this.namespace(who), words);
-    this.#children.push(traffic.child);
-    return traffic;
-  }
-
-  /** Runs beside the rest, is ended with it. */
-  run(who: 'c' | 's', command: string, words: readonly string[], stdio: 'inherit' | 'pipe' = 'inherit'): ChildProcess {
-    const child = spawn('ip', ['netns', 'exec', this.namespace(who), command, ...words], { stdio: ['ignore', stdio, 'inherit'] });
-    this.#children.push(child);
-    return child;
+    this.manage('c', this.#o.client);
+    this.manage('s', this.#o.server);
   }
 
   /** It forgets every flow: a copy at another place knows none that began elsewhere. */
@@ -231,12 +253,6 @@ export class Network {
   }
 
   remove(): void {
-    for (const child of this.#children) child.kill('SIGKILL');
-    for (const who of ['c', 'r', 'a', 'b', 's'] as const)
-      try {
-        execFileSync('ip', ['netns', 'delete', this.namespace(who)], { stdio: 'ignore' });
-      } catch {
-        // It was never made.
-      }
+    this.end((['c', 'r', 'a', 'b', 's'] as const).map((who) => this.namespace(who)));
   }
 }

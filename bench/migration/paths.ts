@@ -1,11 +1,12 @@
 /**
  * The longest gap an application sees while its connection moves between two NATs, over many moves of one connection: by the coordinator, by the same steps by hand
  * with fixed waits, with the waypoint just gone (the kernel left to itself), break before make, and in as much time without a move. Network namespaces, MPTCP of this
- * machine's kernel at both ends; a line of 20 Mbit/s with a queue of 200 ms. `node --import tsx bench/migration/paths.ts [MOVES] [DELAY_MS...]`; bench/migration.ts may
- * call `measurePaths`.
+ * machine's kernel at both ends; a line of 20 Mbit/s with a queue of 200 ms. `node --import tsx bench/migration/paths.ts [MOVES] [DELAY_MS...] [records] [bulk]`; with the
+ * words `xen LAB` the NATs are VMs on the two hosts of that lab (paths-xen.ts; `make-before-break` and so on name some of its ways). bench/migration.ts may call `measurePaths`.
  */
 import { pathToFileURL } from 'node:url';
 import { AgentProcess, moverOf, wait, waypointsOf, type Mover } from './moving.ts';
+import { measureXenPaths } from './paths-xen.ts';
 import { buildPrograms, Network, outside, outsideAgain, type Report, type Traffic } from './network.ts';
 
 export type Mode = 'records' | 'bulk';
@@ -129,7 +130,12 @@ export async function measurePaths(options: { moves: number; delaysMs?: readonly
 }
 
 if (process.argv[1] !== undefined && import.meta.url === pathToFileURL(process.argv[1]).href) {
-  const [moves = 20, ...delaysMs] = process.argv.slice(2).filter((word) => /^\d+$/.test(word)).map(Number);
-  const modes = (['records', 'bulk'] as const).filter((mode) => process.argv.includes(mode));
-  await measurePaths({ moves, ...(delaysMs.length === 0 ? {} : { delaysMs }), ...(modes.length === 0 ? {} : { modes }), each: (gaps) => process.stdout.write(`${JSON.stringify(gaps)}\n`) });
+  const words = process.argv.slice(2);
+  const [moves = 20, ...delaysMs] = words.filter((word) => /^\d+$/.test(word)).map(Number);
+  const modes = (['records', 'bulk'] as const).filter((mode) => words.includes(mode));
+  const each = (gaps: object): void => void process.stdout.write(`${JSON.stringify(gaps)}\n`);
+  const lab = words.includes('xen') ? words[words.indexOf('xen') + 1] : undefined;
+  const xenWays = (['no-move', 'make-before-break', 'break-before-make'] as const).filter((way) => words.includes(way));
+  if (lab === undefined) await measurePaths({ moves, ...(delaysMs.length === 0 ? {} : { delaysMs }), ...(modes.length === 0 ? {} : { modes }), each });
+  else for (const delayMs of delaysMs.length === 0 ? [10] : delaysMs) for (const mode of modes.length === 0 ? (['records'] as const) : modes) await measureXenPaths({ lab, moves, delayMs, mode, each, ...(xenWays.length === 0 ? {} : { ways: xenWays }) });
 }

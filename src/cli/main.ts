@@ -15,7 +15,7 @@ import { demo } from './verbs/demo.ts';
 import { eventCreate, eventDescribe, eventEnd, eventList, eventRun } from './verbs/event.ts';
 import { events } from './verbs/events.ts';
 import { fleet } from './verbs/fleet.ts';
-import { hostAdd, hostRemove, tokenEnd, tokenMake } from './verbs/fleet-operator.ts';
+import { hostAdd, hostLabel, hostRemove, releasePut, tokenEnd, tokenMake } from './verbs/fleet-operator.ts';
 import { describe, get } from './verbs/get.ts';
 import { helpOf, makeHelp } from './verbs/help.ts';
 import { hostShells } from './verbs/host-shells.ts';
@@ -28,6 +28,7 @@ import { networkList } from './verbs/network-list.ts';
 import { origin } from './verbs/origin.ts';
 import { rolloutAbort, rolloutList, rolloutPause, rolloutPromote, rolloutResume, rolloutRollback, rolloutShow, rolloutWatch } from './verbs/rollout.ts';
 import { pathAgent } from './verbs/path-agent.ts';
+import { pathsList, pathsMove, pathsResume } from './verbs/paths.ts';
 import { benchVerb, testVerb } from './verbs/scripts.ts';
 import { diskCreate, diskDestroy, diskList } from './verbs/disk.ts';
 import { storeCat, storeFill, storeList, storeMake, storeVerify } from './verbs/store.ts';
@@ -88,7 +89,9 @@ export const verbs: readonly Verb[] = [
   rolloutPromote,
   rolloutRollback,
   hostAdd,
+  hostLabel,
   hostRemove,
+  releasePut,
   tokenMake,
   tokenEnd,
   bundleApply,
@@ -100,6 +103,9 @@ export const verbs: readonly Verb[] = [
   eventDescribe,
   eventEnd,
   pathAgent,
+  pathsMove,
+  pathsResume,
+  pathsList,
   vmCreate,
   vmClone,
   vmList,

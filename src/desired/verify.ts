@@ -132,20 +132,24 @@ async function contentReasons(of: Judged, { path, before, after }: FileChange, p
   if (document?.kind === 'service' && place.kind === 'service') {
     const old = of.base === undefined ? undefined : await documents.value('service', path, await fileAt(objects, of.base, path));
     const { release } = document.value;
-    if (old !== undefined && release < old.release)
-      return [inFile(path, 'release', `goes back from ${old.release} to ${release}.`, 'To run an older image, make a new release of it with the next counter: `shoal ci publish --image FILE`.')];
+    // One that was deleted comes back with its last release, or a newer one.
+    const last = old?.release ?? (of.base === undefined ? 0 : highest((await folderAt(objects, of.base, releasesOf(place))).keys()));
+    if (release < last)
+      return [inFile(path, 'release', `goes back from ${last} to ${release}.`, 'To run an older image, make a new release of it with the next counter: `shoal ci publish --image FILE`.')];
   }
   return reasons;
 }
 
 type ReleasePlace = Extract<Place, { kind: 'release' }>;
 
+const releasesOf = ({ tenant, service }: { tenant: string; service: string }): string => `releases/${tenant}/${service}`;
+
 const highest = (names: Iterable<string>): number => Math.max(0, ...[...names].map((name) => Number(/^(\d+)\.json$/.exec(name)?.[1] ?? 0)));
 
 async function newRelease(of: Judged, path: string, place: ReleasePlace, manifest: ReleaseManifest, changed: boolean): Promise<Reason[]> {
   if (changed) return [inFile(path, '', 'is changed; a release never is.', 'Make a new one with the next counter.')];
   const { objects } = of.documents;
-  const folder = `releases/${place.tenant}/${place.service}`;
+  const folder = releasesOf(place);
   const last = of.base === undefined ? 0 : highest((await folderAt(objects, of.base, folder)).keys());
   if (place.counter <= last) return [inFile(path, 'counter', `is ${place.counter}, and release ${last} has been.`, `Give it a counter above ${last}: an old manifest is not taken again.`)];
   const image = await fileAt(objects, of.commit.tree, paths.image(manifest.image.digest));
@@ -186,7 +190,7 @@ function timeReasons(nowMs: number, path: string, { created, expires }: { create
 
 /** The last release stays, even of a service that is deleted: its counter keeps older ones from coming again. */
 async function goneRelease(of: Judged, path: string, place: ReleasePlace): Promise<Reason[]> {
-  const folder = `releases/${place.tenant}/${place.service}`;
+  const folder = releasesOf(place);
   const before = of.base === undefined ? 0 : highest((await folderAt(of.documents.objects, of.base, folder)).keys());
   const now = highest((await folderAt(of.documents.objects, of.commit.tree, folder)).keys());
   return now >= before ? [] : [inFile(path, '', 'is the last release of its service, and is deleted.', 'Keep it, even when the service goes: its counter guards against old releases.')];

@@ -54,16 +54,18 @@ export class Addresses {
   readonly #fleet: Fleet;
   readonly #hypervisor: Hypervisor;
   readonly #log: (line: string) => void;
+  readonly #isMigrating: (vm: Uuid) => boolean;
   readonly #pending = new Map<string, PendingMove>();
   /** Addresses that a guest gave away and still has connections of: they stay among its own until then. */
   readonly #draining = new Map<Uuid, Map<string, number>>();
   #turn: Promise<unknown> = Promise.resolve();
   #retry: NodeJS.Timeout | undefined;
 
-  constructor(fleet: Fleet, hypervisor: Hypervisor, log: (line: string) => void) {
+  constructor(fleet: Fleet, hypervisor: Hypervisor, log: (line: string) => void, isMigrating: (vm: Uuid) => boolean) {
     this.#fleet = fleet;
     this.#hypervisor = hypervisor;
     this.#log = log;
+    this.#isMigrating = isMigrating;
   }
 
   /** Those that failed. */
@@ -196,12 +198,16 @@ export class Addresses {
     return failed;
   }
 
-  /** Throws UUID_INVALID, VM_BAD_POWER_STATE, ADDRESS_IN_USE, ADDRESS_INVALID, VALUE_NOT_SUPPORTED. */
+  /** Throws UUID_INVALID, VM_BAD_POWER_STATE, OTHER_OPERATION_IN_PROGRESS, ADDRESS_IN_USE, ADDRESS_INVALID, VALUE_NOT_SUPPORTED. */
   #check(spec: MoveSpec, index: number): Work {
     const { ip } = spec;
     const vmTo = spec.to === undefined ? undefined : this.#fleet.need(spec.to);
     const vmFrom = spec.from === undefined ? undefined : vmTo === undefined ? this.#fleet.need(spec.from) : this.#fleet.get(spec.from);
     if (vmFrom === undefined && vmTo === undefined) throw new ShoalError('VALUE_NOT_SUPPORTED', 'A move is from a VM, or to one, or both.', { params: ['moves', ip, 'from, to'] });
+    // Its addresses, as they were, are on their way to another host.
+    for (const vm of [vmFrom, vmTo])
+      if (vm !== undefined && this.#isMigrating(vm.uuid))
+        throw new ShoalError('OTHER_OPERATION_IN_PROGRESS', `VM "${vm.name}" migrates; its addresses stay until it has.`, { params: ['VM', refOf(vm.uuid), 'migrate_send'], data: { vm: vm.uuid } });
     const has = (vm: Vm | undefined): Vif | undefined => vm?.vifs.find(({ ipv4 }) => ipv4.includes(ip));
     const vifFrom = has(vmFrom);
     const network = (vifFrom ?? has(vmTo) ?? vmFrom?.vifs[0] ?? vmTo?.vifs[0])?.network ?? '';

@@ -30,7 +30,8 @@ import type { Network } from './networks.ts';
 import { refOf } from './refs.ts';
 import { Runner } from './runner.ts';
 import { Suspender } from './suspender.ts';
-import { verdict } from './verdict.ts';
+import { Tombstones } from './tombstones.ts';
+import { verdict, verdictAtStart } from './verdict.ts';
 import { fromJournal, toJournal, unseal, type Vm } from './vm.ts';
 
 export type { SwitchTotals };
@@ -88,6 +89,7 @@ export class HostAgent {
   readonly disks: DiskKeeper;
   readonly fetching: Fetching;
   readonly addresses: Addresses;
+  readonly tombstones: Tombstones;
   readonly uuid: Uuid;
   readonly hostname: string = hostname();
   readonly startedMs: number;
@@ -118,12 +120,14 @@ export class HostAgent {
     });
     this.bulk = new Bulk(fleet, this.definitions, this.runner, launches);
     this.disks = new DiskKeeper({ fleet, makeStore: options.makeStore, log: options.log ?? (() => {}) });
+    this.tombstones = new Tombstones(fleet, this.runner, this.definitions);
     this.fetching = new Fetching({ images: options.images, stallMs: options.fetchStallMs, log: options.log });
-    this.addresses = new Addresses(fleet, options.hypervisor, options.log ?? (() => {}));
+    const isMigrating = (vm: Uuid): boolean => this.runner.lanes.current(vm)?.name.startsWith('migrate_') === true || fleet.get(vm)?.leaving !== undefined;
+    this.addresses = new Addresses(fleet, options.hypervisor, options.log ?? (() => {}), isMigrating);
     const { hypervisor, images, credentials, migrationPatienceMs: patienceMs, migrationHook } = options;
     const log = options.log ?? (() => {});
     const fingerprint = credentials === undefined ? undefined : new X509Certificate(credentials.cert).fingerprint256;
-    this.arrivals = new Arrivals({ hypervisor, fleet, runner: this.runner, images, fingerprint, log, patienceMs, hook: (moment) => migrationHook?.(`target ${moment}`), committed: arrived });
+    this.arrivals = new Arrivals({ hypervisor, fleet, runner: this.runner, images, fingerprint, log, now: options.now ?? Date.now, patienceMs, hook: (moment) => migrationHook?.(`target ${moment}`), committed: arrived });
     this.neighbours = new Neighbours();
     this.departures = new Departures({ hypervisor, fleet, runner: this.runner, images, credentials, log, hook: (moment) => migrationHook?.(`source ${moment}`), neighbours: this.neighbours });
     this.suspender = new Suspender({
@@ -317,9 +321,7 @@ async function adopt(agent: HostAgent, domains: DomainFacts[], log: (line: strin
     if (!domain.ours) return;
     let vm = fleet.get(domain.uuid);
     const sealed = domain.sealed ? unseal(domain.uuid, domain.record) : undefined;
-    let action = domain.state === 'dying' ? 'discard' : verdict(vm, domain, sealed?.paused);
-    // It came from elsewhere, and its arrival was never committed: its source has it still. The record of one that was names that migration.
-    if (sealed?.incoming !== undefined && sealed.incoming !== vm?.arrivedBy) action = 'discard';
+    let action = verdictAtStart(vm, domain, sealed);
     if (action === 'adopt') {
       if (sealed === undefined) {
         log(`domain ${domain.domid}: its sealed record is of another version; it is left alone`);

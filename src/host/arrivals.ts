@@ -29,6 +29,7 @@ export interface ArrivalsOptions {
   /** By id, as the journal has them. */
   committed: Map<string, Arrived>;
   log: (line: string) => void;
+  now: () => number;
   /** How long a source may be away; 30,000 by default. */
   patienceMs?: number | undefined;
   /** Tests kill the agent at these moments. */
@@ -85,7 +86,7 @@ export class Arrivals {
     if (fingerprint === undefined) throw new ShoalError('MIGRATION_REFUSED', 'This host speaks without TLS.', { hint: 'Give its agent a certificate.' });
     if (!/^([0-9A-F]{2}:){31}[0-9A-F]{2}$/.test(source))
       throw new ShoalError('VALUE_NOT_SUPPORTED', 'options: fingerprint must be the SHA-256 of the source\'s certificate, as XX:XX:…', { params: ['options', source, 'fingerprint'] });
-    const now = Date.now();
+    const now = this.#o.now();
     for (const [id, each] of this.#tickets) if (each.expiresMs < now || this.#tickets.size >= mostTickets) this.#tickets.delete(id);
     const [id, token] = [randomUUID(), randomBytes(32).toString('hex')];
     this.#tickets.set(id, { id, tokenHash: hashOf(token), fingerprint: source, expiresMs: now + ticketMs });
@@ -122,6 +123,7 @@ export class Arrivals {
   #hello(socket: Duplex, fingerprint: string, { kind, payload }: Frame): Arrival | undefined {
     const word = kind === kinds.json ? jsonOf(payload) : {};
     const [id, token] = [String(word['id'] ?? ''), String(word['token'] ?? '')];
+    if ((this.#tickets.get(id)?.expiresMs ?? Infinity) < this.#o.now()) this.#tickets.delete(id);
     const known = this.#tickets.get(id) ?? this.#underWay.get(id)?.ticket ?? this.committed.get(id);
     const may = known !== undefined && isSame(known.tokenHash, hashOf(token)) && known.fingerprint === fingerprint;
     if (word['say'] === 'ask' || word['say'] === 'released') {
@@ -191,6 +193,7 @@ class Arrival {
   #needImage = false;
   #deciding = false;
   #ready = false;
+  readonly #phases: Record<string, number> = {};
   #commit: () => void = () => {};
   #failed: (error: ShoalError) => void = () => {};
   readonly #order: Promise<void>;
@@ -227,12 +230,16 @@ class Arrival {
   }
 
   take({ kind, payload }: Frame): void {
-    if (kind === kinds.data) return this.#bytes.put(Buffer.from(payload));
-    if (kind === kinds.image) return this.#image.put(Buffer.from(payload));
+    if (kind === kinds.data) return this.#bytes.put(payload);
+    if (kind === kinds.image) return this.#image.put(payload);
     const { say } = jsonOf(payload);
     if (say === 'image-end') this.#image.end();
     else if (say === 'abort') this.leave('abort');
-    else if (say === 'commit' && this.#state === 'filled') this.#commit();
+    else if (say === 'commit' && this.#state === 'filled') {
+      // From here on nobody may call it off: the disk decides.
+      this.#deciding = true;
+      this.#commit();
+    }
   }
 
   /** Not what is committed: that stays. */
@@ -258,18 +265,19 @@ class Arrival {
       // Until it is here for good it belongs to nobody's fleet.
       vm = admit({ ...this.#record, otherConfig: {} }, fleet, (image) => this.#o.images.has(image as Digest), this.#choices);
       if (vm.uuid !== this.#record.uuid) throw new ShoalError('MIGRATION_REFUSED', 'A VM with this uuid is here already.');
+      vm.arriving = true;
       this.#vm = vm;
       const arriving = vm;
       await runner.lanes.run(vm.uuid, 'migrate_receive', 'refuse', this.#abort.signal, async (signal) => {
         signal.addEventListener('abort', () => this.leave('abort'), { once: true });
-        await runner.launch(arriving, false, signal, {
+        const { steps } = await runner.launch(arriving, false, signal, {
           goesOn: true,
           incoming: this.ticket.id,
           fill: (domid, shape) => this.#fill(domid, shape),
           gate: () => this.#gate(arriving, otherConfig),
         });
+        this.#say({ say: 'committed', phases: { ...this.#phases, ...steps } });
       });
-      this.#say({ say: 'committed' });
       log(`vm ${vm.name}: arrived from another host`);
       // From now on it needs no journal to be known.
       await hypervisor.seal(vm.domid!, sealOf(vm, false)).catch(() => {});
@@ -306,7 +314,15 @@ class Arrival {
       const { uuid, image, memoryKib } = await source.record();
       if (uuid !== this.#record.uuid || image !== this.#record.image || memoryKib !== this.#record.memoryKib)
         throw new ShoalError('SAVED_VM_INVALID', 'Another VM was sent than was announced.');
-      await source.fill(writer);
+      await source.fill({
+        piece: (bytes) => writer.piece(bytes),
+        end: async (state) => {
+          const begun = performance.now();
+          await writer.end(state);
+          this.#phases['end'] = performance.now() - begun;
+        },
+        close: () => {},
+      });
     } finally {
       writer.close();
     }
@@ -320,18 +336,19 @@ class Arrival {
     this.#tellFilled();
     await this.#order;
     await hook?.('commit');
-    // Nobody may call it off while the disk decides.
-    this.#deciding = true;
     vm.wanted = 'running';
     vm.otherConfig = otherConfig;
     vm.arrivedBy = this.ticket.id;
+    const begun = performance.now();
     try {
       await fleet.journal?.append({ put: toJournal(vm), arrived: this.ticket });
     } catch (error) {
       await this.#takeBack();
       throw error;
     }
+    this.#phases['journal'] = performance.now() - begun;
     this.#state = nextOfTarget(this.#state, 'commit');
+    delete vm.arriving;
     fleet.markKept([vm.uuid]);
     this.#committed.set(this.ticket.id, this.ticket);
     await hook?.('committed');

@@ -1,5 +1,6 @@
 /** One migration from here: the work of each state of migrate/table.ts. */
-import type { Hypervisor, MemoryReader } from '../hypervisor/port.ts';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { DomainShape, Hypervisor, MemoryReader } from '../hypervisor/port.ts';
 import type { ImageStore } from '../image/store.ts';
 import { asShoalError, ShoalError } from '../model/errors.ts';
 import type { Domid } from '../model/ids.ts';
@@ -40,8 +41,10 @@ export interface Departed {
   passes: number;
   connections: number;
   totalMs: number;
-  /** From before the suspension until the target said that the VM runs. */
+  /** From before the suspension until the target said that the VM runs; and the look at it before it was copied live. */
   downtimeMs: number;
+  /** Parts of the standstill in milliseconds, in their order: here look (live), suspend, open, ship, filled, commit; there what the target says of its own. */
+  phases: { here: Record<string, number>; there: Record<string, number> };
   predicted: Estimate;
 }
 
@@ -52,7 +55,7 @@ export function loadOf(vm: Vm, past: readonly Past[]): Load {
 
 /** Inside the VM's lane. */
 export class Departure {
-  readonly #o: DeparturesOptions;
+  readonly #o: DeparturesOptions & { closing: AbortSignal };
   readonly #vm: Vm;
   readonly #ticket: Ticket;
   readonly #credentials: Credentials;
@@ -63,10 +66,13 @@ export class Departure {
   readonly #link: DepartureLink;
   readonly #encoder = new SavedEncoder();
   #record: SavedRecord | undefined;
+  #shape: DomainShape | undefined;
   #reader: MemoryReader | undefined;
   #suspended = false;
   #suspendedAt = 0;
   #downtimeMs = 0;
+  readonly #here: Record<string, number> = {};
+  #there: Record<string, number> = {};
   #passes = 0;
   #bytesOfPasses: number[] = [];
   #shipMs = 0;
@@ -74,7 +80,7 @@ export class Departure {
   #reason: ShoalError | undefined;
 
   constructor(
-    options: DeparturesOptions, vm: Vm, ticket: Ticket, credentials: Credentials, choices: DepartureChoices, signal: AbortSignal,
+    options: DeparturesOptions & { closing: AbortSignal }, vm: Vm, ticket: Ticket, credentials: Credentials, choices: DepartureChoices, signal: AbortSignal,
     progress: (part: number) => void, patiently: (once: () => Promise<SourceEvent>) => Promise<SourceEvent>,
   ) {
     this.#o = options;
@@ -147,11 +153,14 @@ export class Departure {
   /** While it runs: its memory as it is, then what changed meanwhile, until that is little. */
   async _copy(): Promise<void> {
     await this.#link.data(this.#encoder.header(this.#record!));
+    this.#shape = await this.#o.runner.starter.shapeOf(this.#vm);
     if (this.#choices.live !== true) return;
     const domid = this.#vm.domid!;
-    await this.#suspend(domid);
-    await this.#open(domid);
-    await this.#goOn(domid);
+    await this.#phase('look', async () => {
+      await this.#suspend(domid);
+      await this.#open(domid);
+      await this.#goOn(domid);
+    });
     for (let before = Infinity; this.#passes < mostPasses; ) {
       const bytes = await this.#pass(true);
       if (bytes <= enoughBytes || bytes >= before) return;
@@ -162,21 +171,31 @@ export class Departure {
   async _suspend(): Promise<void> {
     const domid = this.#vm.domid!;
     this.#suspendedAt = performance.now();
-    await this.#suspend(domid);
-    if (this.#reader === undefined) await this.#open(domid);
-    else this.#reader.again();
-    this.#o.runner.become(this.#vm, 'Suspended');
+    await this.#phase('suspend', () => this.#suspend(domid));
+    await this.#phase('open', async () => (this.#reader === undefined ? this.#open(domid) : this.#reader.again()));
+  }
+
+  async #phase<T>(name: string, work: () => Promise<T>): Promise<T> {
+    const begun = performance.now();
+    try {
+      return await work();
+    } finally {
+      this.#here[name] = performance.now() - begun;
+    }
   }
 
   async _ship(): Promise<void> {
-    await this.#pass(false);
-    await this.#link.data(this.#encoder.state(this.#reader!.state()));
-    await this.#link.data(this.#encoder.end());
+    await this.#phase('ship', async () => {
+      await this.#pass(false);
+      await this.#link.data(this.#encoder.state(this.#reader!.state()), this.#encoder.end());
+    });
   }
 
   async _verify(): Promise<void> {
     const begun = performance.now();
-    await this.#link.word(['filled']);
+    // Before the target may have it, and while it has its own work.
+    this.#o.runner.become(this.#vm, 'Suspended');
+    await this.#phase('filled', () => this.#link.word(['filled']));
     this.#shipMs += performance.now() - begun;
     this.#progress(0.9);
   }
@@ -186,7 +205,8 @@ export class Departure {
     for (let again = false; ; again = true) {
       this.#link.say({ say: 'commit' });
       try {
-        await this.#link.word(['committed'], true);
+        const said = await this.#phase('commit', () => this.#link.word(['committed'], true));
+        this.#there = (said['phases'] as Record<string, number> | undefined) ?? {};
         break;
       } catch (error) {
         if (again || !(error instanceof Lost) || this.#signal.aborted) throw error;
@@ -194,7 +214,7 @@ export class Departure {
         await this.#link.word(['filled'], true);
       }
     }
-    this.#downtimeMs = performance.now() - this.#suspendedAt;
+    this.#downtimeMs = performance.now() - this.#suspendedAt + (this.#here['look'] ?? 0);
     return 'committed';
   }
 
@@ -218,7 +238,8 @@ export class Departure {
     this.#link.say({ say: 'abort' });
     this.#reader?.close();
     delete vm.leaving;
-    await fleet.keep(vm);
+    // Where the disk is full the order stays in the journal: the next agent asks a target that knows nothing of it, and comes to the same.
+    await fleet.keep(vm).catch((error: unknown) => this.#o.log(`vm ${vm.name}: stays, which could not be written: ${asShoalError(error).message}`));
     if (vm.domid === undefined || (!this.#suspended && vm.power !== 'Suspended')) return;
     await this.#goOn(vm.domid);
     runner.become(vm, 'Running');
@@ -227,13 +248,19 @@ export class Departure {
 
   /** The VM is the target's. */
   async _release(): Promise<void> {
-    const { fleet, runner } = this.#o;
+    const { fleet } = this.#o;
     const vm = this.#vm;
     const { id, token } = this.#ticket;
     this.#reader?.close();
-    if (vm.domid !== undefined) await runner.removeDomain(vm.domid);
+    if (vm.domid !== undefined) await this.#remove(vm.domid);
     fleet.place(vm, undefined);
-    await fleet.drop(vm);
+    try {
+      await fleet.drop(vm);
+    } catch (error) {
+      // The next agent finds it in the journal and asks: so the target must not forget.
+      this.#o.log(`vm ${vm.name}: is gone, which could not be written: ${asShoalError(error).message}`);
+      return fleet.drop(vm);
+    }
     // The target may forget now. When it does not hear that, it remembers: 200 bytes.
     const link = new DepartureLink(this.#ticket, this.#credentials, () => ({ say: 'released', id, token }), new AbortController().signal);
     void link
@@ -241,6 +268,21 @@ export class Departure {
       .then(() => link.word(['committed', 'unknown'], true))
       .catch(() => {})
       .finally(() => link.close());
+  }
+
+  /**
+   * Until the domain is no more: its record goes after it. Without one the next agent would take the domain for a VM that it lost the record of, and let
+   * it go on. Throws TASK_CANCELLED when the agent ends; the next one asks the target anew.
+   */
+  async #remove(domid: Domid): Promise<void> {
+    const { hypervisor, runner, closing } = this.#o;
+    for (let waitMs = 50; ; waitMs = Math.min(5000, 2 * waitMs)) {
+      await runner.removeDomain(domid);
+      const left = await hypervisor.get(domid).catch(() => 'unknown' as const);
+      if (left === undefined || (left !== 'unknown' && (!left.ours || left.uuid !== this.#vm.uuid || left.state === 'dying'))) return;
+      await sleep(waitMs, undefined, { signal: closing, ref: false }).catch(() => {});
+      if (closing.aborted) throw new ShoalError('TASK_CANCELLED', 'The agent ends.');
+    }
   }
 
   async #suspend(domid: Domid): Promise<void> {
@@ -254,7 +296,7 @@ export class Departure {
   }
 
   async #open(domid: Domid): Promise<void> {
-    this.#reader = this.#o.hypervisor.readMemory(domid, await this.#o.runner.starter.shapeOf(this.#vm), this.#choices.live === true);
+    this.#reader = this.#o.hypervisor.readMemory(domid, this.#shape!, this.#choices.live === true);
   }
 
   async #pass(running: boolean): Promise<number> {
@@ -262,7 +304,7 @@ export class Departure {
     let bytes = 0;
     for (let piece = this.#reader!.piece(running); piece !== undefined; piece = this.#reader!.piece(running)) {
       bytes += piece.length;
-      await this.#link.data(this.#encoder.piece(piece));
+      await this.#link.data(...this.#encoder.piece(piece));
       if (this.#signal.aborted) throw new ShoalError('TASK_CANCELLED', 'The migration was cancelled.');
       this.#progress(Math.min(0.8, this.#link.sentBytes / (this.#vm.memoryKib * 1024)));
     }
@@ -289,7 +331,8 @@ export class Departure {
     const real = formula({ memoryKib: vm.memoryKib, filled, dirtyBps }, { rttMs: way.rttMs, bandwidthBps }, live);
     neighbours.learn(url, { formula: real, bytes, totalMs, downtimeMs: this.#downtimeMs, live, filled, dirtyBps, bandwidthBps });
     return {
-      addresses: this.#addresses, bytes, passes: this.#passes, connections: this.#link.connections, totalMs, downtimeMs: this.#downtimeMs, predicted,
+      addresses: this.#addresses, bytes, passes: this.#passes, connections: this.#link.connections, totalMs, downtimeMs: this.#downtimeMs,
+      phases: { here: this.#here, there: this.#there }, predicted,
     };
   }
 }

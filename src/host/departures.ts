@@ -53,7 +53,7 @@ export class Departures {
     let told: (error: ShoalError) => void = () => {};
     const doubt = new Promise<never>((_, reject) => (told = reject));
     doubt.catch(() => {});
-    const work = runner.lanes.run(vm.uuid, 'migrate_send', 'refuse', signal, (s) => new Departure(this.#o, vm, ticket, credentials, choices, s, progress, (run) => this.#ask(vm, run, told)).run());
+    const work = runner.lanes.run(vm.uuid, 'migrate_send', 'refuse', signal, (s) => new Departure({ ...this.#o, closing: this.#closing.signal }, vm, ticket, credentials, choices, s, progress, (run) => this.#ask(vm, run, told)).run());
     this.#follow(work);
     return Promise.race([work, doubt]);
   }
@@ -106,7 +106,7 @@ export class Departures {
     if (state === 'stayed' || this.#o.credentials === undefined) return;
     const { id, token, url, fingerprint } = vm.leaving!;
     log(`vm ${vm.name}: asking ${url} whether it arrived`);
-    const departure = new Departure(this.#o, vm, { id, token, url, fingerprint }, this.#o.credentials, {}, this.#closing.signal, () => {}, (run) => this.#ask(vm, run, () => {}));
+    const departure = new Departure({ ...this.#o, closing: this.#closing.signal }, vm, { id, token, url, fingerprint }, this.#o.credentials, {}, this.#closing.signal, () => {}, (run) => this.#ask(vm, run, () => {}));
     await departure.run(state).catch((error: unknown) => {
       if (asShoalError(error).code === 'TASK_CANCELLED') return;
       log(`vm ${vm.name}: ${asShoalError(error).message}`);

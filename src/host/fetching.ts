@@ -7,7 +7,7 @@ import { createReadStream } from 'node:fs';
 import { mkdir, open, readdir, rm, stat, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { headerBytes, layDelta } from '../image/delta.ts';
-import type { ImageStore } from '../image/store.ts';
+import { noRoom, type ImageStore } from '../image/store.ts';
 import type { FetchOrder, FetchReport, ImageSource } from '../model/distribution.ts';
 import { asShoalError, ShoalError } from '../model/errors.ts';
 import { isDigest, type Digest } from '../model/ids.ts';
@@ -127,6 +127,7 @@ export class Fetching {
     const path = await this.#partialFile(digest);
     const file = await open(path, 'a', 0o600);
     let have = (await file.stat()).size;
+    const had = have <= sizeBytes && have > 0;
     try {
       if (have > sizeBytes) {
         await file.truncate(0);
@@ -143,8 +144,9 @@ export class Fetching {
     try {
       await this.#images.put(digest, createReadStream(path));
     } catch (error) {
-      // Some source lied, this one or one before it: the next begins anew.
       await rm(path, { force: true });
+      // Some source lied, or the disk did. What was there before this one is not its fault: it gives all of it.
+      if (had && asShoalError(error).code === 'IMAGE_DIGEST_MISMATCH') return this.#whole(under, source);
       throw error;
     }
   }
@@ -173,7 +175,7 @@ export class Fetching {
           response.destroy();
         }
       } catch (thrown) {
-        last = thrown instanceof ShoalError ? thrown : new ShoalError('CONNECTION_FAILED', `${url.host}: ${(thrown as Error).message}.`, { cause: thrown });
+        last = thrown instanceof ShoalError ? thrown : noRoom(thrown) ?? new ShoalError('CONNECTION_FAILED', `${url.host}: ${(thrown as Error).message}.`, { cause: thrown });
         if (last.code !== 'CONNECTION_FAILED' || under.signal.aborted) throw last;
       }
       vain = have() > before ? 0 : vain + 1;

@@ -11,6 +11,7 @@ import { atMost } from '../journal/compaction.ts';
 import type { Entry, Journal } from '../journal/journal.ts';
 import { DiskBook, type Vbd } from './disks.ts';
 import { AddressBook, MacBook, type Network } from './networks.ts';
+import { refOf } from './refs.ts';
 import { toJournal, type Vif, type Vm } from './vm.ts';
 
 /** Something to look at again. `parts` says whether the VM's metrics (power, addresses) changed with it. */
@@ -154,8 +155,9 @@ export class Fleet {
     this.emit({ of: 'vm', kind: 'del', vm: vm.uuid, parts: true });
   }
 
-  /** Resolves when the VM as it is now would outlive this process. */
+  /** Resolves when the VM as it is now would outlive this process. Throws OTHER_OPERATION_IN_PROGRESS for one that is still its source's. */
   async keep(vm: Vm): Promise<void> {
+    if (vm.arriving === true) throw new ShoalError('OTHER_OPERATION_IN_PROGRESS', `VM "${vm.name}" is on its way here.`, { params: ['VM', refOf(vm.uuid), 'migrate_receive'], data: { vm: vm.uuid, operation: 'migrate_receive' } });
     this.#kept.add(vm.uuid);
     await this.journal?.append({ put: toJournal(vm) });
   }

@@ -1,6 +1,6 @@
 /** Other hosts as seen from here: how long a round trip to each takes, measured every minute, and what past migrations to it were like. */
 import { connect } from 'node:net';
-import type { Past, Way } from '../migrate/estimate.ts';
+import { learned, type Past, type Way } from '../migrate/estimate.ts';
 
 export interface Neighbour {
   /** https://host:port of its agent. */
@@ -50,8 +50,7 @@ export class Neighbours {
 
   way(url: string): Way {
     const known = this.#known.get(originOf(url) ?? '');
-    const speeds = (known?.past ?? []).slice(-9).map((each) => each.bandwidthBps).sort((a, b) => a - b);
-    return { rttMs: known?.rttMs, bandwidthBps: speeds[Math.floor(speeds.length / 2)] };
+    return { rttMs: known?.rttMs, bandwidthBps: learned(known?.past ?? []).bandwidthBps };
   }
 
   past(url: string): readonly Past[] {
@@ -61,7 +60,7 @@ export class Neighbours {
   learn(url: string, past: Past): void {
     this.name(url);
     const known = this.#known.get(originOf(url) ?? '');
-    known?.past.push(past);
+    known?.past.push({ ...past, first: known.past.length === 0 });
     if (known !== undefined && known.past.length > mostPast) known.past.shift();
   }
 

@@ -220,10 +220,11 @@ export class Runner {
       case 'bury-crashed':
         return this.#buryCrashed(vm);
       case 'restart': {
+        // Below nothing where the clock was set back, or was another host's at its start: then nobody knows.
         const ranMs = this.#o.now() - vm.startedMs;
         const asked = vm.wanted === 'rebooting';
         await this.#bury(vm);
-        if (!asked && ranMs < soonestRebootMs) return log(`vm ${vm.name}: rebooted by itself after ${ranMs} ms; it stays halted`);
+        if (!asked && ranMs >= 0 && ranMs < soonestRebootMs) return log(`vm ${vm.name}: rebooted by itself after ${ranMs} ms; it stays halted`);
         if (!asked) log(`vm ${vm.name}: reboots by itself`);
         await this.launch(vm, false, signal);
       }

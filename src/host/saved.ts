@@ -61,8 +61,9 @@ export class SavedEncoder {
     return this.#hashed(Buffer.concat([head, json]));
   }
 
-  piece(bytes: Uint8Array): Buffer {
-    return this.#hashed(block(blocks.piece, bytes));
+  /** The block's head, and the bytes themselves. */
+  piece(bytes: Uint8Array): [Buffer, Buffer] {
+    return [this.#hashed(blockHead(blocks.piece, bytes.length)), this.#hashed(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength))];
   }
 
   state(bytes: Uint8Array): Buffer {
@@ -79,19 +80,20 @@ export class SavedEncoder {
   }
 }
 
-function block(kind: number, bytes: Uint8Array): Buffer {
-  const whole = Buffer.allocUnsafe(blockHeadBytes + bytes.length);
-  whole.writeUInt32LE(bytes.length, 0);
-  whole.writeUInt32LE(kind, 4);
-  whole.set(bytes, blockHeadBytes);
-  return whole;
+function blockHead(kind: number, length: number): Buffer {
+  const head = Buffer.allocUnsafe(blockHeadBytes);
+  head.writeUInt32LE(length, 0);
+  head.writeUInt32LE(kind, 4);
+  return head;
 }
+
+const block = (kind: number, bytes: Uint8Array): Buffer => Buffer.concat([blockHead(kind, bytes.length), bytes]);
 
 /** All of a suspended domain. */
 export function* encodeSaved(record: SavedRecord, reader: MemoryReader): Generator<Buffer> {
   const encoder = new SavedEncoder();
   yield encoder.header(record);
-  for (let piece = reader.piece(false); piece !== undefined; piece = reader.piece(false)) yield encoder.piece(piece);
+  for (let piece = reader.piece(false); piece !== undefined; piece = reader.piece(false)) yield* encoder.piece(piece);
   yield encoder.state(reader.state());
   yield encoder.end();
 }
@@ -149,14 +151,15 @@ export class SavedSource {
 
   async #take(length: number, hashed: boolean): Promise<Buffer> {
     if (this.#held.length < length) {
-      const parts = [this.#held];
+      const parts = this.#held.length === 0 ? [] : [this.#held];
       for (let have = this.#held.length; have < length; ) {
         const { value, done } = await this.#chunks.next();
         if (done === true) throw invalidSaved(`it was cut after ${this.bytes + have} bytes`);
         parts.push(Buffer.from(value.buffer, value.byteOffset, value.byteLength));
         have += value.byteLength;
       }
-      this.#held = Buffer.concat(parts);
+      // Most often one chunk is all that is wanted, and copying is not cheap.
+      this.#held = parts.length === 1 ? parts[0]! : Buffer.concat(parts);
     }
     const taken = this.#held.subarray(0, length);
     this.#held = this.#held.subarray(length);

@@ -9,11 +9,12 @@ import { createReadStream } from 'node:fs';
 import { mkdir, open, readdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Domid } from '../model/ids.ts';
-import type { DomainShape, Hypervisor } from '../hypervisor/port.ts';
+import type { DomainShape, Hypervisor, MemoryReader } from '../hypervisor/port.ts';
 import { asShoalError, ShoalError } from '../model/errors.ts';
 import { admit, checkFeatures, recordOf, type ArrivalChoices } from './arrival.ts';
 import type { Fleet } from './fleet.ts';
 import { throwIfAborted } from './lanes.ts';
+import { expectUnburied } from './tombstones.ts';
 import type { Fill, Launched } from './launch.ts';
 import type { Runner } from './runner.ts';
 import { encodeSaved, SavedSource, type SavedRecord } from './saved.ts';
@@ -30,10 +31,27 @@ export interface SuspenderOptions {
 
 /** What is taken off a domain before a breath is taken. */
 const burstBytes = 1024 * 1024;
+/** Of VMs that are no larger, what is to be written is held in memory, so that they need not wait for the disk; of so many at once. */
+const atOnceKib = 16 * 1024;
+const mostHeld = 4;
+
+/** All of it, so that its domain may run again. */
+function heldMemory(reader: MemoryReader): MemoryReader {
+  try {
+    const pieces: Uint8Array[] = [];
+    for (let piece = reader.piece(false); piece !== undefined; piece = reader.piece(false)) pieces.push(piece);
+    const state = reader.state();
+    let next = 0;
+    return { piece: () => pieces[next++], again: () => void (next = 0), state: () => state, close: () => void (pieces.length = 0) };
+  } finally {
+    reader.close();
+  }
+}
 
 export class Suspender {
   readonly #o: SuspenderOptions;
   #count = 0;
+  #held = 0;
 
   constructor(options: SuspenderOptions) {
     this.#o = options;
@@ -86,6 +104,7 @@ export class Suspender {
     return runner.lanes.run(vm.uuid, 'resume', 'refuse', signal, async (s) => {
       runner.expect(vm, ['Suspended']);
       expectFile(vm);
+      expectUnburied(vm, this.#o.fleet);
       const source = new SavedSource(createReadStream(this.#path(vm.uuid), { highWaterMark: 1 << 18 }));
       try {
         checkFeatures(await source.record(), await this.#o.hypervisor.cpuFeatures());
@@ -107,7 +126,7 @@ export class Suspender {
       const record = await this.#record(vm);
       const made = admit(record, fleet, this.#o.hasImage, { name, copy: true });
       try {
-        await this.#out(vm, Promise.resolve(record), this.#path(made.uuid), s, async () => {
+        await this.#copy(vm, record, this.#path(made.uuid), s, async () => {
           this.#files.add(made.uuid);
           made.wanted = 'suspended';
           await fleet.keep(made);
@@ -117,7 +136,6 @@ export class Suspender {
         await fleet.drop(made);
         throw error;
       }
-      await this.#goOn(vm);
       return made;
     });
   }
@@ -136,8 +154,7 @@ export class Suspender {
       }
       const path = join(this.#o.folder, `saving-${++this.#count}`);
       try {
-        await this.#out(vm, this.#record(vm), path, s, async () => {});
-        await this.#goOn(vm);
+        await this.#copy(vm, await this.#record(vm), path, s, async () => {});
         return await contentOf(path);
       } finally {
         // Who has it open goes on reading.
@@ -203,8 +220,45 @@ export class Suspender {
     }
   }
 
-  async #write(domid: Domid, shape: DomainShape, record: SavedRecord, path: string, signal: AbortSignal): Promise<void> {
-    const reader = this.#o.hypervisor.readMemory(domid, shape, false);
+  /**
+   * What the running VM is goes into a file, of which `kept` is told as in #out; the VM goes on. A small one stands still only until its memory is
+   * read: digest and disk come after it goes on.
+   */
+  async #copy(vm: Vm, record: SavedRecord, path: string, signal: AbortSignal, kept: () => Promise<void>): Promise<void> {
+    if (vm.memoryKib > atOnceKib || this.#held >= mostHeld) {
+      await this.#out(vm, Promise.resolve(record), path, signal, kept);
+      return this.#goOn(vm);
+    }
+    const { hypervisor, runner } = this.#o;
+    const domid = vm.domid!;
+    const shape = await runner.starter.shapeOf(vm);
+    const part = `${path}.part`;
+    this.#held++;
+    try {
+      let held: MemoryReader;
+      await hypervisor.suspend(domid);
+      try {
+        held = heldMemory(hypervisor.readMemory(domid, shape, false));
+      } finally {
+        await this.#goOn(vm);
+      }
+      await this.#writeFrom(held, record, part, signal);
+      await rename(part, path);
+      await syncFolder(this.#o.folder);
+      await kept();
+    } catch (error) {
+      for (const each of [part, path]) await rm(each, { force: true });
+      throw fullDisk(error);
+    } finally {
+      this.#held--;
+    }
+  }
+
+  #write(domid: Domid, shape: DomainShape, record: SavedRecord, path: string, signal: AbortSignal): Promise<void> {
+    return this.#writeFrom(this.#o.hypervisor.readMemory(domid, shape, false), record, path, signal);
+  }
+
+  async #writeFrom(reader: MemoryReader, record: SavedRecord, path: string, signal: AbortSignal): Promise<void> {
     try {
       const file = await open(path, 'w', 0o600);
       try {

@@ -20,6 +20,22 @@ export type Action =
   | 'restart'; // the guest rebooted: a fresh domain takes its place
 
 /**
+ * The verdict of an agent that starts, which knows no more than the journal and Xen. `sealed`: what the domain's record says; undefined when it has none
+ * that can be read. A domain on its way here from elsewhere is the VM only when the journal's record names that very migration: without it
+ * nothing was committed, and its source has the VM still.
+ */
+export function verdictAtStart(
+  vm: Pick<Vm, 'wanted' | 'power' | 'domid' | 'leaving' | 'arrivedBy'> | undefined,
+  domain: Pick<DomainFacts, 'domid' | 'ours' | 'sealed' | 'state' | 'shutdownReason'>,
+  sealed: { paused: boolean; incoming: string | undefined } | undefined,
+): Action {
+  if (!domain.ours) return 'nothing';
+  if (domain.state === 'dying') return 'discard';
+  if (sealed?.incoming !== undefined && sealed.incoming !== vm?.arrivedBy) return 'discard';
+  return verdict(vm, domain, sealed?.paused);
+}
+
+/**
  * `vm` is the record with the domain's uuid, if there is one; `domain` what Xen has, if anything; `sealedPaused` whether the
  * sealed record says that the start was to stay paused. Not to be asked while a launch of this VM is under way.
  */

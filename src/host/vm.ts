@@ -58,6 +58,8 @@ export interface Vm {
   leaving?: Leaving;
   /** Id of the migration by which it came: a domain that another one was bringing is not it. */
   arrivedBy?: string;
+  /** It is on its way here, and its source's still: nothing of it is kept. */
+  arriving?: true;
 }
 
 export const limits = {
@@ -125,7 +127,10 @@ export function checkOtherConfig(map: Record<string, string>): Record<string, st
   return map;
 }
 
-/** `name=NAME ip=A.B.C.D/LEN gw=A.B.C.D [ips=A.B.C.D,...] ARGS`; the first vif's addresses, `ip=dhcp` on a network without addresses of its own. */
+/**
+ * `name=NAME ip=A.B.C.D/LEN gw=A.B.C.D [ips=A.B.C.D,...] [ip1=A.B.C.D/LEN gw1=A.B.C.D ...] ARGS`: the first vif's addresses, `ip=dhcp` on a network without
+ * addresses of its own; then those of further vifs by their numbers.
+ */
 export function cmdlineOf(vm: Vm, networkNamed: (name: string) => Network | undefined): string {
   const words = [`name=${vm.name}`];
   const vif = vm.vifs[0];
@@ -138,6 +143,10 @@ export function cmdlineOf(vm: Vm, networkNamed: (name: string) => Network | unde
     if (others.length > limits.otherAddresses)
       throw unsupported('also', others.join(','), `a vif has at most ${limits.otherAddresses + 1} addresses`);
     if (subnet !== undefined && address !== undefined && others.length > 0) words.push(`ips=${others.join(',')}`);
+  }
+  for (const { handle, network, ipv4 } of vm.vifs.slice(1)) {
+    const subnet = networkNamed(network)?.subnet;
+    if (subnet !== undefined && ipv4[0] !== undefined) words.push(`ip${handle}=${ipv4[0]}/${subnet.prefix}`, `gw${handle}=${formatIpv4(subnet.gateway)}`);
   }
   if (vm.args !== '') words.push(vm.args);
   const cmdline = words.join(' ');
@@ -251,7 +260,7 @@ export function unseal(uuid: Uuid, record: string): { vm: Vm; paused: boolean; i
 
 /** A VM as the journal keeps it (docs/formats/agent-journal.md). Domain and power state are not kept: Xen knows them. */
 export function toJournal(vm: Vm): Record<string, unknown> {
-  const { power: _power, domid: _domid, vbds, ...kept } = vm;
+  const { power: _power, domid: _domid, arriving: _arriving, vbds, ...kept } = vm;
   return vbds.length === 0 ? kept : { ...kept, vbds };
 }
 

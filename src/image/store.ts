@@ -121,7 +121,7 @@ export class ImageStore {
       return image;
     } catch (error) {
       await unlink(incoming).catch(() => {});
-      throw error;
+      throw noRoom(error) ?? error;
     }
   }
 
@@ -186,3 +186,7 @@ const unknown = (digest: Digest): ShoalError =>
 
 const tooLarge = (maxBytes: number): ShoalError =>
   new ShoalError('REQUEST_TOO_LARGE', `An image may have at most ${maxBytes} bytes.`, { data: { maxBytes } });
+
+/** HOST_LIMIT, which `put` throws too, for a disk that is full; undefined for any other error. */
+export const noRoom = (error: unknown): ShoalError | undefined =>
+  (error as NodeJS.ErrnoException).code === 'ENOSPC' ? new ShoalError('HOST_LIMIT', 'The disk has no room for the image.', { hint: 'Make room in the folder of images.', cause: error }) : undefined;

@@ -1,6 +1,6 @@
 /**
  * How long a migration will take and the VM stand still, and whether to migrate at all. Formulas from what is known of the VM and the way to the
- * target; their errors in the past, on this way and in general, correct them. Pure.
+ * target; what they were wrong by lately, on this way, corrects them. Pure.
  */
 
 export interface Way {
@@ -38,6 +38,8 @@ export interface Past {
   dirtyBps: number;
   /** Bytes a second while memory was shipped. */
   bandwidthBps: number;
+  /** The first that way of the agent that made it. */
+  first?: boolean;
 }
 
 /** Where nothing is known: a gigabit a second, half of the memory, an RTT of a LAN. */
@@ -76,12 +78,28 @@ export function formula(load: Load, way: Way, live: boolean): Estimate {
   return { bytes, totalMs: before + ms + still(left), downtimeMs: still(left) };
 }
 
-const median = (values: number[]): number | undefined => values.sort((a, b) => a - b)[Math.floor(values.length / 2)];
+/**
+ * What was lately says more than much of what was: the load of both hosts changes from one minute to the next. The median of three forgets one that was out of
+ * the way, and is where a new level is after two.
+ */
+const recent = 3;
 
-/** The formula, made right by the median of what it was wrong by in the migrations given, the youngest of the same kind. */
+function median(values: readonly number[]): number | undefined {
+  const sorted = [...values].sort((a, b) => a - b);
+  const middle = sorted.length >> 1;
+  return sorted.length % 2 === 1 ? sorted[middle] : sorted.length === 0 ? undefined : (sorted[middle - 1]! + sorted[middle]!) / 2;
+}
+
+/** The youngest; a first one, for which neither agent was warm, only where there is no other. */
+function youngest(past: readonly Past[]): readonly Past[] {
+  const warm = past.filter(({ first }) => first !== true);
+  return (warm.length > 0 ? warm : past).slice(-recent);
+}
+
+/** The formula, made right by the median of what it was wrong by in the youngest migrations given of the same kind. */
 export function estimate(load: Load, way: Way, live: boolean, past: readonly Past[]): Estimate {
   const plain = formula(load, way, live);
-  const alike = past.filter((each) => each.live === live).slice(-9);
+  const alike = youngest(past.filter((each) => each.live === live));
   // Differences of what does not grow with the memory: the part that does is in the bandwidth.
   const total = median(alike.map((each) => each.totalMs - each.formula.totalMs)) ?? 0;
   const down = median(alike.map((each) => each.downtimeMs - each.formula.downtimeMs)) ?? 0;
@@ -91,11 +109,11 @@ export function estimate(load: Load, way: Way, live: boolean, past: readonly Pas
 
 /** What past migrations say of a load and a way. */
 export function learned(past: readonly Past[]): { filled: number | undefined; bandwidthBps: number | undefined; dirtyBps: number | undefined } {
-  const young = past.slice(-9);
+  const young = youngest(past);
   return {
     filled: median(young.map((each) => each.filled)),
     bandwidthBps: median(young.map((each) => each.bandwidthBps)),
-    dirtyBps: median(young.filter((each) => each.live).map((each) => each.dirtyBps)),
+    dirtyBps: median(youngest(past.filter((each) => each.live)).map((each) => each.dirtyBps)),
   };
 }
 

@@ -14,6 +14,8 @@ export interface MoveRecord {
   leave: boolean;
   /** Why it went back. */
   why?: string;
+  /** By what waypoints and sides are found again; the coordinator only carries it. */
+  about?: Readonly<Record<string, unknown>>;
 }
 
 export interface MoveStore {

@@ -69,12 +69,12 @@ export class PathCoordinator {
   }
 
   /** Resolves with `moved` or `stayed`; rejects only with what the store throws, CONFLICT when the move is under way, PATHS_LOST when it never began. */
-  async move(wanted: { id: string; kind: MoveKind; from: string; to: string; leave?: boolean }): Promise<MoveOutcome> {
-    const { id, kind, from, to, leave = false } = wanted;
+  async move(wanted: { id: string; kind: MoveKind; from: string; to: string; leave?: boolean; about?: MoveRecord['about'] }): Promise<MoveOutcome> {
+    const { id, kind, from, to, leave = false, about } = wanted;
     if (from === to) throw new ShoalError('REQUEST_INVALID', 'A waypoint does not move to the address it has.');
     const open = this.#o.store.open().find((one) => one.id === id || [one.from, one.to].some((address) => address === from || address === to));
     if (open !== undefined || this.#running.has(id)) throw new ShoalError('CONFLICT', `The move ${open?.id ?? id} is under way.`, { hint: 'Wait for its end, or resume it.' });
-    return this.#run({ id, kind, from, to, leave, state: 'planned' });
+    return this.#run({ id, kind, from, to, leave, state: 'planned', ...(about === undefined ? {} : { about }) });
   }
 
   /** Has a move go back as soon as the step under way ends. OPERATION_NOT_ALLOWED once it can only go on; NOT_FOUND. */
@@ -85,11 +85,11 @@ export class PathCoordinator {
     this.#aborts.set(id, why);
   }
 
-  /** Ends what a killed coordinator left: back while the source is untouched, on otherwise. */
-  async resume(): Promise<MoveOutcome[]> {
+  /** Ends what a killed coordinator left, or the one of it: back while the source is untouched, on otherwise. */
+  async resume(only?: string): Promise<MoveOutcome[]> {
     const outcomes: MoveOutcome[] = [];
     for (const record of this.#o.store.open()) {
-      if (this.#running.has(record.id)) continue;
+      if (this.#running.has(record.id) || (only !== undefined && record.id !== only)) continue;
       if (whenFound(record.state) === 'abort') outcomes.push(await this.#run({ ...record, state: nextState(record.state, 'abort'), why: 'its coordinator was killed' }));
       else outcomes.push(await this.#run(record));
     }

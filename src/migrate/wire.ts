@@ -16,29 +16,41 @@ export interface Frame {
   payload: Buffer;
 }
 
-export function frame(kind: Kind, payload: Uint8Array): Buffer {
+export function frameHead(kind: Kind, length: number): Buffer {
   const head = Buffer.allocUnsafe(headBytes);
-  head.writeUInt32LE(payload.length, 0);
+  head.writeUInt32LE(length, 0);
   head.writeUInt8(kind, 4);
-  return Buffer.concat([head, payload]);
+  return head;
 }
+
+export const frame = (kind: Kind, payload: Uint8Array): Buffer => Buffer.concat([frameHead(kind, payload.length), payload]);
 
 export const jsonFrame = (value: object): Buffer => frame(kinds.json, Buffer.from(JSON.stringify(value)));
 
 export class FrameReader {
-  #held: Buffer = Buffer.alloc(0);
+  #held: Buffer[] = [];
+  #bytes = 0;
+  /** Bytes without which there is no going on. */
+  #wanted = headBytes;
 
-  /** Whole frames out of what has come. Throws REQUEST_MALFORMED. */
+  /** Whole frames out of what has come; what is joined is joined once. Throws REQUEST_MALFORMED. */
   *take(chunk: Buffer): Generator<Frame> {
-    this.#held = this.#held.length === 0 ? chunk : Buffer.concat([this.#held, chunk]);
-    while (this.#held.length >= headBytes) {
-      const length = this.#held.readUInt32LE(0);
-      const kind = this.#held.readUInt8(4);
+    this.#held.push(chunk);
+    this.#bytes += chunk.length;
+    while (this.#bytes >= this.#wanted) {
+      const held = this.#held.length === 1 ? this.#held[0]! : Buffer.concat(this.#held);
+      this.#held = [held];
+      const length = held.readUInt32LE(0);
+      const kind = held.readUInt8(4);
       if (kind < kinds.json || kind > kinds.image || length > (kind === kinds.json ? mostJsonBytes : mostFrameBytes))
         throw new ShoalError('REQUEST_MALFORMED', 'A frame of the migration is none of this version.');
-      if (this.#held.length < headBytes + length) return;
-      const payload = this.#held.subarray(headBytes, headBytes + length);
-      this.#held = this.#held.subarray(headBytes + length);
+      this.#wanted = headBytes + length;
+      if (held.length < this.#wanted) return;
+      const rest = held.subarray(this.#wanted);
+      this.#held = rest.length === 0 ? [] : [rest];
+      this.#bytes = rest.length;
+      const payload = held.subarray(headBytes, this.#wanted);
+      this.#wanted = headBytes;
       yield { kind: kind as Kind, payload };
     }
   }

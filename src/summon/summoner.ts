@@ -205,10 +205,14 @@ export class Summoner implements Resolver {
     await wanted.prepare();
     if (wanted.spec !== undefined) await fleet.apply(wanted.spec);
     else if (((await this.#known.serviceNow(key))?.spec.count ?? 0) === 0) await fleet.scale(entry.tenant, entry.name, 1);
+    // What is known of services may be old; this is asked while the copy boots, and costs no time.
+    const base = this.#known.serviceNow(entry.of);
+    base.catch(() => {});
     for (;;) {
       const copies = await fleet.copies(entry.tenant, entry.name, holdMs, 1000);
       const usable = copies.filter(({ address, ready, held }) => address !== undefined && (ready || held));
       if (usable.length > 0) {
+        if ((await base) === undefined) throw new ShoalError('NOT_FOUND', `${entry.of} is gone`);
         const ready = usable.filter((copy) => copy.ready);
         entry.addresses = addressesOf(ready.length > 0 ? ready : usable);
         entry.changedMs = now();

@@ -48,6 +48,8 @@ const plugin = `## The plugin "shoal"
 | \`migrate\` | \`vm\`, \`dest\`: what host.migrate_receive of the target gave; \`live\`: "true"; \`networks\`: JSON map, that host's network by the name of ours; \`ip\` | \`{"addresses", "bytes", "passes", "connections", "totalMs", "downtimeMs", "predicted"}\` |
 | \`migrate-plan\` | \`vm\`, \`url\` of the target's agent; \`live\`, \`afreshMs\`: what a fresh start takes, \`rttMs\`: round trip of whoever uses the VM as it moves | \`{"bytes", "totalMs", "downtimeMs", "rttMs", "bandwidthBps", "afreshMs", "advice", "migrations"}\` |
 | \`migrate-resolve\` | \`vm\`, \`where\`: "here" or "there", of a migration that is in doubt | \`{}\` |
+| \`bury\` | \`vm\`, suspended | \`{"uuid", "name", "addresses"}\` of its tombstone: a VM of the same image without its words that has the addresses of its first vif, and answers with RST |
+| \`unbury\` | \`vm\` that was buried, or \`ip\` of the tombstone | \`{"removed"}\`; the VM, if it is still there, has its addresses again |
 | \`neighbours\` | \`urls\`: agents to measure from now on, every minute | a list of \`{"url", "rttMs", "measuredMs", "migrations"}\` |
 | \`capture-read\` | \`capture\`; \`waitMs\`: how long to wait for frames, at most 5,000, 0 by default | \`{"data", "frames", "dropped", "ended"}\` |
 | \`capture-end\` | \`capture\` | \`{}\` |

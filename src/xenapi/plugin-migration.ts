@@ -4,6 +4,7 @@ import type { Ticket } from '../host/departure-link.ts';
 import { ShoalError } from '../model/errors.ts';
 import type { Api, Caller } from './api.ts';
 import { integer, json, wrong } from './plugin-arguments.ts';
+import type { Buried } from './plugin-types.ts';
 
 type Args = Record<string, string>;
 
@@ -49,6 +50,21 @@ export const migrationFunctions: Record<string, { takes: readonly string[]; run:
       if (!isHttps(url)) throw wrong('url', 'https://HOST of an agent');
       const number = (name: string): number | undefined => (args[name] === undefined ? undefined : integer(name, Number(args[name]), 0, 3_600_000));
       return api.agent.departures.plan(api.agent.fleet.need(args['vm'] ?? ''), url, isTrue(args['live']), number('afreshMs'), number('rttMs'));
+    },
+  },
+  bury: {
+    takes: ['vm'],
+    run: async (api, caller, args): Promise<Buried> => {
+      const tomb = await api.agent.tombstones.bury(api.agent.fleet.need(args['vm'] ?? ''), caller.signal);
+      return { uuid: tomb.uuid, name: tomb.name, addresses: tomb.vifs.flatMap(({ ipv4 }) => ipv4) };
+    },
+  },
+  unbury: {
+    takes: ['vm', 'ip'],
+    run: async (api, _, args): Promise<{ removed: boolean }> => {
+      const { vm, ip } = args;
+      if ((vm === undefined) === (ip === undefined)) throw wrong('vm', 'given, or "ip" in its place');
+      return { removed: await api.agent.tombstones.unbury(vm === undefined ? { ip: ip! } : { vm }) };
     },
   },
   neighbours: {

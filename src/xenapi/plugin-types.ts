@@ -68,6 +68,13 @@ export interface CaptureRead {
   ended: boolean;
 }
 
+/** The result of `bury`: the tombstone. */
+export interface Buried {
+  uuid: string;
+  name: string;
+  addresses: string[];
+}
+
 /** The result of `move-address` and `release-address`: those that failed, by their place in the list. */
 export interface AddressesMoved {
   failed: ({ index: number } & WireError)[];

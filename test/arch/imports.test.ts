@@ -42,7 +42,7 @@ const rules: Record<string, { may: string[]; node: boolean; packages?: string[] 
   summon: { may: ['control', 'cache/route'], node: true, packages: ['dns-packet', 'undici'] },
   setup: { may: [], node: true },
   lab: { may: ['setup'], node: true },
-  cli: { may: ['bundle', 'cache/store', 'desired', 'image', 'lab', 'setup', 'xenapi'], node: true, packages: ['xen-api'] },
+  cli: { may: ['bundle', 'cache/store', 'desired', 'image', 'lab', 'migrate', 'mptcp', 'setup', 'xenapi'], node: true, packages: ['xen-api'] },
   main: { may: ['*'], node: true },
 };
 

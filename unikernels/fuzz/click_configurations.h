@@ -13,6 +13,8 @@ CONFIGURATION(configuration_load_balancer, "load-balancer.click");
 CONFIGURATION(configuration_rate_limiter, "rate-limiter.click");
 CONFIGURATION(configuration_tap, "tap.click");
 CONFIGURATION(configuration_ip6_router, "ip6-router.click");
+/* Needs words of the guest, so it is in none of the lists. */
+CONFIGURATION(configuration_waypoint, "waypoint.click");
 
 static const char *const configurations[] = {configuration_router, configuration_firewall, configuration_nat, configuration_load_balancer, configuration_rate_limiter, configuration_tap, configuration_ip6_router};
 #define CONFIGURATIONS (sizeof configurations / sizeof *configurations)

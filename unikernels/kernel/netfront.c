@@ -70,6 +70,19 @@ static void emit_group(struct shoal_net *net) {
   if (!net->tx_starved) net->tx.sring->rsp_event = net->tx.req_prod_pvt + 1; /* past all that can be answered: no event */
 }
 
+/* A frame that no other can follow in one slot: no group is begun for it. */
+static void emit_one(struct shoal_net *net, uint16_t id, size_t length_bytes, uint32_t flags) {
+  struct netfront_buffer *buffer = &net->tx_buffers[id];
+  netif_tx_request_t *request = next_request(net);
+  request->gref = buffer->ref;
+  request->offset = buffer->offset;
+  request->flags = flags & SHOAL_NET_CSUM_VALID ? NETTXF_data_validated : 0;
+  request->id = id;
+  request->size = (uint16_t)length_bytes;
+  buffer->lent = true;
+  if (!net->tx_starved) net->tx.sring->rsp_event = net->tx.req_prod_pvt + 1;
+}
+
 void netfront_flush(void *context) {
   struct shoal_net *net = context;
   int notify_tx = 0, notify_rx = 0;
@@ -217,6 +230,13 @@ void shoal_net_commit(struct shoal_net *net, size_t length_bytes, uint32_t flags
   net->tx_free_count--;
   struct netfront_group *group = &net->group;
   uint8_t *frame = net->tx_buffers[id].bytes;
+  loop_flush_later(&net->batch);
+  /* Segments are joined only where sums are left blank (segments_begin). */
+  if (!(flags & SHOAL_NET_CSUM_BLANK)) {
+    emit_group(net);
+    emit_one(net, id, length_bytes, flags);
+    return;
+  }
   group->ids[group->count] = id;
   bool shares = joins(group, group->count);
   bool follows = group->count > 0 && group->slots + !shares <= NETFRONT_SLOTS && segments_follow(&group->run, frame, length_bytes, flags);
@@ -231,7 +251,6 @@ void shoal_net_commit(struct shoal_net *net, size_t length_bytes, uint32_t flags
   group->slots += !shares;
   group->lengths[group->count++] = (uint16_t)length_bytes;
   if (group->run.closed) emit_group(net);
-  loop_flush_later(&net->batch);
 }
 
 void netfront_scribble(struct shoal_net *net) {

@@ -8,6 +8,8 @@
 #include "../fuzz/click_configurations.h"
 #include "loop.h"
 #include "lwip/netif.h"
+#include "config.h"
+#include "../apps/click/devices.h"
 #include "../apps/click/filter.h"
 #include "../apps/click/flow_table.h"
 #include "../apps/click/requests.h"
@@ -192,7 +194,7 @@ int main(int count, char **words_given) {
   packet_set_limit(4000);
   if (strcmp(variant, "plain") == 0) test_patterns(), test_random_patterns(), test_routes();
   if (strcmp(variant, "headers") == 0) test_headers(), test_flows();
-  if (strcmp(variant, "networks") == 0) test_router(), test_firewall(), test_nat(), test_balancer(), test_others(), test_bytes();
+  if (strcmp(variant, "networks") == 0) test_router(), test_waypoint(), test_firewall(), test_nat(), test_balancer(), test_others(), test_bytes();
   router_replace(NULL);
   CHECK(packet_counts().in_use == 0);
   CHECK_END();

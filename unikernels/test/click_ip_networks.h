@@ -7,6 +7,36 @@ static void pass(unsigned ms) {
   }
 }
 
+/* As a guest takes a text that names its own addresses: its devices are up by then. */
+static bool takes_own(const char *line) {
+  config_init(line, strlen(line) + 1);
+  for (unsigned i = 0; i < 2; i++) {
+    struct device *device = device_open(i);
+    uint8_t mac[6] = {2, 0, 0, 0, 0, (uint8_t)(i + 1)};
+    nets[i].events->up(device, mac);
+  }
+  return requests_install((struct slice){configuration_waypoint, strlen(configuration_waypoint)}, &errors);
+}
+
+/* A guest under its words takes clients; as a copy under others, it is right at once, and deaf to what came for the original. */
+static void test_waypoint(void) {
+  static const char here[] = "name=a ip=10.0.0.254/24 gw=10.0.0.1 ip1=10.0.1.254/24 gw1=10.0.1.1", there[] = "name=a ip=10.0.0.253/24 gw=10.0.0.1 ip1=10.0.1.253/24 gw1=10.0.1.1";
+  CHECK(takes_own(here));
+  struct made to_here = make(0, 6, "10.0.0.1", 7, "10.0.0.254", 9, 20), to_there = make(0, 6, "10.0.0.1", 7, "10.0.0.253", 9, 20);
+  const uint8_t *ip = through(0, 1, &to_here, NULL);
+  CHECK(ip != NULL && is_address(ip + 12, "10.0.1.254") && is_address(ip + 16, "10.0.0.254"));
+  uint16_t port = (uint16_t)load16(ip + 20);
+  struct made answer_here = make(1, 6, "10.0.0.254", 9, "10.0.1.254", port, 20);
+  ip = through(1, 0, &answer_here, NULL);
+  CHECK(ip != NULL && is_address(ip + 12, "10.0.0.254") && is_address(ip + 16, "10.0.0.1") && load16(ip + 22) == 7);
+  CHECK(through(0, 1, &to_there, NULL) == NULL);
+  CHECK(takes_own(there));
+  CHECK(through(0, 1, &to_here, NULL) == NULL && through(1, 0, &answer_here, NULL) == NULL);
+  ip = through(0, 1, &to_there, NULL);
+  CHECK(ip != NULL && is_address(ip + 12, "10.0.1.253"));
+  CHECK(!takes_own("")); /* without words its names mean nothing */
+}
+
 static void test_router(void) {
   size_t length;
   takes(configuration_router);

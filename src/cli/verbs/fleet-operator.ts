@@ -1,8 +1,9 @@
-/** `shoal token make`, `shoal token end`, `shoal host add`, `shoal host remove`: the operator's hand on the fleet. */
+/** `shoal token make|end`, `shoal host add|label|remove`, `shoal release put`: the operator's hand on the fleet. */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { ShoalError } from '../../model/errors.ts';
 import type { Verb } from '../arguments.ts';
 import { withController } from '../control.ts';
+import { digestOf, readImage } from '../images.ts';
 
 export const tokenMake: Verb = {
   name: 'token make',
@@ -91,5 +92,52 @@ export const hostRemove: Verb = {
       await control.call('DELETE', path);
       terminal.printJson({ removed: words.operands[0] });
       terminal.print(`${words.operands[0]} is out of the fleet`);
+    }),
+};
+
+export const hostLabel: Verb = {
+  name: 'host label',
+  summary: 'say what a host of the fleet is: services and events are placed by it',
+  operands: 'NAME KEY=VALUE... | KEY-...',
+  operandCount: [2, 33],
+  speaksToController: true,
+  notes: 'KEY- takes a label away. A host that the deployment repository has a file of gets its labels from there, with the next commit.',
+  examples: ['shoal host label host0 place=east', 'shoal host label host0 place-'],
+  run: (terminal, words) =>
+    withController(words, async (control) => {
+      const [name, ...changes] = words.operands;
+      const path = `/v1/hosts/${encodeURIComponent(name!)}`;
+      const { labels } = await control.call<{ labels: Record<string, string> }>('GET', path);
+      for (const change of changes) {
+        const m = /^([A-Za-z0-9][A-Za-z0-9._-]{0,62})(?:=(.{0,63})|-)$/.exec(change);
+        if (m === null) throw new ShoalError('USAGE', `"${change}" is no label.`, { hint: 'Give it as KEY=VALUE, or KEY- to take it away.' });
+        if (m[2] === undefined) delete labels[m[1]!];
+        else labels[m[1]!] = m[2];
+      }
+      const host = await control.call<{ labels: Record<string, string> }>('PATCH', path, { labels });
+      terminal.printJson(host);
+      const now = Object.entries(host.labels).map(([key, value]) => `${key}=${value}`);
+      terminal.print(`${name}  ${now.length === 0 ? 'no labels' : now.join(' ')}`);
+    }),
+};
+
+export const releasePut: Verb = {
+  name: 'release put',
+  summary: 'give an image to the controller, and a name that services and events use',
+  operands: 'NAME FILE',
+  operandCount: [2, 2],
+  speaksToController: true,
+  examples: ['shoal release put minicache build/unikernels/minicache.elf'],
+  run: (terminal, words) =>
+    withController(words, async (control) => {
+      const [name, file] = words.operands;
+      const bytes = readImage(file!);
+      const digest = digestOf(bytes);
+      const { items } = await control.call<{ items: { digest: string }[] }>('GET', '/v1/images');
+      const had = items.some((image) => image.digest === digest);
+      if (!had) await control.call('PUT', `/v1/images/${digest}`, bytes);
+      await control.call('PUT', `/v1/releases/${encodeURIComponent(name!)}`, { digest });
+      terminal.printJson({ release: name, digest, bytes: bytes.length, sent: !had });
+      terminal.print(`${name}  ${digest}`);
     }),
 };

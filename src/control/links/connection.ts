@@ -5,7 +5,7 @@
  * certificate is refused.
  */
 import { X509Certificate } from 'node:crypto';
-import { checkServerIdentity, connect as tlsConnect, type PeerCertificate } from 'node:tls';
+import { connect as tlsConnect, type PeerCertificate } from 'node:tls';
 import { Agent } from 'undici';
 import { Xapi } from 'xen-api';
 import { ShoalError } from '../../model/errors.ts';
@@ -33,48 +33,38 @@ function fingerprintsOf(pem: string): Set<string> {
 }
 
 function dispatcherOf({ fingerprint, ca }: HostAddress): Agent {
-  const limits = { bodyTimeout: callTimeoutMs, headersTimeout: 10 * callTimeoutMs, connections: 24 };
-  if (fingerprint !== undefined) {
-    const wanted = plainFingerprint(fingerprint);
-    // Whoever signed it: the certificate is that very one, or the connection ends before a byte is sent.
-    return new Agent({
-      ...limits,
-      connect: ({ hostname, port, servername }, done) => {
-        const name = servername ?? hostname;
-        const socket = tlsConnect({
-          host: hostname,
-          port: Number(port) || 443,
-          rejectUnauthorized: false,
-          minVersion: 'TLSv1.2',
-          ALPNProtocols: ['http/1.1'],
-          ...(/^[\d.:[\]]+$/.test(name) ? {} : { servername: name }),
-        });
-        const timer = setTimeout(() => socket.destroy(new Error('no answer to the connection')), 10_000);
-        const fail = (error: Error): void => (clearTimeout(timer), done(error, null));
-        socket.once('error', fail);
-        socket.once('secureConnect', () => {
-          clearTimeout(timer);
-          socket.off('error', fail);
-          if (plainFingerprint((socket.getPeerCertificate() as PeerCertificate | undefined)?.fingerprint256 ?? '') === wanted)
-            return done(null, socket);
-          socket.destroy();
-          done(Object.assign(new Error('the certificate is not the pinned one'), { code: 'CERT_NOT_PINNED' }), null);
-        });
-      },
-    });
-  }
-  if (ca === undefined)
+  if (fingerprint === undefined && ca === undefined)
     throw new ShoalError('CONFIG_INVALID', 'A host needs the fingerprint of its certificate, or an authority.');
-  const own = fingerprintsOf(ca);
+  // The very certificate that was given is right: whoever signed it, whatever name the host is reached by, and whatever its clock said when it made it.
+  const own = fingerprint === undefined ? fingerprintsOf(ca!) : new Set([plainFingerprint(fingerprint)]);
   return new Agent({
-    ...limits,
-    connect: {
-      ca,
-      minVersion: 'TLSv1.2',
-      timeout: 10_000,
-      // The very certificate that was given is right whatever name the host is reached by; one signed by it must carry the name.
-      checkServerIdentity: (name: string, certificate: PeerCertificate) =>
-        own.has(plainFingerprint(certificate.fingerprint256)) ? undefined : checkServerIdentity(name, certificate),
+    bodyTimeout: callTimeoutMs,
+    headersTimeout: 10 * callTimeoutMs,
+    connections: 24,
+    connect: ({ hostname, port, servername }, done) => {
+      const name = servername ?? hostname;
+      const socket = tlsConnect({
+        host: hostname,
+        port: Number(port) || 443,
+        ...(ca === undefined ? {} : { ca }),
+        // Decided below, before a byte is sent.
+        rejectUnauthorized: false,
+        minVersion: 'TLSv1.2',
+        ALPNProtocols: ['http/1.1'],
+        ...(/^[\d.:[\]]+$/.test(name) ? {} : { servername: name }),
+      });
+      const timer = setTimeout(() => socket.destroy(new Error('no answer to the connection')), 10_000);
+      const fail = (error: Error): void => (clearTimeout(timer), done(error, null));
+      socket.once('error', fail);
+      socket.once('secureConnect', () => {
+        clearTimeout(timer);
+        socket.off('error', fail);
+        const shown = plainFingerprint((socket.getPeerCertificate() as PeerCertificate | undefined)?.fingerprint256 ?? '');
+        if (own.has(shown) || (ca !== undefined && socket.authorized)) return done(null, socket);
+        socket.destroy();
+        const why = ca === undefined ? 'the certificate is not the pinned one' : String(socket.authorizationError);
+        done(Object.assign(new Error(why), { code: 'CERT_NOT_PINNED' }), null);
+      });
     },
   });
 }

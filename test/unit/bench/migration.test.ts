@@ -3,7 +3,7 @@ import test from 'tape';
 import { outcomeOf, type Round } from '../../../bench/migration.ts';
 
 const round = (running: number, more: Partial<Round> = {}): Round => ({
-  running, saveMs: 60, restoreMs: 40, migrateMs: 200, standstillMs: 50, liveMs: 300, liveStandstillMs: 20, bytes: 1_000_000, predictedMs: 220, predictedStandstillMs: 50, ...more,
+  running, saveMs: 60, restoreMs: 40, migrateMs: 200, standstillMs: 50, liveMs: 300, liveStandstillMs: 20, bytes: 1_000_000, predictedMs: 220, predictedStandstillMs: 50, phases: { ship: 30, 'there.seal': 4 }, ...more,
 });
 
 test('migration: ratios by size, the least of them; the estimator without the rounds that taught it', (t) => {
@@ -17,7 +17,9 @@ test('migration: ratios by size, the least of them; the estimator without the ro
   t.equal(value('MIG-4'), 1.2);
   t.equal(value('MIG-5'), 1.667, 'twice 10 ms and a round trip');
   t.equal(value('MIG-7'), 10);
-  t.equal(files['migration.csv']!.trim().split('\n').length, 5);
+  const rows = files['migration.csv']!.trim().split('\n').map((line) => line.split(','));
+  t.equal(rows.length, 5);
+  t.deepEqual([rows[1]![rows[0]!.indexOf('ship_ms')], rows[1]![rows[0]!.indexOf('there_seal_ms')], rows[1]!.length], ['30.00', '4.00', rows[0]!.length]);
   t.equal(files['migration-xl.csv']!.trim().split('\n').length, 3);
   t.end();
 });

@@ -6,18 +6,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test from 'tape';
 import { Client } from '../../../src/cli/client.ts';
-import { command } from '../../../src/cli/main.ts';
 import { ShoalError } from '../../../src/model/errors.ts';
 import { image, imageBytes, codeOf } from '../host/rig.ts';
 import { cert } from '../xenapi/certificate.ts';
 import { makeServer, password, type ServerRig } from '../xenapi/rig.ts';
-
-interface Outcome {
-  code: number;
-  out: string;
-  err: string;
-  json: any;
-}
+import { runCommand, type Outcome } from './run.ts';
 
 type Shoal = (...argv: string[]) => Promise<Outcome>;
 
@@ -28,24 +21,11 @@ async function withHost(work: (shoal: Shoal, rig: ServerRig, folder: string) => 
   writeFileSync(join(folder, 'password'), `${password}\n`);
   const env = { SHOAL_HOST: rig.url, SHOAL_CA: join(folder, 'ca.pem'), SHOAL_PASSWORD_FILE: join(folder, 'password') };
   try {
-    await work((...argv) => run(argv, env), rig, folder);
+    await work((...argv) => runCommand(argv, env), rig, folder);
   } finally {
     await rig.close();
     rmSync(folder, { recursive: true });
   }
-}
-
-async function run(argv: string[], env: Record<string, string> = {}): Promise<Outcome> {
-  const [stdout, stderr] = [0, 1].map(() => ({
-    text: '',
-    write(piece: string) {
-      this.text += piece;
-    },
-  })) as [{ text: string; write(p: string): void }, { text: string; write(p: string): void }];
-  const code = await command(argv, { stdout, stderr, env });
-  let json: unknown;
-  if (argv.includes('--json')) json = JSON.parse(stdout.text.trimEnd().split('\n').pop() ?? '');
-  return { code, out: stdout.text, err: stderr.text, json };
 }
 
 test('a VM from its making to its end', (t) =>
@@ -229,9 +209,9 @@ test('the certificate is always verified, and what went wrong is told apart', as
       /no address of a host agent/,
       'never without TLS',
     );
-    const missing = await run(['vm', 'list', '--host', rig.url, '--json']);
+    const missing = await runCommand(['vm', 'list', '--host', rig.url, '--json']);
     t.deepEqual([missing.code, missing.json.error.code], [2, 'USAGE'], 'a host without its certificate');
-    const refused = await run(['vm', 'list', '--host', rig.url, '--ca', ca, '--password-file', wrongPassword, '--json']);
+    const refused = await runCommand(['vm', 'list', '--host', rig.url, '--ca', ca, '--password-file', wrongPassword, '--json']);
     t.deepEqual([refused.code, refused.json.error.code], [1, 'SESSION_AUTHENTICATION_FAILED']);
   } finally {
     mute.close();
@@ -241,14 +221,14 @@ test('the certificate is always verified, and what went wrong is told apart', as
 });
 
 test('help: an overview, a group, a verb', async (t) => {
-  t.match((await run([])).out, /vm create NAME/);
-  t.match((await run(['--help'])).out, /vm create NAME/);
-  t.match((await run(['help', 'vm'])).out, /^vm create NAME/);
-  const verb = await run(['vm', 'create', '--help']);
+  t.match((await runCommand([])).out, /vm create NAME/);
+  t.match((await runCommand(['--help'])).out, /vm create NAME/);
+  t.match((await runCommand(['help', 'vm'])).out, /^vm create NAME/);
+  const verb = await runCommand(['vm', 'create', '--help']);
   t.match(verb.out, /--memory-kib N/);
-  t.equal((await run(['help', 'vm', 'create'])).out, verb.out, 'the same text both ways');
-  t.equal((await run(['help', 'nothing'])).code, 2);
-  t.ok((await run(['help', '--json'])).json.length > 10);
+  t.equal((await runCommand(['help', 'vm', 'create'])).out, verb.out, 'the same text both ways');
+  t.equal((await runCommand(['help', 'nothing'])).code, 2);
+  t.ok((await runCommand(['help', '--json'])).json.length > 10);
 });
 
 /** Self-signed for another host, and its key thrown away. */

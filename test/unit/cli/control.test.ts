@@ -5,24 +5,18 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test from 'tape';
 import { Control } from '../../../src/cli/control.ts';
-import { command } from '../../../src/cli/main.ts';
 import { makeApi, web, type ApiRig } from '../control/api-rig.ts';
 import { digest } from '../control/rig.ts';
 import { policy, push } from '../control/rollout-rig.ts';
 import { until } from '../host/rig.ts';
 import { cert } from '../xenapi/certificate.ts';
-
-interface Outcome {
-  code: number;
-  out: string;
-  err: string;
-  json: any;
-}
+import { runCommand, type Outcome } from './run.ts';
 
 async function withFleet(
   work: (shoal: (...argv: string[]) => Promise<Outcome>, rig: ApiRig, folder: string) => Promise<void>,
+  options: Parameters<typeof makeApi>[1] = {},
 ): Promise<void> {
-  const rig = await makeApi();
+  const rig = await makeApi(undefined, options);
   const folder = mkdtempSync(join(tmpdir(), 'shoal-cli-'));
   const file = (name: string) => join(folder, name);
   writeFileSync(file('ca.pem'), cert);
@@ -32,17 +26,7 @@ async function withFleet(
     SHOAL_CONTROLLER_CA: file('ca.pem'),
     SHOAL_TOKEN_FILE: file('token'),
   };
-  const shoal = async (...argv: string[]): Promise<Outcome> => {
-    const [stdout, stderr] = [0, 1].map(() => ({
-      text: '',
-      write(piece: string) {
-        this.text += piece;
-      },
-    })) as [{ text: string; write(p: string): void }, { text: string; write(p: string): void }];
-    const code = await command(argv, { stdout, stderr, env });
-    const json: unknown = argv.includes('--json') ? JSON.parse(stdout.text.trimEnd().split('\n').pop() ?? '') : undefined;
-    return { code, out: stdout.text, err: stderr.text, json };
-  };
+  const shoal = (...argv: string[]): Promise<Outcome> => runCommand(argv, env);
   try {
     await work(shoal, rig, folder);
   } finally {
@@ -212,3 +196,41 @@ test('rollout: list, show, pause, resume, promote, rollback, watch', (t) =>
     t.match((await shoal('rollout', 'rollback', 't/s', '--to', '9')).err, /There are: 1/);
     t.equal((await shoal('rollout', 'show', 'nonsense')).code, 2);
   }));
+
+test('host label: added, replaced, taken away; what is no label changes nothing', (t) =>
+  withFleet(async (shoal, rig) => {
+    const labels = () => rig.controller.fleet.state.get('host', 'a')!.labels;
+    t.equal((await shoal('host', 'label', 'a', 'place=east', 'disk=ssd')).out, 'a  place=east disk=ssd\n');
+    t.deepEqual((await shoal('host', 'label', 'a', 'place=west', 'disk-', '--json')).json.labels, { place: 'west' });
+    const wrong = await shoal('host', 'label', 'a', 'rack=1', '=east');
+    t.deepEqual([wrong.code, labels()], [2, { place: 'west' }]);
+    t.deepEqual([(await shoal('host', 'label', 'nowhere', 'a=b')).code, (await shoal('host', 'label', 'a')).code], [1, 2]);
+    t.equal((await shoal('host', 'label', 'a', 'place-')).out, 'a  no labels\n');
+  }));
+
+test('release put: the image once, its name as often as it is given', async (t) => {
+  const put: string[] = [];
+  const kept: { digest: string; fileBytes: number }[] = [];
+  const images = {
+    list: () => kept,
+    put: async (of: string, chunks: AsyncIterable<Uint8Array>) => {
+      let fileBytes = 0;
+      for await (const chunk of chunks) fileBytes += chunk.length;
+      put.push(of);
+      kept.push({ digest: of, fileBytes });
+    },
+    bytes: async () => undefined,
+  };
+  await withFleet(
+    async (shoal, rig, folder) => {
+      const file = join(folder, 'cache.elf');
+      writeFileSync(file, 'a kernel');
+      const first = (await shoal('release', 'put', 'minicache', file, '--json')).json;
+      t.deepEqual([first.sent, put, kept[0]!.fileBytes], [true, [first.digest], 8]);
+      t.equal((await shoal('release', 'put', 'other', file, '--json')).json.sent, false, 'not sent again');
+      t.deepEqual(['minicache', 'other'].map((name) => rig.controller.fleet.digestOf(name)), [first.digest, first.digest]);
+      t.equal((await shoal('release', 'put', 'x', join(folder, 'none'))).code, 2);
+    },
+    { images },
+  );
+});

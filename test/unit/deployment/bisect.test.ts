@@ -39,7 +39,7 @@ test('git bisect run finds the source commit whose release broke it, passes over
   const shoal = join(folder, 'shoal');
   await writeFile(
     shoal,
-    `#!/bin/sh\ncd ${folder}\ncase "$2" in\ncreate) grep -qa good "$5" && echo good >verdict || echo bad >verdict; echo '[{"name":"x","ip":"127.0.0.1"}]'; echo "+$3" >>vms;;\ndestroy) echo "-$3" >>vms;;\nesac\n`,
+    `#!/bin/sh\ncd ${folder}\ncase "$2" in\ncreate) grep -qa good "$5" && echo good >verdict || echo bad >verdict; echo '[{"name":"x","ip":"127.0.0.1"}]'; echo "+$3" >>vms; echo "$6 $7" >>options;;\ndestroy) echo "-$3" >>vms;;\nesac\n`,
   );
   await chmod(shoal, 0o755);
   for (const [name, text] of [['ca.pem', cert], ['token', api.token]] as const) await writeFile(join(folder, name), text);
@@ -51,6 +51,7 @@ test('git bisect run finds the source commit whose release broke it, passes over
     SHOAL_CONTROLLER_CA: join(folder, 'ca.pem'),
     SHOAL_TOKEN_FILE: join(folder, 'token'),
     SHOAL_DEPLOY: repo.bare,
+    SHOAL_VM: "--args 'two words'",
   };
   const bisect = (...args: string[]): Promise<string> =>
     new Promise((done) => execFile('git', ['bisect', ...args], { cwd: source, env, timeout: 60_000 }, (_error, stdout, stderr) => done(stdout + stderr)));
@@ -59,4 +60,5 @@ test('git bisect run finds the source commit whose release broke it, passes over
   t.ok(found.includes(`${commits[5]} is the first bad commit`), found.slice(-600));
   const lines = (await readFile(join(folder, 'vms'), 'utf8')).trim().split('\n');
   t.deepEqual(lines.filter((line) => line.startsWith('+')).map((line) => line.slice(1)).sort(), lines.filter((line) => line.startsWith('-')).map((line) => line.slice(1)).sort(), 'every VM that was made is gone');
+  t.ok((await readFile(join(folder, 'options'), 'utf8')).split('\n').every((line) => line === '' || line === '--args two words'), 'each with the options that were given');
 });

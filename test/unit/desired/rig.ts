@@ -1,15 +1,13 @@
 /** Deployment repositories to push to: the example of deploy-repo/, with keys made for the test, and a bare repository with the real hooks. */
-import { build } from 'esbuild';
 import { execFile, execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { cp, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { dirname, join, resolve } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { dirname, join } from 'node:path';
 import { openRepository } from '../../../src/control/deployment/repository.ts';
 import { make, usual } from '../image/made.ts';
+import { bundleMain, root } from '../main/process.ts';
 
-const root = resolve(dirname(fileURLToPath(import.meta.url)), '../../..');
 export const example = join(root, 'deploy-repo');
 
 /** A small kernel that can be told from the others by its word. */
@@ -50,18 +48,7 @@ export const receiveProgram = (): Promise<string[]> =>
   (receiving ??= (async () => {
     const folder = await mkdtemp(join(tmpdir(), 'shoal-receive-'));
     process.once('exit', () => execFileSync('rm', ['-rf', folder]));
-    const outfile = join(folder, 'receive.mjs');
-    await build({
-      entryPoints: [join(root, 'src/main/receive.ts')],
-      bundle: true,
-      platform: 'node',
-      target: 'node20',
-      format: 'esm',
-      logLevel: 'error',
-      outfile,
-      banner: { js: 'import { createRequire as shoalRequire } from "node:module"; const require = shoalRequire(import.meta.url);' },
-    });
-    return [process.execPath, outfile];
+    return [process.execPath, await bundleMain(folder, 'receive')];
   })());
 
 export class Repo {

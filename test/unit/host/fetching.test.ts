@@ -1,83 +1,14 @@
 /** A host fetches an image by itself: from servers that are cut, lie, stall, or are not who they should be. */
-import { X509Certificate } from 'node:crypto';
-import { mkdtemp, readdir, rm, writeFile, mkdir } from 'node:fs/promises';
-import type { IncomingMessage, ServerResponse } from 'node:http';
-import { createServer } from 'node:https';
-import type { AddressInfo } from 'node:net';
-import { tmpdir } from 'node:os';
+import { readdir, writeFile, mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import test from 'tape';
-import { Fetching } from '../../../src/host/fetching.ts';
 import { Capabilities } from '../../../src/image/capability.ts';
 import { makeDelta } from '../../../src/image/make-delta.ts';
 import { blobPath, serveFile, type Shelf } from '../../../src/image/serving.ts';
-import { ImageStore } from '../../../src/image/store.ts';
-import type { FetchOrder, FetchReport } from '../../../src/model/distribution.ts';
 import { asShoalError } from '../../../src/model/errors.ts';
-import { cert, key } from '../xenapi/certificate.ts';
-import { chunks, digestOf, parseFake } from './rig.ts';
-
-const fingerprint = new X509Certificate(cert).fingerprint256;
-const bytes = Buffer.alloc(100_000, 'not random, yet long ');
-bytes[0] = 0x7f;
-for (let i = 1; i < bytes.length; i += 97) bytes[i] = i % 251;
-const digest = digestOf(bytes);
-const oldBytes = Buffer.concat([bytes.subarray(0, 50_000), Buffer.from('the old line'), bytes.subarray(50_100)]);
-const oldDigest = digestOf(oldBytes);
-
-type Handler = (request: IncomingMessage, response: ServerResponse) => void;
-
-/** A TLS server that does as told, and counts what it was asked. */
-async function serve(handler: Handler): Promise<{ url: string; asked: string[]; close(): Promise<void> }> {
-  const asked: string[] = [];
-  const server = createServer({ cert, key }, (request, response) => {
-    asked.push(String(request.headers.range ?? 'all'));
-    handler(request, response);
-  });
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  return {
-    url: `https://127.0.0.1:${(server.address() as AddressInfo).port}`,
-    asked,
-    close: () => new Promise((resolve) => (server.close(() => resolve()), server.closeAllConnections())),
-  };
-}
-
-/** The file from the asked offset on; ends the connection after `cutAfter` bytes. */
-const giving =
-  (file: Buffer, cutAfter = Infinity): Handler =>
-  (request, response) => {
-    const first = Number(/^bytes=(\d+)-$/.exec(request.headers.range ?? '')?.[1] ?? 0);
-    const part = file.subarray(first);
-    const headers = { 'content-length': part.length, ...(first > 0 ? { 'content-range': `bytes ${first}-${file.length - 1}/${file.length}` } : {}) };
-    response.writeHead(first > 0 ? 206 : 200, headers);
-    if (part.length <= cutAfter) response.end(part);
-    else response.write(part.subarray(0, cutAfter), () => response.socket?.destroySoon());
-  };
-
-interface FetchRig {
-  folder: string;
-  images: ImageStore;
-  fetch: (sources: FetchOrder['sources'], more?: Partial<FetchOrder>) => Promise<FetchReport>;
-  reopen(): Promise<void>;
-}
-
-async function inStore(work: (rig: FetchRig) => Promise<void>): Promise<void> {
-  const folder = await mkdtemp(join(tmpdir(), 'shoal-fetch-'));
-  const rig = { folder } as FetchRig;
-  rig.reopen = async () => {
-    rig.images = await ImageStore.open(folder, { parse: parseFake });
-    const fetching = new Fetching({ images: rig.images, stallMs: 300 });
-    rig.fetch = (sources, more = {}) => fetching.fetch({ digest, sizeBytes: bytes.length, sources, timeoutMs: 10_000, ...more });
-  };
-  await rig.reopen();
-  try {
-    await work(rig);
-  } finally {
-    await rm(folder, { recursive: true, force: true });
-  }
-}
-
-const codeOf = (work: Promise<unknown>): Promise<string> => work.then(() => 'done', (error: unknown) => asShoalError(error).code);
+import { cert } from '../xenapi/certificate.ts';
+import { bytes, codeOf, digest, fingerprint, giving, inStore, oldBytes, oldDigest, serve } from './fetching-rig.ts';
+import { chunks } from './rig.ts';
 
 test('a link that is cut at each tenth goes on where it ended', async (t) => {
   await inStore(async ({ images, fetch, folder }) => {

@@ -32,7 +32,7 @@ test('what past migrations were like is kept, the last of them, of the last host
   const url = 'https://10.0.0.1';
   for (let i = 1; i <= 50; i++) neighbours.learn(`${url}/somewhere`, past(i));
   t.equal(neighbours.past(url).length, 32);
-  t.equal(neighbours.way(url).bandwidthBps, 46, 'the median of the last nine');
+  t.equal(neighbours.way(url).bandwidthBps, 49, 'the median of the last three');
   for (let i = 0; i < 1024; i++) neighbours.name(`https://10.1.${i >> 8}.${i & 255}`);
   t.equal(neighbours.list().length, 1024);
   t.equal(neighbours.past(url).length, 0, 'the first that was named gave way');

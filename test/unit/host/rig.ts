@@ -8,6 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { openAgent, type AgentOptions, type HostAgent } from '../../../src/host/agent.ts';
 import { parseIpv4, type Network } from '../../../src/host/networks.ts';
+import type { Hypervisor } from '../../../src/hypervisor/port.ts';
 import { SimHypervisor, type SimOptions } from '../../../src/hypervisor/sim/sim.ts';
 import { ImageStore } from '../../../src/image/store.ts';
 import { ShoalError, type ErrorCode } from '../../../src/model/errors.ts';
@@ -54,14 +55,15 @@ export interface Rig {
   close(): Promise<void>;
 }
 
-export async function makeRig(simOptions: SimOptions = {}, options: Partial<AgentOptions> = {}): Promise<Rig> {
+/** `through`: what each agent gets in place of the simulator itself. */
+export async function makeRig(simOptions: SimOptions = {}, options: Partial<AgentOptions> = {}, through: (sim: SimHypervisor) => Hypervisor = (sim) => sim): Promise<Rig> {
   const stateDir = await mkdtemp(join(tmpdir(), 'shoal-agent-'));
   const sim = new SimHypervisor(simOptions);
   const log: string[] = [];
   const open = async (more: Partial<AgentOptions>): Promise<HostAgent> => {
     const images = await ImageStore.open(join(stateDir, 'images'), { parse: parseFake });
     if (!images.has(image)) await images.put(image, once(imageBytes));
-    return openAgent({ hypervisor: sim, images, stateDir, networks: [network], shells: 0, log: (line) => log.push(line), ...more });
+    return openAgent({ hypervisor: through(sim), images, stateDir, networks: [network], shells: 0, log: (line) => log.push(line), ...more });
   };
   const rig: Rig = {
     sim,

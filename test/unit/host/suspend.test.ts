@@ -40,6 +40,20 @@ test('a suspended VM takes no domain, and goes on with its memory, name and addr
   await rig.close();
 });
 
+test('a checkpoint that is called off leaves no file, and the VM runs', async (t) => {
+  const rig = await makeRig();
+  const vm = await one(rig);
+  const stop = new AbortController();
+  const suspend = rig.sim.suspend.bind(rig.sim);
+  rig.sim.suspend = async (domid) => {
+    await suspend(domid);
+    stop.abort();
+  };
+  t.equal(await codeOf(rig.agent.suspender.checkpoint(vm, 'then', stop.signal)), 'TASK_CANCELLED');
+  t.deepEqual([files(rig), rig.agent.fleet.size, vm.power, (await rig.sim.get(vm.domid!))?.state], [[], 1, 'Running', 'running']);
+  await rig.close();
+});
+
 test('a suspended VM is still that after the agent was killed, and its file goes with it', async (t) => {
   const rig = await makeRig();
   const { uuid } = await one(rig);

@@ -1,34 +1,15 @@
 /** Native code without Xen: its own tests of layout and netlink, and that the addon throws on every wrong call instead of ending node. */
-import { execFileSync, spawnSync } from 'node:child_process';
-import { dirname, join, resolve } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { join } from 'node:path';
 import test from 'tape';
 import { loadNative, nativeError, type Native } from '../../../src/hypervisor/xen/native.ts';
 import { ShoalError } from '../../../src/model/errors.ts';
+import { build, makeIn, reportProgram } from '../c-programs.ts';
 
-const root = resolve(dirname(fileURLToPath(import.meta.url)), '../../..');
-const build = join(root, 'build');
-execFileSync('make', ['-s', '-C', join(root, 'src/hypervisor/xen/native'), `OUT=${build}`], { stdio: 'inherit', timeout: 120_000 });
+makeIn('src/hypervisor/xen/native');
 
-test('layout and netlink in C', (t) => {
-  const run = spawnSync(join(build, 'native_test'), { encoding: 'utf8', timeout: 60_000 });
-  for (const line of run.stdout.split('\n')) {
-    const match = /^(not )?ok \d+ - (.*)$/.exec(line);
-    if (match) t.ok(!match[1], match[2]);
-  }
-  t.equal(run.status, 0, run.stderr || 'ends well');
-  t.end();
-});
+test('layout and netlink in C', (t) => reportProgram(t, 'native_test'));
 
-test('the stream of a guest\'s memory, under sanitizers', (t) => {
-  const run = spawnSync(join(build, 'memory_test'), { encoding: 'utf8', timeout: 60_000 });
-  for (const line of run.stdout.split('\n')) {
-    const match = /^(not )?ok \d+ - (.*)$/.exec(line);
-    if (match) t.ok(!match[1], match[2]);
-  }
-  t.equal(run.status, 0, run.stderr || 'ends well');
-  t.end();
-});
+test('the stream of a guest\'s memory, under sanitizers', (t) => reportProgram(t, 'memory_test'));
 
 test('every function refuses wrong arguments', (t) => {
   const native = loadNative(join(build, 'shoal_xen.node'));

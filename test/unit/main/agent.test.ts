@@ -1,16 +1,13 @@
 /** The agent as a process: its configuration, a second one on the same host, signals, and a kill in the middle of a launch. */
-import { spawn, type ChildProcess } from 'node:child_process';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { request } from 'node:https';
 import { tmpdir } from 'node:os';
-import { dirname, join, resolve } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { join } from 'node:path';
 import test from 'tape';
 import { parseAgentConfig } from '../../../src/main/agent-config.ts';
 import { ShoalError } from '../../../src/model/errors.ts';
 import { cert, key } from '../xenapi/certificate.ts';
-
-const root = resolve(dirname(fileURLToPath(import.meta.url)), '../../..');
+import { startProgram, type Proc } from './process.ts';
 
 const good = {
   listen: { host: '127.0.0.1', port: 0 },
@@ -67,14 +64,7 @@ test("the configuration is read, and what it cannot mean is refused with the fie
   t.end();
 });
 
-interface Running {
-  child: ChildProcess;
-  port: number;
-  log: () => string;
-  exit: Promise<{ code: number | null; signal: string | null }>;
-}
-
-async function start(folder: string, port: number, env: Record<string, string> = {}): Promise<Running> {
+async function start(folder: string, port: number, env: Record<string, string> = {}): Promise<Proc> {
   const file = (name: string) => join(folder, name);
   await writeFile(file('cert.pem'), cert);
   await writeFile(file('key.pem'), key);
@@ -90,24 +80,7 @@ async function start(folder: string, port: number, env: Record<string, string> =
       stateDir: file('state'),
     }),
   );
-  const child = spawn(process.execPath, ['--import', 'tsx', 'src/main/agent.ts', file('agent.json')], {
-    cwd: root,
-    env: { ...process.env, ...env },
-    stdio: ['ignore', 'ignore', 'pipe'],
-  });
-  let log = '';
-  child.stderr!.on('data', (data: Buffer) => (log += data.toString()));
-  const exit = new Promise<{ code: number | null; signal: string | null }>((done) =>
-    child.once('exit', (code, signal) => done({ code, signal })),
-  );
-  const ready = new Promise<number>((done) => {
-    child.stderr!.on('data', () => {
-      const found = /ready on 127\.0\.0\.1:(\d+)/.exec(log);
-      if (found !== null) done(Number(found[1]));
-    });
-  });
-  const listening = await Promise.race([ready, exit.then(() => 0)]);
-  return { child, port: listening, log: () => log, exit };
+  return startProgram(['--import', 'tsx', 'src/main/agent.ts', file('agent.json')], env);
 }
 
 function call(port: number, method: string, params: unknown[]): Promise<any> {

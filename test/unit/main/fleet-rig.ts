@@ -1,57 +1,15 @@
 /** The controller and host agents as processes of their own, out of bundles: what can be killed can be tested to survive it. */
-import { build } from 'esbuild';
-import { spawn, type ChildProcess } from 'node:child_process';
 import { X509Certificate, createHash } from 'node:crypto';
 import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { Agent, request } from 'node:https';
 import { tmpdir } from 'node:os';
-import { dirname, join, resolve } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { join } from 'node:path';
 import { make } from '../image/made.ts';
 import { cert, key } from '../xenapi/certificate.ts';
+import { bundleMain, startProgram, type Proc } from './process.ts';
 
-const root = resolve(dirname(fileURLToPath(import.meta.url)), '../../..');
 export const kernel = make();
 export const kernelDigest = `sha256:${createHash('sha256').update(kernel).digest('hex')}`;
-
-export interface Proc {
-  child: ChildProcess;
-  port: number;
-  log: () => string;
-  exit: Promise<{ code: number | null; signal: string | null }>;
-}
-
-/** As the real bundles are made. */
-async function bundle(folder: string, name: string): Promise<string> {
-  const outfile = join(folder, `${name}.mjs`);
-  await build({
-    entryPoints: [join(root, 'src/main', `${name}.ts`)],
-    bundle: true,
-    platform: 'node',
-    target: 'node20',
-    format: 'esm',
-    logLevel: 'error',
-    outfile,
-    banner: { js: 'import { createRequire as shoalRequire } from "node:module"; const require = shoalRequire(import.meta.url);' },
-  });
-  return outfile;
-}
-
-async function start(script: string, config: string): Promise<Proc> {
-  const child = spawn(process.execPath, [script, config], { cwd: root, stdio: ['ignore', 'ignore', 'pipe'] });
-  let log = '';
-  child.stderr!.on('data', (data: Buffer) => (log += data.toString()));
-  const exit = new Promise<{ code: number | null; signal: string | null }>((done) =>
-    child.once('exit', (code, signal) => done({ code, signal })),
-  );
-  const ready = new Promise<number>((done) => {
-    child.stderr!.on('data', () => {
-      const found = /ready on 127\.0\.0\.1:(\d+)/.exec(log);
-      if (found !== null) done(Number(found[1]));
-    });
-  });
-  return { child, port: await Promise.race([ready, exit.then(() => 0)]), log: () => log, exit };
-}
 
 const agent = new Agent({ keepAlive: true, maxSockets: 16 });
 export function send(
@@ -120,7 +78,7 @@ export class FleetProcs {
 
   static async open(names: string[], config: object = {}): Promise<FleetProcs> {
     const folder = await mkdtemp(join(tmpdir(), 'shoal-procs-'));
-    const [agentScript, controllerScript] = await Promise.all([bundle(folder, 'agent'), bundle(folder, 'controller')]);
+    const [agentScript, controllerScript] = await Promise.all([bundleMain(folder, 'agent'), bundleMain(folder, 'controller')]);
     const rig = new FleetProcs(folder, { agent: agentScript, controller: controllerScript });
     const file = (name: string) => join(folder, name);
     await writeFile(file('cert.pem'), cert);
@@ -182,7 +140,7 @@ export class FleetProcs {
         ],
       }),
     );
-    const proc = await start(this.#scripts.agent, config);
+    const proc = await startProgram([this.#scripts.agent, config]);
     this.#sessions.delete(name);
     this.agents.set(name, proc);
     return proc;
@@ -194,7 +152,7 @@ export class FleetProcs {
 
   /** Over the same state. */
   anotherController(): Promise<Proc> {
-    return start(this.#scripts.controller, join(this.folder, 'controller.json'));
+    return startProgram([this.#scripts.controller, join(this.folder, 'controller.json')]);
   }
 
   async kill(proc: Proc): Promise<void> {

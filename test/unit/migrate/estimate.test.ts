@@ -1,4 +1,5 @@
 /** The estimator: the formula's shape, that it learns, and the rule. */
+import { readFileSync } from 'node:fs';
 import test from 'tape';
 import { advise, estimate, formula, learned, type Load, type Past } from '../../../src/migrate/estimate.ts';
 
@@ -33,15 +34,46 @@ const past = (more: number, live = false): Past => {
 test('it learns from what was, and from nothing else', (t) => {
   const plain = estimate(load, way, false, []);
   t.deepEqual(plain, formula(load, way, false));
-  const taught = estimate(load, way, false, [past(400), past(420), past(9_000), past(380), past(410)]);
-  t.equal(Math.round(taught.totalMs - plain.totalMs), 410, 'the median: one that was out of the way does not count');
-  t.equal(Math.round(taught.downtimeMs - plain.downtimeMs), 205);
+  const taught = estimate(load, way, false, [past(400), past(9_000), past(420)]);
+  t.equal(Math.round(taught.totalMs - plain.totalMs), 420, 'the median: one that was out of the way does not count');
+  t.equal(Math.round(taught.downtimeMs - plain.downtimeMs), 210);
+  const over = (...more: number[]): number => Math.round(estimate(load, way, false, more.map((ms) => past(ms))).totalMs - plain.totalMs);
+  t.equal(over(900, 910, 920, 930, 400, 410), 410, 'two of three are enough for a new level');
+  t.equal(over(400, 420), 410);
+  const cold = { ...past(5_000), first: true };
+  t.equal(Math.round(estimate(load, way, false, [cold, past(100)]).totalMs - plain.totalMs), 100, 'a first one is no measure for the others');
+  t.equal(Math.round(estimate(load, way, false, [cold]).totalMs - plain.totalMs), 5000, 'where there are none it is all there is');
   t.deepEqual(estimate(load, way, true, [past(400)]), formula(load, way, true), 'live ones are another kind');
   t.equal(estimate(load, way, false, [past(-1e6)]).downtimeMs, 0, 'never less than nothing');
   t.deepEqual(learned([]), { filled: undefined, bandwidthBps: undefined, dirtyBps: undefined });
   t.equal(learned([past(1), past(2)]).bandwidthBps, way.bandwidthBps);
   const nothing = estimate(load, { rttMs: undefined, bandwidthBps: undefined }, false, []);
   t.ok(Number.isFinite(nothing.totalMs), 'a way that nobody knows');
+  t.end();
+});
+
+/** Each foretold from those before it and nothing else. */
+function replayed(rows: readonly { bytes: number; totalMs: number; downtimeMs: number }[]): number {
+  const before: Past[] = [];
+  const errors: number[] = [];
+  for (const { bytes, totalMs, downtimeMs } of rows) {
+    const { filled, bandwidthBps } = learned(before);
+    const said = estimate({ memoryKib: 8192, filled: filled ?? 0.5, dirtyBps: 0 }, { rttMs: 10, bandwidthBps }, false, before);
+    if (before.length >= 3) errors.push(Math.abs(said.totalMs - totalMs) / totalMs);
+    const real = { filled: bytes / (8192 * 1024), bandwidthBps: (bytes / downtimeMs) * 1000, dirtyBps: 0 };
+    before.push({ ...real, bytes, totalMs, downtimeMs, live: false, first: before.length === 0, formula: formula({ memoryKib: 8192, ...real }, { rttMs: 10, bandwidthBps: real.bandwidthBps }, false) });
+  }
+  return errors.sort((a, b) => a - b)[errors.length >> 1]!;
+}
+
+test('the series that was recorded in the lab, each foretold from those before it', (t) => {
+  const [head, ...lines] = readFileSync(new URL('../../../docs/bench/migration.csv', import.meta.url), 'utf8').trim().split('\n').map((line) => line.split(','));
+  const column = (name: string): number => head!.indexOf(name);
+  const rows = lines.map((line) => ({ bytes: Number(line[column('bytes')]), totalMs: Number(line[column('migrate_ms')]), downtimeMs: Number(line[column('standstill_ms')]) }));
+  const error = replayed(rows);
+  t.ok(error < 0.25, `${rows.length} migrations, median error ${Math.round(100 * error)} %`);
+  const halved = replayed(rows.map((row, i) => (i < 15 ? row : { ...row, totalMs: row.totalMs / 2, downtimeMs: row.downtimeMs / 2 })));
+  t.ok(halved < 0.3, `where the times halve in the middle of it: ${Math.round(100 * halved)} %`);
   t.end();
 });
 

@@ -3,6 +3,10 @@
  * exactly one of them running the VM, and there is never a moment with two.
  */
 import test from 'tape';
+import { verdictAtStart, type Action } from '../../../src/host/verdict.ts';
+import type { Vm } from '../../../src/host/vm.ts';
+import type { DomainFacts } from '../../../src/hypervisor/port.ts';
+import { asDomid } from '../../../src/model/ids.ts';
 import { nextOfSource, nextOfTarget, sourceAfterKill, sourceTable, targetTable, type SourceEvent, type SourceState, type TargetState } from '../../../src/migrate/table.ts';
 
 interface World {
@@ -120,6 +124,47 @@ test('from everywhere there is a way to the end', (t) => {
     if (!over) t.fail(`stuck in ${key(world)}`);
   }
   t.pass('none is stuck');
+  t.end();
+});
+
+/** What Xen and the journal may have in each state of a host at a kill, and what its next agent makes of that: as the tables say. */
+test('the next agent reads out of Xen and journal what the table says', (t) => {
+  const [uuid, id, other] = ['00000000-0000-4000-8000-000000000001', 'this migration', 'one before'];
+  const domain = (state: DomainFacts['state'], more: Partial<DomainFacts> = {}) => ({ domid: asDomid(7), ours: true, sealed: true, state, uuid, ...more });
+  const vm = (more: Partial<Vm> = {}) => ({ wanted: 'running' as const, power: 'Halted' as const, domid: undefined, ...more });
+  const incoming = { paused: false, incoming: id };
+  const resealed = { paused: false, incoming: undefined };
+  const suspended = domain('shutdown', { shutdownReason: 'suspend' });
+  const leaving = { id, token: '', url: '', fingerprint: '' };
+  const runs: readonly Action[] = ['resume', 'note', 'adopt', 'thaw', 'restart'];
+  const target: [TargetState, string, Action][] = [
+    ['none', 'left of an arrival that failed', verdictAtStart(undefined, domain('paused'), incoming)],
+    ['reserved', 'not whole', verdictAtStart(undefined, domain('paused', { sealed: false }), undefined)],
+    ['reserved', 'whole, its last bytes not yet taken for right', verdictAtStart(undefined, domain('paused'), incoming)],
+    ['filled', 'whole', verdictAtStart(undefined, domain('paused'), incoming)],
+    ['filled', 'whole, and a record of an arrival before', verdictAtStart(vm({ arrivedBy: other }), domain('paused'), incoming)],
+    ['filled', 'whole, and a record of no arrival', verdictAtStart(vm({ wanted: 'halted' }), domain('paused'), incoming)],
+    ['filled', 'whole, while it leaves in a record', verdictAtStart(vm({ leaving: { ...leaving, id: other } }), domain('paused'), incoming)],
+    ['committed', 'not let go yet', verdictAtStart(vm({ arrivedBy: id }), domain('paused'), incoming)],
+    ['committed', 'it runs', verdictAtStart(vm({ arrivedBy: id }), domain('running'), incoming)],
+    ['committed', 'it runs, sealed anew', verdictAtStart(vm({ arrivedBy: id }), domain('running'), resealed)],
+  ];
+  for (const [state, what, action] of target) t.equal(runs.includes(action), nextOfTarget(state, 'killed') === 'committed', `target ${state}: ${what}: ${action}`);
+  const source: [SourceState, string, Action, SourceState][] = [
+    ['reserve', 'it runs', verdictAtStart(vm(), domain('running'), resealed), sourceAfterKill(false, false)],
+    ['copy', 'it runs', verdictAtStart(vm({ leaving }), domain('running'), resealed), sourceAfterKill(false, true)],
+    ['copy', 'it is looked at', verdictAtStart(vm({ leaving }), suspended, resealed), sourceAfterKill(true, true)],
+    ['commit', 'suspended', verdictAtStart(vm({ leaving }), suspended, resealed), sourceAfterKill(true, true)],
+    ['commit', 'suspended, of a VM that came by a migration itself', verdictAtStart(vm({ leaving, arrivedBy: other }), suspended, { paused: false, incoming: other }), sourceAfterKill(true, true)],
+    ['undo', 'suspended, its order taken back', verdictAtStart(vm(), suspended, resealed), sourceAfterKill(true, false)],
+  ];
+  for (const [state, what, action, next] of source) {
+    const asks = next === 'ask';
+    t.equal(action === 'hold', asks, `source ${state}: ${what}: ${action}, ${next}`);
+    t.equal(runs.includes(action), !asks);
+  }
+  // Which is why a source's record goes after its domain: a domain without one goes on.
+  t.ok(runs.includes(verdictAtStart(undefined, suspended, resealed)));
   t.end();
 });
 

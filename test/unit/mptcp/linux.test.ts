@@ -1,5 +1,4 @@
 /** What is said to the kernel, byte for byte, what is made of its answers, and the addon against the kernel and against wrong arguments. */
-import { execFileSync, spawnSync } from 'node:child_process';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import test from 'tape';
@@ -8,22 +7,11 @@ import { loadNative } from '../../../src/mptcp/linux/native.ts';
 import { addressBytes, addressText, attribute, decodeAttributes, decodeMessages, encodeMessage, errnoOf, u32 } from '../../../src/mptcp/linux/netlink.ts';
 import { askFamily, command, commandBody, decodeEndpoint, decodeEvent, decodeFamily } from '../../../src/mptcp/linux/path-manager.ts';
 import { connectionInfo, decodeSocket, destroyBody, dumpBody, protocol } from '../../../src/mptcp/linux/socket-diag.ts';
-import { build, root } from '../../../bench/migration/network.ts';
+import { build, makeIn, reportProgram } from '../c-programs.ts';
 
-const make = (...words: string[]): void => void execFileSync('make', ['-s', '-C', join(root, 'src/mptcp/native'), `OUT=${build}`, ...words], { stdio: 'inherit', timeout: 120_000 });
-make();
-make('SANITIZE=1');
+for (const words of [[], ['SANITIZE=1']]) makeIn('src/mptcp/native', ...words);
 
-for (const program of ['sockets_test', 'sockets_test_san'])
-  test(`sockets in C: ${program}`, (t) => {
-    const run = spawnSync(join(build, program), { encoding: 'utf8', timeout: 60_000 });
-    for (const line of run.stdout.split('\n')) {
-      const match = /^(not )?ok \d+ - (.*)$/.exec(line);
-      if (match) t.ok(!match[1], match[2]);
-    }
-    t.equal(run.status, 0, run.stderr || 'ends well');
-    t.end();
-  });
+for (const program of ['sockets_test', 'sockets_test_san']) test(`sockets in C: ${program}`, (t) => reportProgram(t, program));
 
 test('addresses are the same in text and bytes', (t) => {
   for (const [text, hex] of [

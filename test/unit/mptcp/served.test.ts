@@ -1,13 +1,11 @@
 /** The path agent over HTTPS, its configuration, and the gateway between real sockets on loopback. */
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { createHash } from 'node:crypto';
-import { execFileSync } from 'node:child_process';
 import { connect, createServer, Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test from 'tape';
 import { makeCertificate } from '../../../bench/migration/moving.ts';
-import { build, root } from '../../../bench/migration/network.ts';
 import { parsePathAgentConfig } from '../../../src/main/path-agent-config.ts';
 import type { ShoalError } from '../../../src/model/errors.ts';
 import { PathAgent } from '../../../src/mptcp/agent.ts';
@@ -17,8 +15,9 @@ import { Gateway } from '../../../src/mptcp/gateway.ts';
 import { loadNative } from '../../../src/mptcp/linux/native.ts';
 import { metricsOf } from '../../../src/mptcp/metrics.ts';
 import { SimulatedMptcp } from '../../../src/mptcp/simulated.ts';
+import { makeIn } from '../c-programs.ts';
 
-execFileSync('make', ['-s', '-C', join(root, 'src/mptcp/native'), `OUT=${build}`], { stdio: 'inherit', timeout: 120_000 });
+makeIn('src/mptcp/native');
 const [w1, w2] = ['192.0.2.1', '198.51.100.1'];
 const token = 'a-token-of-more-than-thirty-two-characters';
 const codeOf = (work: Promise<unknown>): Promise<string> => work.then(() => 'none', (error: ShoalError) => error.code);

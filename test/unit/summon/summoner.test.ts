@@ -312,3 +312,55 @@ test('summon: bounds', async (t) => {
   await summoner.close();
   t.end();
 });
+
+test('summon: the service, or what was summoned of it, is deleted while it boots', async (t) => {
+  const { fleet, summoner, clock } = await makeRig({ answerMs: 20_000 });
+  const summoned = (): string[] => [...fleet.specs.keys()].filter((key) => key !== 'acme/web');
+  fleet.boots = booting;
+  const never = summoner.resolve(web('1abc'));
+  await tick(30);
+  fleet.specs.delete('acme/web');
+  clock.ms += 2000;
+  await summoner.look();
+  clock.ms += 2000;
+  t.equal((await never).is, 'failed', 'who waits for what never comes up is told');
+  await tick(20);
+  t.deepEqual(summoned(), [], 'and it is taken away');
+
+  fleet.add('acme/web');
+  clock.ms += 200_000;
+  await summoner.look();
+  const late = summoner.resolve(web('3abc'));
+  await tick(30);
+  fleet.specs.delete('acme/web');
+  fleet.copiesOf.set(summoned()[0]!, [{ address: '10.0.0.3', ready: true, held: false, failed: false }]);
+  t.equal((await late).is, 'address', 'one that comes up all the same answers');
+  clock.ms += 2000;
+  await summoner.look();
+  t.deepEqual(summoned(), [], 'and ends with the next look');
+
+  fleet.add('acme/web');
+  clock.ms += 200_000;
+  const ended = summoner.resolve(web('1abc'));
+  await tick(30);
+  await fleet.remove('acme', name1);
+  t.equal((await ended).is, 'failed', 'what boots is deleted itself');
+  clock.ms += 200_000;
+  fleet.boots = (key) => [{ address: addressOf(key), ready: true, held: false, failed: false }];
+  t.equal((await summoner.resolve(web('1abc'))).is, 'address', 'and begun anew when asked for');
+  await summoner.close();
+  t.end();
+});
+
+test('summon: a service that was deleted since it was last asked for', async (t) => {
+  const { fleet, summoner, clock } = await makeRig();
+  await summoner.resolve(web('1abc'));
+  clock.ms += 3_600_000;
+  fleet.specs.delete('acme/web');
+  t.notEqual((await summoner.resolve(web('2abc'))).is, 'address', 'no version of it is told, though it was known');
+  await tick(20);
+  t.notOk([...fleet.specs.keys()].includes(`acme/${summonedName('web', sourceOf(2))}`), 'nor left running');
+  t.equal((await summoner.resolve(web('3abc'))).is, 'unknown');
+  await summoner.close();
+  t.end();
+});

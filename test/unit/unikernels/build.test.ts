@@ -39,7 +39,7 @@ test('every image builds, stays under its size and has the notes of a PV guest',
 test('the C unit tests pass under AddressSanitizer and UndefinedBehaviorSanitizer', (t) => {
   const { code, text } = make(['test'], 300_000);
   t.equal(code, 0, text);
-  for (const name of ['memory plain', 'kernel plain', 'network plain', 'ip plain', 'ip dhcp', 'wired plain', 'grants plain', 'start plain', 'start store', 'ip resume', 'ip resume-dhcp', 'blkfront plain',
+  for (const name of ['memory plain', 'string plain', 'kernel plain', 'network plain', 'ip plain', 'ip dhcp', 'wired plain', 'grants plain', 'start plain', 'start store', 'ip resume', 'ip resume-dhcp', 'blkfront plain',
     'disk plain', 'disk crash', 'disk full', 'disk errors', 'disk corrupt', 'disk_format plain', 'disk_reading plain', 'stream plain', 'minicache plain', 'click plain', 'click ports', 'click swap', 'click_packets plain', 'click_ip plain', 'click_ip headers',
     'click_ip networks']) {
     t.match(text, new RegExp(`^${name}: (.*; )?\\d+ checks, 0 failed$`, 'm'), name);

@@ -7,6 +7,7 @@
 #include "boot_disk.h"
 #include "requests.h"
 #include "devices.h"
+#include "own_words.h"
 #include "router.h"
 
 #define ADMIN_PORT 8081u
@@ -66,9 +67,45 @@ static void read_secret(void) {
   requests_start((struct slice){secret == NULL ? "" : secret, secret == NULL ? 0 : strlen(secret)});
 }
 
+/* ---- the guest's own addresses in the configuration ---- */
+
+static const char *boot_text; /* waits for the devices that it names; NULL */
+static bool is_stale;         /* what runs was built for other addresses */
+
+/* In a turn of its own: whoever told may be in the middle of a frame. */
+static void look_again(void *context) {
+  (void)context;
+  if (!devices_ready()) return;
+  if (boot_text != NULL) {
+    struct slice text = {boot_text, strlen(boot_text)};
+    boot_text = NULL;
+    install(text);
+  } else if (is_stale && router_running() != NULL && own_words_in(router_running()->source)) {
+    struct slice source = router_running()->source;
+    char *text = shoal_alloc(source.length + 1);
+    if (text == NULL) {
+      shoal_print("click: no memory to take the new addresses\n");
+      return;
+    }
+    memcpy(text, source.at, source.length);
+    install((struct slice){text, source.length});
+    shoal_free(text);
+  }
+  is_stale = false;
+}
+
+static struct shoal_timer look_timer = {.fire = look_again};
+
+static void came_up(bool with_another_mac) {
+  is_stale = is_stale || with_another_mac;
+  shoal_timer_set(&look_timer, shoal_now_ns());
+}
+
 /* Devices go on by themselves; a clone has words of its own. */
 static void resumed(bool as_clone) {
-  if (as_clone) read_secret();
+  if (!as_clone) return;
+  read_secret();
+  came_up(true);
 }
 
 static void start(void) {
@@ -79,13 +116,16 @@ static void start(void) {
   packet_set_limit((uint32_t)word("packets", PACKETS_MOST * 16, packets));
   bench_ns = word("bench", 3600, 0) * 1000000000ull;
   read_secret();
+  devices_listen(came_up);
   /* Without an address the devices are Click's alone. */
   if (shoal_config("ip") != NULL && devices_share(port) && !admin_listen(port)) shoal_panic("click: no memory to listen");
+  own_words_open();
   if (config != NULL && strcmp(config, "disk") == 0) {
     boot_disk_read(from_disk);
     return;
   }
-  if (config != NULL) install((struct slice){config, strlen(config)});
+  if (config != NULL && own_words_in((struct slice){config, strlen(config)})) boot_text = config, came_up(false);
+  else if (config != NULL) install((struct slice){config, strlen(config)});
   start_bench();
 }
 

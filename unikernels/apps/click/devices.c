@@ -8,6 +8,7 @@ enum { ETHER_IP4 = 0x0800, ETHER_ARP = 0x0806, ETHER_IP6 = 0x86dd, ICMP = 1, TCP
 static struct device devices[DEVICES];
 static uint16_t admin_port; /* 0: lwIP has no device */
 static bool by_dhcp;
+static void (*listener)(bool with_another_mac);
 
 /* The sum that SHOAL_NET_CSUM_BLANK left to us: the field holds that of the pseudo header. */
 static void fill_checksum(struct packet *packet) {
@@ -58,9 +59,11 @@ static void wake_senders(struct device *device) {
 
 static void on_up(void *context, const uint8_t *mac) {
   struct device *device = context;
+  bool another = !device->named || memcmp(device->mac, mac, 6) != 0;
   memcpy(device->mac, mac, 6);
-  device->up = true;
+  device->up = device->named = true;
   wake_senders(device);
+  if (listener != NULL) listener(another);
 }
 
 static void on_down(void *context) { ((struct device *)context)->up = false; }
@@ -133,3 +136,14 @@ struct device *device_open(unsigned index) {
   device->asked = true;
   return device->net == NULL ? NULL : device;
 }
+
+const uint8_t *device_mac(unsigned index) { return index < DEVICES && devices[index].named ? devices[index].mac : NULL; }
+
+bool devices_ready(void) {
+  for (unsigned i = 0; i < DEVICES; i++) {
+    if (devices[i].net != NULL && !devices[i].up) return false;
+  }
+  return true;
+}
+
+void devices_listen(void (*came_up)(bool with_another_mac)) { listener = came_up; }

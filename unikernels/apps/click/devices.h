@@ -14,7 +14,7 @@
 struct device {
   struct shoal_net *net;
   unsigned index;
-  bool up, asked;
+  bool up, asked, named; /* named: `mac` is known */
   uint8_t mac[6];
   struct element *receiver; /* FromDevice of what runs */
   void (*receive)(struct element *receiver, struct packet *packet);
@@ -30,5 +30,14 @@ bool device_parse(struct slice name, unsigned *index);
 
 /* NULL when the platform cannot have it. */
 struct device *device_open(unsigned index);
+
+/* Of one that is, or was, up; NULL. */
+const uint8_t *device_mac(unsigned index);
+
+/* Every device that was opened is up. */
+bool devices_ready(void);
+
+/* Called when a device came up, each time. */
+void devices_listen(void (*came_up)(bool with_another_mac));
 
 #endif

@@ -1,5 +1,6 @@
 /* See language.h. After a mistake reading goes on behind the next semicolon, so that several are told at once. */
 #include "reader.h"
+#include "own_words.h"
 
 #define BUCKETS 1024u
 
@@ -299,5 +300,6 @@ bool language_read(struct slice text, struct memory *memory, struct scope *root,
   lexer_begin(&reader.lexer, text, memory, errors);
   reader.buckets = memory_take(memory, BUCKETS * sizeof *reader.buckets);
   if (reader.buckets == NULL) return reader_no_memory(&reader);
-  return reader_scope(&reader, root, false) && errors->count == 0;
+  if (!reader_scope(&reader, root, false) || errors->count > 0) return false;
+  return !own_words_in(text) || own_words_define(memory, root) || reader_no_memory(&reader);
 }

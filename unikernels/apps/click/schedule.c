@@ -48,8 +48,9 @@ bool schedule_may_print(void) {
 
 /* ---- tasks ---- */
 
-/* As soon as may be, but behind timers that were due before. */
-static void start_turn(void) { shoal_timer_set(&turn_timer, shoal_now_ns()); }
+/* As soon as may be, but behind timers that were due before the last turn: what became due since has its turn in the same round of the loop, and
+ * reading the time may cost a trap. */
+static void start_turn(void) { shoal_timer_set(&turn_timer, now_ns); }
 
 void element_schedule(struct element *element) {
   if (element->scheduled) return;

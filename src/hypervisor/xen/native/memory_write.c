@@ -30,7 +30,11 @@ static int take_memory(struct memory_writer *writer, struct failure *failure)
   writer->mfns[writer->memory.pages] = facts.shared_info_mfn;
   if (control_grant_frame(control, writer->domid, &writer->mfns[writer->memory.pages + 1], failure)) return -1;
   writer->memory.base = builder_map(writer->builder, writer->domid, own + 2, writer->mfns + first, 1, failure);
-  return writer->memory.base ? 0 : -1;
+  if (!writer->memory.base) return -1;
+  /* Now, while a guest that comes from elsewhere still runs there, rather than at the end. */
+  memset(writer->memory.base, 0, own * PAGE_BYTES);
+  memset(writer->memory.have + first, 1, own);
+  return 0;
 }
 
 struct memory_writer *memory_writer_open(struct builder *builder, uint16_t domid, uint64_t pages, const struct template *template,
