@@ -151,7 +151,7 @@ export async function openHotfixWorld(lab: Lab, { spec, policies, settings = {} 
     rollout: () => control.call<Rollout>('GET', rolloutPath),
     until: async (counter, phases, withinMs) => {
       let last: Rollout | undefined;
-      for (const deadline = Date.now() + withinMs; ; await sleep(50)) {
+      for (const deadline = Date.now() + withinMs; ; await sleep(100)) {
         // The controller may be on its way.
         const found = await world.rollout().catch(() => undefined);
         if (found !== undefined) last = found;
