@@ -1,8 +1,8 @@
 /**
  * The longest gap an application sees while its connection moves between two NATs, over many moves of one connection: by the coordinator, by the same steps by hand
  * with fixed waits, with the waypoint just gone (the kernel left to itself), break before make, and in as much time without a move. Network namespaces, MPTCP of this
- * machine's kernel at both ends; a line of 20 Mbit/s with a queue of 200 ms. `node --import tsx bench/migration/paths.ts [MOVES] [DELAY_MS...] [records] [bulk]`; with the
- * words `xen LAB` the NATs are VMs on the two hosts of that lab (paths-xen.ts; `make-before-break` and so on name some of its ways). bench/migration.ts may call `measurePaths`.
+ * machine's kernel at both ends; a line of 20 Mbit/s with a queue of 200 ms. `node --import tsx bench/migration/paths.ts [MOVES] [DELAY_MS...] [records] [bulk]
+ * [WAY...]`, a way with `-` for its spaces; with the words `xen LAB` the NATs are VMs on the two hosts of that lab (paths-xen.ts). bench/migration.ts may call `measurePaths`.
  */
 import { pathToFileURL } from 'node:url';
 import { AgentProcess, moverOf, wait, waypointsOf, type Mover } from './moving.ts';
@@ -136,6 +136,7 @@ if (process.argv[1] !== undefined && import.meta.url === pathToFileURL(process.a
   const each = (gaps: object): void => void process.stdout.write(`${JSON.stringify(gaps)}\n`);
   const lab = words.includes('xen') ? words[words.indexOf('xen') + 1] : undefined;
   const xenWays = (['no-move', 'make-before-break', 'break-before-make'] as const).filter((way) => words.includes(way));
-  if (lab === undefined) await measurePaths({ moves, ...(delaysMs.length === 0 ? {} : { delaysMs }), ...(modes.length === 0 ? {} : { modes }), each });
+  const some = ways.filter((way) => words.includes(way.replaceAll(' ', '-')));
+  if (lab === undefined) await measurePaths({ moves, ...(delaysMs.length === 0 ? {} : { delaysMs }), ...(modes.length === 0 ? {} : { modes }), ...(some.length === 0 ? {} : { ways: some }), each });
   else for (const delayMs of delaysMs.length === 0 ? [10] : delaysMs) for (const mode of modes.length === 0 ? (['records'] as const) : modes) await measureXenPaths({ lab, moves, delayMs, mode, each, ...(xenWays.length === 0 ? {} : { ways: xenWays }) });
 }
