@@ -6,7 +6,7 @@ import type { Connection, Endpoint, MptcpPort, PathEvent } from './port.ts';
 
 export interface FollowOptions {
   port: MptcpPort;
-  /** Between a subflow that did not come up and the next try. */
+  /** Between a subflow that did not come up and the next try, at first. Each further wait is longer by half: a way on which an answer takes that long would never be waited for. */
   retryMs: number;
   /** In all, for one announced address. */
   patienceMs: number;
@@ -20,8 +20,12 @@ interface Wanted {
   remote: Endpoint;
   untilMs: number;
   nextMs: number;
+  waitMs: number;
 }
 
+const growth = 1.5;
+const minLookMs = 5;
+const longestWaitMs = 2000;
 /** Announcements under way at once, over all connections. */
 const wantedMax = 65_536;
 
@@ -53,7 +57,7 @@ export class Follower {
   #on(event: PathEvent): void {
     if (event.kind === 'announced' && this.#wanted.size < wantedMax) {
       const { token, remoteId, remote } = event;
-      this.#wanted.set(`${token}/${remoteId}`, { token, remoteId, remote, untilMs: Date.now() + this.#o.patienceMs, nextMs: 0 });
+      this.#wanted.set(`${token}/${remoteId}`, { token, remoteId, remote, untilMs: Date.now() + this.#o.patienceMs, nextMs: 0, waitMs: this.#o.retryMs });
       // All that are told of in one turn cost one look.
       this.#soon ??= setImmediate(() => this.#look());
     } else if (event.kind === 'removed') this.#wanted.delete(`${event.token}/${event.remoteId}`);
@@ -74,10 +78,14 @@ export class Follower {
     if (connections !== undefined)
       for (const [key, wanted] of this.#wanted) {
         if (wanted.nextMs > now) continue;
-        wanted.nextMs = now + this.#o.retryMs;
+        wanted.nextMs = now + wanted.waitMs;
+        wanted.waitMs = Math.max(this.#o.retryMs, Math.min(longestWaitMs, wanted.waitMs * growth));
         if (!this.#try(wanted, connections.get(wanted.token), now)) this.#wanted.delete(key);
       }
-    if (this.#wanted.size > 0) this.#later = setTimeout(() => this.#look(), this.#o.retryMs);
+    if (this.#wanted.size === 0) return;
+    let nextMs = Infinity;
+    for (const wanted of this.#wanted.values()) nextMs = Math.min(nextMs, wanted.nextMs);
+    this.#later = setTimeout(() => this.#look(), Math.max(minLookMs, nextMs - now));
   }
 
   /** False when nothing more is to be done for it. */

@@ -136,7 +136,14 @@ process.stdout.write('done');`;
       child.once('exit', () => resolve());
       child.stdout.on('data', (part: Buffer) => {
         said += part.toString();
-        if (said === 'go') setTimeout(() => process.kill(-child.pid!, 'SIGKILL'), round * 8).unref();
+        if (said !== 'go') return;
+        setTimeout(() => {
+          try {
+            process.kill(-child.pid!, 'SIGKILL');
+          } catch {
+            // It had ended before.
+          }
+        }, round * 8).unref();
       });
     }).catch(() => {});
     if (said.endsWith('done')) ended++;

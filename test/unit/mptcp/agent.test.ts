@@ -147,6 +147,20 @@ test('the follower joins what is announced, asks again, and ends', async (t) => 
   while (follower.waiting > 0) await turn(20);
   t.equal(follower.gaveUp, 1, 'it ends');
   t.match(log.join(), /never answered/, 'and says so');
+  // An answer that takes several times as long as the first wait.
+  const far = port.connect({ address: '10.1.0.2', port: 50_002 }, { address: w1, port: 443 }, 'waits');
+  const [make, look] = [port.createSubflow.bind(port), port.connections.bind(port)];
+  let madeMs = Infinity;
+  port.createSubflow = (...words) => {
+    make(...words);
+    madeMs = Date.now();
+  };
+  port.connections = () =>
+    look().map((one) => (one.token !== far ? one : { ...one, subflows: one.subflows.map((each) => (each.state === 'connecting' && Date.now() - madeMs >= 60 ? { ...each, state: 'established' as const } : each)) }));
+  port.tell({ kind: 'announced', token: far, remoteId: 2, remote: { address: w2, port: 0 } });
+  while (follower.waiting > 0) await turn(5);
+  t.equal(follower.joined, 2, 'is waited for longer each time');
+  Object.assign(port, { createSubflow: make, connections: look });
   port.tell({ kind: 'announced', token: slow, remoteId: 3, remote: { address: w2, port: 0 } });
   port.tell({ kind: 'removed', token: slow, remoteId: 3 });
   t.equal(follower.waiting, 0, 'an address that is taken back is forgotten');

@@ -31,6 +31,7 @@ static inline bool slice_starts(struct slice text, struct slice with) {
 }
 
 static inline struct slice slice_from(struct slice text, size_t offset) {
+  if (text.length == 0) return text; /* perhaps of nothing at all */
   return offset >= text.length ? (struct slice){text.at + text.length, 0} : (struct slice){text.at + offset, text.length - offset};
 }
 
