@@ -40,8 +40,11 @@ const git = async ({ root }: Checkout, ...words: string[]): Promise<string> => {
   throw new ShoalError('SOURCE_MISSING', `git ${words[0]}: ${stderr.trim().split('\n').at(-1) ?? code}`);
 };
 
+/** Applications of which others take files: `app_with_…` in the Makefile. */
+const borrowed: Readonly<Record<string, readonly string[]>> = { click: ['apps/minicache'] };
+
 /** What an application's image is made of, below unikernels/: files and folders. */
-export const sourcePaths = (app: string): string[] => ['include', 'kernel', 'platform/xen', 'lwip', 'libc', `apps/${app}`, 'Makefile'];
+export const sourcePaths = (app: string): string[] => ['include', 'kernel', 'platform/xen', 'lwip', 'libc', `apps/${app}`, ...(borrowed[app] ?? []), 'Makefile'];
 
 /** Applications that there are. */
 export const applications = ({ root }: Checkout): string[] =>

@@ -3,7 +3,8 @@ import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'no
 import { join } from 'node:path';
 import test from 'tape';
 import { changedSections, sectionsOf } from '../../../src/cli/image-sections.ts';
-import { buildImage, chosen, collectLocal, commitLine, knownManifests, manifestOf, sourceLog, verifyImage } from '../../../src/cli/image-source.ts';
+import { buildImage, chosen, collectLocal, commitLine, knownManifests, manifestOf, sourceLog, sourcePaths, verifyImage } from '../../../src/cli/image-source.ts';
+import { repositoryRoot } from '../../../src/lab/paths.ts';
 import { codeOf, digestOf } from '../host/rig.ts';
 import { make as kernel } from '../image/made.ts';
 import { withRepository } from './source-rig.ts';
@@ -23,6 +24,14 @@ test('a manifest names the commit of the source, not of whatever came after it',
     t.deepEqual([dirty.source.commit, dirty.source.dirty], [first, true], 'files that are not committed are told');
     t.notEqual(dirty.source.digest, made.source.digest);
   }));
+
+test('the source of an application is also what its line in the Makefile takes of another one', (t) => {
+  const lines = [...readFileSync(join(repositoryRoot, 'unikernels/Makefile'), 'utf8').matchAll(/^app_with_(\w+) :=(.*)$/gm)];
+  t.ok(lines.length > 0);
+  for (const [, app, files] of lines)
+    for (const [, other] of files!.matchAll(/apps\/(\w+)/g)) t.ok(sourcePaths(app!).includes(`apps/${other!}`), `${app!} takes files of ${other!}`);
+  t.end();
+});
 
 test('verify builds the commit anew and compares bytes', (t) =>
   withRepository(async (repository) => {
