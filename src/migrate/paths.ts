@@ -36,6 +36,8 @@ export interface CoordinatorOptions {
   now: () => number;
   /** Until every connection has its subflow at the target. */
   joinMs?: number;
+  /** Before a source is stopped whose target is not there yet: the announcement has only the old path, no peer is heard to have got it, and what is lost with the source is not repeated. */
+  tellMs?: number;
   /** At most, for what is under way on the old subflows. */
   drainMs?: number;
   /** A step that fails because something is out of reach is tried so long. */
@@ -65,7 +67,7 @@ export class PathCoordinator {
   readonly #running = new Set<string>();
 
   constructor(options: CoordinatorOptions) {
-    this.#o = { joinMs: 10_000, drainMs: 1_500, patienceMs: 10_000, lookMs: 20, ...options };
+    this.#o = { joinMs: 10_000, tellMs: 300, drainMs: 1_500, patienceMs: 10_000, lookMs: 20, ...options };
   }
 
   /** Resolves with `moved` or `stayed`; rejects only with what the store throws, CONFLICT when the move is under way, PATHS_LOST when it never began. */
@@ -158,8 +160,10 @@ export class PathCoordinator {
       case 'holding':
         return waypoints.hold(record);
       case 'announcing':
-      case 'announcing-early':
         return this.#announce(record, to, from);
+      case 'announcing-early':
+        await this.#announce(record, to, from);
+        return wait(this.#o.tellMs);
       case 'joining':
       case 'joining-late':
         outcome.left = await this.#join(record, from, to, !record.leave);

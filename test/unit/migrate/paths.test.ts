@@ -51,7 +51,7 @@ function rig(peers: Peer[] = ['joins', 'joins'], more: Partial<CoordinatorOption
   const agent = new PathAgent({ port, policy: { addresses: undefined, maxSubflows: 4 }, log: () => {} });
   const hosts = new Hosts();
   const store = new MemoryMoves();
-  const options: CoordinatorOptions = { sides: [agent], waypoints: hosts, store, log: () => {}, now: () => performance.now(), joinMs: 60, drainMs: 60, patienceMs: 60, lookMs: 2, ...more };
+  const options: CoordinatorOptions = { sides: [agent], waypoints: hosts, store, log: () => {}, now: () => performance.now(), joinMs: 60, tellMs: 0, drainMs: 60, patienceMs: 60, lookMs: 2, ...more };
   return { port, tokens, agent, hosts, store, options, coordinator: new PathCoordinator(options) };
 }
 type Rig = ReturnType<typeof rig>;
@@ -101,6 +101,25 @@ for (const kind of kinds)
     t.ok(r.port.calls.findIndex((call) => call.startsWith('announce')) < withdrawn && withdrawn > 0, 'announced before withdrawn');
     t.end();
   });
+
+test('break before make: the source still carries what it announces', async (t) => {
+  const r = rig(['joins'], { tellMs: 80 });
+  const announce = r.agent.announce.bind(r.agent);
+  let toldMs = 0;
+  r.agent.announce = (order) => {
+    toldMs = performance.now();
+    return announce(order);
+  };
+  let stoppedMs = 0;
+  const suspend = r.hosts.suspend;
+  r.hosts.suspend = () => {
+    stoppedMs = performance.now();
+    return suspend();
+  };
+  t.equal((await r.coordinator.move(move('break-before-make'))).record.state, 'moved');
+  t.ok(toldMs > 0 && stoppedMs - toldMs >= 75, 'it is stopped a while after');
+  t.end();
+});
 
 for (const kind of kinds) {
   const way = (): MoveState[] => {

@@ -49,7 +49,7 @@ async function make() {
   const agent = new PathAgent({ port, policy: { addresses: undefined, maxSubflows: 4 }, log: () => {} });
   const store = new MemoryMoves();
   const waypoints = new VmWaypoints(hostOf(rigs[0]), hostOf(rigs[1]), () => {});
-  const coordinator = (): PathCoordinator => new PathCoordinator({ sides: [agent], waypoints, store, log: () => {}, now: () => performance.now(), joinMs: 200, drainMs: 60, patienceMs: 100, lookMs: 2 });
+  const coordinator = (): PathCoordinator => new PathCoordinator({ sides: [agent], waypoints, store, log: () => {}, now: () => performance.now(), joinMs: 200, tellMs: 0, drainMs: 60, patienceMs: 100, lookMs: 2 });
   const close = async (): Promise<void> => {
     for (const rig of rigs) await rig.close();
   };
@@ -124,7 +124,7 @@ test('waypoints: back to where a tombstone is', async (t) => {
     await m.coordinator().move(m.wanted('make-before-break'));
     const about = { uuid: m.rigs[1].agent.fleet.named('nat')!.uuid, name: 'nat' };
     const back = new VmWaypoints(hostOf(m.rigs[1]), hostOf(m.rigs[0]), () => {});
-    const coordinator = new PathCoordinator({ sides: m.sides, waypoints: back, store: m.store, log: () => {}, now: () => performance.now(), joinMs: 200, drainMs: 60, patienceMs: 100, lookMs: 2 });
+    const coordinator = new PathCoordinator({ sides: m.sides, waypoints: back, store: m.store, log: () => {}, now: () => performance.now(), joinMs: 200, tellMs: 0, drainMs: 60, patienceMs: 100, lookMs: 2 });
     const { record } = await coordinator.move({ id: 'back', kind, from: w2, to: w1, about });
     t.equal(record.state, 'moved', record.why);
     t.deepEqual(m.all(), [`0 nat Running ${w1}`, `1 tombstone-${w2} Running ${w2}`], `${kind}: it made room`);
