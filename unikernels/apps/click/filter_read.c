@@ -52,8 +52,11 @@ static bool read_factor(struct pattern_reader *reader, expression *result) {
     if (!read_or(reader, result)) return false;
     if (!pattern_skip(reader, ")")) return pattern_fail(reader, "')'");
     reader->depth--;
-  } else if (!pattern_primitive(reader, result)) {
-    return false;
+  } else {
+    const char *at = reader->token.at;
+    if (!pattern_primitive(reader, result)) return false;
+    /* What is repeated of the one before may need no word at all: "ip frag x" has none for x. */
+    if (reader->token.at == at) return pattern_fail(reader, "a primitive");
   }
   if (negated) *result = filter_not(*result);
   return true;
