@@ -32,8 +32,17 @@ export async function targetOf(words: Words): Promise<Target> {
   return { url, caFile: part('ca', 'SHOAL_CA'), passwordFile: part('password-file', 'SHOAL_PASSWORD_FILE') };
 }
 
-/** Another host than the one the words name: "lab/host2", or https://HOST with --to-ca and --to-password-file, by default those of the first. */
-export async function targetNamed(to: string, words: Words): Promise<Target> {
+/** Of verbs that are about two hosts. */
+export const otherHostOptions = {
+  to: { value: 'HOST', help: 'the other host: LAB/HOST, or https://HOST with the two options below' },
+  'to-ca': { value: 'FILE', help: 'its certificate; default: as of the first host' },
+  'to-password-file': { value: 'FILE', help: 'its password; default: as of the first host' },
+};
+
+/** The host of these options: "lab/host2", or https://HOST with a certificate and a password, by default those of the first. Throws USAGE. */
+export async function otherTarget(words: Words): Promise<Target> {
+  const to = words.text('to');
+  if (to === undefined) throw new ShoalError('USAGE', 'Where to?', { hint: 'Give --to LAB/HOST, or --to https://HOST.' });
   if (!to.startsWith('https://')) return labTarget(to);
   const { env } = words;
   const part = (option: string, variable: string): string => {

@@ -17,7 +17,7 @@ import { PathClient } from '../../mptcp/client.ts';
 import type { Verb, Words } from '../arguments.ts';
 import { Client } from '../client.ts';
 import { ms, plural, table } from '../format.ts';
-import { readTarget, targetNamed, targetOf, type Target } from '../target.ts';
+import { otherHostOptions, otherTarget, readTarget, targetOf, type Target } from '../target.ts';
 import type { Terminal } from '../terminal.ts';
 import { AgentHost } from '../waypoint-host.ts';
 
@@ -160,9 +160,7 @@ export const pathsMove: Verb = {
   operands: 'VM',
   operandCount: [1, 1],
   options: {
-    to: { value: 'HOST', help: 'the other host: LAB/HOST, or https://HOST with the two options below' },
-    'to-ca': { value: 'FILE', help: 'its certificate; default: as of the first host' },
-    'to-password-file': { value: 'FILE', help: 'its password; default: as of the first host' },
+    ...otherHostOptions,
     ip: { value: 'ADDRESS', help: 'the address of its first device there' },
     agents: { value: 'FILE', help: 'the path agents beside the ends of its connections: a JSON list of {"url", "certFile", "tokenFile"}' },
     break: { help: 'suspend it first, then start it there: it never runs twice, and connections wait' },
@@ -176,11 +174,11 @@ export const pathsMove: Verb = {
     '`paths move` or `paths resume` with the same folder ends the move. The old address answers with RST from then on: a VM named tombstone-ADDRESS; destroy it when nobody needs that any more.',
   examples: ['shoal paths move nat --to lab/host1 --ip 10.65.9.1 --agents agents.json --plan', 'shoal paths move nat --to lab/host1 --ip 10.65.9.1 --agents agents.json'],
   async run(terminal, words) {
-    const [to, where] = [words.text('ip') ?? '', words.text('to')];
-    if (where === undefined) throw new ShoalError('USAGE', 'Where to?', { hint: 'Give --to LAB/HOST, or --to https://HOST.' });
+    const target = await otherTarget(words);
+    const to = words.text('ip') ?? '';
     if (!isIPv4(to)) throw new ShoalError('USAGE', 'Under which address?', { hint: 'Give --ip ADDRESS: a free one of the network there. Peers are told of it before the VM stops here.' });
     const kind: MoveKind = words.flag('break') ? 'break-before-make' : 'make-before-break';
-    const known = { source: await targetOf(words), target: await targetNamed(where, words), agents: agentsOf(words) };
+    const known = { source: await targetOf(words), target, agents: agentsOf(words) };
     return withMoves(words, async (moves) => {
       for (const record of words.flag('plan') ? [] : moves.open()) {
         terminal.note(`the move ${record.id} was left ${record.state}`);

@@ -7,7 +7,7 @@ import type { Departed, Plan } from '../../xenapi/plugin-types.ts';
 import type { Verb, Words } from '../arguments.ts';
 import { Client } from '../client.ts';
 import { ms } from '../format.ts';
-import { readTarget, targetNamed, withHost } from '../target.ts';
+import { otherHostOptions, otherTarget, readTarget, withHost } from '../target.ts';
 import type { Terminal } from '../terminal.ts';
 import { findVm } from '../vms.ts';
 
@@ -17,12 +17,7 @@ interface Facts {
   agent: { fingerprint: string | null };
 }
 
-/** Some words of another host's target: "lab/host1", or https://HOST with --to-ca and --to-password-file. */
-async function clientOfTarget(words: Words): Promise<Client> {
-  const to = words.text('to');
-  if (to === undefined) throw new ShoalError('USAGE', 'Where to?', { hint: 'Give --to LAB/HOST, or --to https://HOST.' });
-  return new Client(readTarget(await targetNamed(to, words)));
-}
+const clientOfTarget = async (words: Words): Promise<Client> => new Client(readTarget(await otherTarget(words)));
 
 export const vmMigrate: Verb = {
   name: 'vm migrate',
@@ -30,9 +25,7 @@ export const vmMigrate: Verb = {
   operands: 'VM',
   operandCount: [1, 1],
   options: {
-    to: { value: 'HOST', help: 'the other host: LAB/HOST, or https://HOST with the two options below' },
-    'to-ca': { value: 'FILE', help: 'its certificate; default: as of the first host' },
-    'to-password-file': { value: 'FILE', help: 'its password; default: as of the first host' },
+    ...otherHostOptions,
     live: { help: 'copy its memory while it runs, then only the rest' },
     ip: { value: 'ADDRESS', help: 'the address it is to have there' },
     plan: { help: 'say how long it would take, and whether to; nothing moves' },

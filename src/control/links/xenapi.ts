@@ -15,7 +15,8 @@ import { errorOf, parsed, type ErrorShown } from './shown.ts';
 import { callTimeoutMs, linkError, makeConnection, type Connection, type HostAddress } from './connection.ts';
 import { askOffer, orderFetch, pushImage } from './images.ts';
 import { launchOneByOne } from './one-by-one.ts';
-import { networkRecord, vifRecord, vmRecord, type Record_, type VifRecord, type VmRecord } from './records.ts';
+import { Picture, type Happening } from './picture.ts';
+import { vmRecord, type Record_ } from './records.ts';
 import type { AddressTraffic } from '../../model/traffic.ts';
 
 export interface XenApiLinkOptions extends Omit<HostAddress, 'password'> {
@@ -27,13 +28,6 @@ export interface XenApiLinkOptions extends Omit<HostAddress, 'password'> {
   /** First wait after a failed attempt; doubled up to 16 times. */
   retryMs?: number;
   log?: (line: string) => void;
-}
-
-interface Happening {
-  class: string;
-  operation: 'add' | 'mod' | 'del';
-  ref: string;
-  snapshot?: Record_;
 }
 
 const watched = ['VM', 'VIF', 'network', 'host', 'host_metrics'];
@@ -55,10 +49,7 @@ export class XenApiLink implements HostLink {
   /** Changes come through the plugin, which tells of a VM only what counts here. */
   #lean = false;
   #host: SeenHost = { version: '', totalKib: 0, freeKib: 0, cpuCount: 0, networks: [], shortfalls: [] };
-  readonly #vms = new Map<string, VmRecord>();
-  readonly #vifs = new Map<string, VifRecord>();
-  readonly #vifsOfVm = new Map<string, Set<string>>();
-  readonly #networks = new Map<string, SeenHost['networks'][number]>();
+  readonly #picture = new Picture();
 
   constructor(options: XenApiLinkOptions) {
     this.#o = { pollS: 10, patienceMs: 10_000, retryMs: 250, log: () => {}, ...options };
@@ -125,26 +116,23 @@ export class XenApiLink implements HostLink {
     this.#hostRef = hosts[0]!;
     await this.#findPlugin();
     const answer = await this.#from('', 0);
-    for (const each of [this.#vms, this.#vifs, this.#vifsOfVm, this.#networks]) each.clear();
-    this.#take(answer.events);
+    this.#picture.clear();
+    this.#picture.take(answer.events);
     this.#host = await this.lookAtHost();
-    this.#listener?.picture(
-      this.#host,
-      [...this.#vms.keys()].map((ref) => this.#seen(ref)!),
-    );
+    this.#listener?.picture(this.#host, this.#picture.vms());
     return answer.token;
   }
 
   async #changes(token: string): Promise<string> {
     const answer = await this.#from(token, this.#o.pollS);
-    const vms = this.#take(answer.events);
+    const vms = this.#picture.take(answer.events);
     for (const [ref, gone] of vms) {
-      const vm = this.#seen(ref);
+      const vm = this.#picture.seen(ref);
       if (vm !== undefined) this.#listener?.vm(vm);
       else if (gone !== undefined) this.#listener?.gone(gone);
     }
     if (answer.events.some((event) => event.class === 'network' || event.class === 'host_metrics')) {
-      this.#host = { ...this.#host, networks: [...this.#networks.values()] };
+      this.#host = { ...this.#host, networks: this.#picture.networks() };
       this.#listener?.host(this.#host);
     }
     return answer.token;
@@ -166,47 +154,6 @@ export class XenApiLink implements HostLink {
     return (await this.#raw('event.from', watched, token, waitS + 0.001)) as { events: Happening[]; token: string };
   }
 
-  /** Returns the VMs to tell of: reference, and the uuid of one that is gone. */
-  #take(events: readonly Happening[]): Map<string, Uuid | undefined> {
-    const touched = new Map<string, Uuid | undefined>();
-    for (const { class: name, operation, ref, snapshot } of events) {
-      const gone = operation === 'del' || snapshot === undefined;
-      if (name === 'network') gone ? this.#networks.delete(ref) : this.#networks.set(ref, networkRecord(snapshot));
-      else if (name === 'vif') {
-        const before = this.#vifs.get(ref);
-        if (before !== undefined) {
-          this.#vifsOfVm.get(before.vm)?.delete(ref);
-          if (!touched.has(before.vm)) touched.set(before.vm, undefined);
-        }
-        this.#vifs.delete(ref);
-        if (gone) continue;
-        const vif = vifRecord(snapshot);
-        this.#vifs.set(ref, vif);
-        const siblings = this.#vifsOfVm.get(vif.vm);
-        if (siblings === undefined) this.#vifsOfVm.set(vif.vm, new Set([ref]));
-        else siblings.add(ref);
-        if (!touched.has(vif.vm)) touched.set(vif.vm, undefined);
-      } else if (name === 'vm') {
-        const before = this.#vms.get(ref);
-        const vm = gone ? undefined : vmRecord(snapshot);
-        if (vm !== undefined) this.#vms.set(ref, vm);
-        else this.#vms.delete(ref);
-        if (vm === undefined) this.#vifsOfVm.delete(ref);
-        touched.set(ref, vm === undefined ? before?.uuid : undefined);
-      }
-    }
-    return touched;
-  }
-
-  #seen(ref: string, vm: VmRecord | undefined = this.#vms.get(ref)): SeenVm | undefined {
-    if (vm === undefined) return undefined;
-    const vifs = [...(this.#vifsOfVm.get(ref) ?? [])].map((vif) => this.#vifs.get(vif)!).sort((a, b) => a.device - b.device);
-    return {
-      ...vm,
-      addresses: vifs.flatMap(({ network, ips }) => ips.map((ip) => ({ network: this.#networks.get(network)?.name ?? '', ip }))),
-    };
-  }
-
   async lookAtHost(): Promise<SeenHost> {
     const [freeBytes, record] = await Promise.all([
       this.#raw('host.compute_free_memory', this.#hostRef),
@@ -220,7 +167,7 @@ export class XenApiLink implements HostLink {
       totalKib: Math.floor(Number(metrics.memory_total) / 1024),
       freeKib: Math.floor(Number(freeBytes) / 1024),
       cpuCount: Number(host.cpu_info['cpu_count'] ?? 0),
-      networks: [...this.#networks.values()],
+      networks: this.#picture.networks(),
       shortfalls: this.#plugin
         ? []
         : ['This host has not the plugin "shoal": VMs are made and ended one by one, and images must be there as templates.'],
@@ -230,7 +177,7 @@ export class XenApiLink implements HostLink {
   async look(uuid: Uuid): Promise<SeenVm | undefined> {
     try {
       const ref = (await this.#raw('VM.get_by_uuid', uuid)) as string;
-      return this.#seen(ref, vmRecord((await this.#raw('VM.get_record', ref)) as Record_));
+      return this.#picture.seen(ref, vmRecord((await this.#raw('VM.get_record', ref)) as Record_));
     } catch (error) {
       if (isGone(error)) return undefined;
       throw error;
@@ -255,8 +202,7 @@ export class XenApiLink implements HostLink {
 
   async launch(items: readonly LaunchItem[], signal: AbortSignal): Promise<LaunchOutcome[]> {
     if (!this.#plugin) {
-      const networks = new Map([...this.#networks].map(([ref, { name }]) => [name, ref]));
-      return launchOneByOne((method, ...args) => this.#raw(method, ...args), items, networks, signal);
+      return launchOneByOne((method, ...args) => this.#raw(method, ...args), items, this.#picture.networkRefs(), signal);
     }
     const specs = items.map(({ copy, ...item }) => ({ ...item, otherConfig: { [copyKey]: formatCopyId(copy) } }));
     const { results } = await this.#bounded(

@@ -7,21 +7,22 @@
 import { asDomid, type Digest, type Domid, type Uuid } from '../../model/ids.ts';
 import { isVmUuid, newVmUuid } from '../../model/uuid.ts';
 import { ShoalError } from '../../model/errors.ts';
-import { calling, callingAsync, failureErrno, loadNative, nativeError, type Built, type Native, type NativeDomain } from './native.ts';
+import { calling, callingAsync, failureErrno, loadNative, nativeError, type Built, type Native } from './native.ts';
 import { Changes } from './changes.ts';
 import { Disks } from './disks.ts';
-import { bitmapOf, handleOf, reasonOf, stateOf, uuidOf } from './domain.ts';
+import { bitmapOf, handleOf, uuidOf } from './domain.ts';
 import { Networks, vifName, type NetworkConfig } from './networks.ts';
 import {
-  backendErrorPath, backendRoot, diskErrorPath, introduceRequests, nameRequest, recordPath, registerRequests, removeErrorRequests, removeRequests,
+  backendErrorPath, backendRoot, diskErrorPath, introduceRequests, nameRequest, registerRequests, removeErrorRequests, removeRequests,
   removeWiredRequests, sealRequest, shutdownRequests,
 } from './nodes.ts';
 import { copyInto, Memory, XenSnapshot } from './memory.ts';
+import { Records } from './records.ts';
 import { sweep } from './sweep.ts';
 import { SwitchClient } from './switch-client.ts';
 import { Templates } from './templates.ts';
 import { Wired, wiredMacs } from './wired.ts';
-import { readRequest, type Request } from './xenstore/wire.ts';
+import type { Request } from './xenstore/wire.ts';
 import { StoreClient, StoreRefusal, storeSockets } from './xenstore/client.ts';
 import type { AddressMove, DomainConfig, DomainFacts, DomainShape, HostFacts, Hypervisor, MemoryReader, MemoryWriter, Snapshot, SwitchTotals, VifConfig, VifCounters } from '../port.ts';
 import type { AddressTraffic } from '../../model/traffic.ts';
@@ -78,7 +79,7 @@ class Xen implements XenHypervisor {
   private readonly store: StoreClient;
   private readonly nets: Networks;
   private readonly built = new Map<number, Built & { wired: boolean; name: string }>();
-  private readonly records = new Map<number, { uuid: Uuid; record: string }>();
+  private readonly records: Records;
   private readonly changes: Changes;
   private readonly templates: Templates;
   private readonly wired: Wired;
@@ -94,6 +95,7 @@ class Xen implements XenHypervisor {
     this.templates = new Templates(native);
     this.memory = new Memory(native, this.templates, (domid) => this.requestShutdown(domid, 'suspend'));
     this.disks = new Disks(native);
+    this.records = new Records(store);
   }
 
   async start(): Promise<void> {
@@ -128,7 +130,7 @@ class Xen implements XenHypervisor {
     const domid = calling('creating a domain', () =>
       this.native.create(handleOf(newVmUuid()), memoryKib / kibPerPage, mostEventPort, mostGrantFrames, wired ? vifs.length : 0));
     this.changes.made(domid);
-    this.records.delete(domid);
+    this.records.forget(asDomid(domid));
     return asDomid(domid);
   }
 
@@ -182,7 +184,7 @@ class Xen implements XenHypervisor {
     }
     calling(`naming domain ${domid}`, () =>
       this.native.name(domid, handleOf(config.uuid), built.startInfoMfn, cmdline, built.wired ? wiredMacs(config) : noMacs));
-    this.records.delete(domid);
+    this.records.forget(domid);
     built.name = config.name;
     if (built.wired) await this.wired.identify(domid, config);
     else await this.registerInStore(domid, config, built);
@@ -211,7 +213,7 @@ class Xen implements XenHypervisor {
     }
     const built = this.built.get(domid);
     await this.store.batch([...(built?.wired ? [nameRequest(domid, built.name)] : []), sealRequest(domid, record)]);
-    this.records.set(domid, { uuid: domain.uuid, record });
+    this.records.set(domid, domain.uuid, record);
   }
 
   async unpause(domid: Domid): Promise<void> {
@@ -265,26 +267,18 @@ class Xen implements XenHypervisor {
     await this.changes.departed(domid);
     this.changes.ended(domid);
     this.built.delete(domid);
-    this.records.delete(domid);
+    this.records.forget(domid);
   }
 
   async list(): Promise<DomainFacts[]> {
     const domains = calling('listing domains', () => this.native.domains());
     this.changes.seen(domains.map(({ domid }) => domid));
-    const unknown = domains.filter((domain) => this.mustRead(domain));
-    const answers = await this.store.settle(unknown.map((domain) => readRequest(recordPath(domain.domid))));
-    unknown.forEach((domain, i) => this.remember(domain, answers[i]!));
-    return domains.map((domain) => this.describe(domain));
+    return this.records.describe(domains);
   }
 
   async get(domid: Domid): Promise<DomainFacts | undefined> {
     const domain = calling(`looking at domain ${domid}`, () => this.native.domain(domid));
-    if (!domain) return undefined;
-    if (this.mustRead(domain)) {
-      const [answer] = await this.store.settle([readRequest(recordPath(domid))]);
-      this.remember(domain, answer!);
-    }
-    return this.describe(domain);
+    return domain === undefined ? undefined : (await this.records.describe([domain]))[0];
   }
 
   async readConsole(domid: Domid, cursor: number): Promise<{ text: Uint8Array; cursor: number }> {
@@ -359,37 +353,6 @@ class Xen implements XenHypervisor {
     const uuid = uuidOf(domain);
     if (!isVmUuid(uuid)) throw notOurs(domid);
     return { uuid };
-  }
-
-  private mustRead(domain: NativeDomain): boolean {
-    const uuid = uuidOf(domain);
-    return isVmUuid(uuid) && this.records.get(domain.domid)?.uuid !== uuid;
-  }
-
-  private remember(domain: NativeDomain, answer: PromiseSettledResult<Buffer>): void {
-    if (answer.status === 'rejected') {
-      if (answer.reason instanceof StoreRefusal) return; // no such node: not registered, so not sealed
-      throw answer.reason;
-    }
-    const record = answer.value.toString('utf8');
-    if (record !== '') this.records.set(domain.domid, { uuid: uuidOf(domain), record });
-  }
-
-  private describe(domain: NativeDomain): DomainFacts {
-    const uuid = uuidOf(domain);
-    const cached = this.records.get(domain.domid);
-    const record = cached?.uuid === uuid ? cached.record : '';
-    return {
-      domid: asDomid(domain.domid),
-      uuid,
-      state: stateOf(domain),
-      shutdownReason: reasonOf(domain),
-      ours: isVmUuid(uuid),
-      sealed: record !== '',
-      record,
-      memoryKib: domain.totalPages * kibPerPage,
-      cpuTimeNs: domain.cpuTimeNs,
-    };
   }
 
   /**
