@@ -16,7 +16,7 @@ import { locked } from './lock.ts';
 import { enter, makeNetwork, removeNetwork } from './network.ts';
 import { checkLabName, labFolder } from './paths.ts';
 import { openPinger, type Pinger } from './pinger.ts';
-import { checkMemory, defaultMemoryMib, hostPlan, routerNamespace } from './plan.ts';
+import { checkMemory, defaultMemoryMib, hostPlan, processorsOf, routerNamespace } from './plan.ts';
 import { endProcess, isAlive, run, type RunOptions, type RunResult } from './processes.ts';
 import { stores, type Accelerator, type MachineSeat, type MachineShape, type Store } from './qemu.ts';
 import {
@@ -161,12 +161,6 @@ interface Wanted {
   withAgent: boolean;
 }
 
-/**
- * Two a host, or one where the machine has not as many: an emulated processor that holds one of Xen's locks and is not running lets all others spin.
- * Measured with two hosts on two cores: a third of all time went there, and 1,000 VMs took 58 s in place of 25.
- */
-const processorsOf = (hosts: number): number => (2 * hosts <= availableParallelism() ? 2 : 1);
-
 async function bringUp({ name, hosts, memoryMib, store, ...wanted }: Wanted, progress: (text: string) => void): Promise<Lab> {
   const tools = await buildTools();
   const withAgent = wanted.withAgent && (await buildAgent());
@@ -175,7 +169,7 @@ async function bringUp({ name, hosts, memoryMib, store, ...wanted }: Wanted, pro
   const files: BootFile[] = store === 'shoal' ? [{ from: await buildStored(), to: 'usr/lib/shoal/shoal-stored' }] : [];
   const boot = await bootInitramfs(image, who, files);
   const accelerator = await chooseAccelerator(image, boot.file, progress);
-  const shape: MachineShape = { accelerator, processors: processorsOf(hosts), memoryMib, store, xen: image.xen, kernel: image.kernel, initramfs: boot.file };
+  const shape: MachineShape = { accelerator, processors: processorsOf(hosts, availableParallelism()), memoryMib, store, xen: image.xen, kernel: image.kernel, initramfs: boot.file };
 
   makeFolder(name);
   await makeNetwork(name, hosts);

@@ -68,6 +68,12 @@ export function dom0MemoryMib(hostMemoryMib: number): number {
   return Math.min(4096, Math.max(640, Math.floor(hostMemoryMib / 4)));
 }
 
+/**
+ * Of each host: two, or one where the machine has not as many cores. An emulated processor that holds one of Xen's locks and is not running lets all
+ * others spin. Measured with two hosts on two cores: a third of all time went there, and 1,000 VMs took 58 s in place of 25.
+ */
+export const processorsOf = (hosts: number, cores: number): number => (2 * hosts <= cores ? 2 : 1);
+
 export function checkMemory(memoryMib: number): number {
   if (!Number.isInteger(memoryMib) || memoryMib < leastMemoryMib || memoryMib > 1024 * 1024) {
     throw new ShoalError('USAGE', `a host cannot have ${memoryMib} MiB of memory`, {

@@ -43,6 +43,11 @@ test('lab: two hosts come up on real Xen', { timeout: 15 * minutes }, async (t) 
   t.ok(readFileSync(lab.hosts[0]!.consoleFile, 'utf8').length >= 0, 'there is a console log');
 });
 
+test('lab: there is room for a neighbour of each VM', (t) => {
+  t.ok(Number(readFileSync('/proc/sys/net/ipv4/neigh/default/gc_thresh3', 'utf8')) >= 65_536, 'the bound over all namespaces');
+  t.end();
+});
+
 test("lab: the clock is the machine's and the random pools differ", { timeout: minutes }, async (t) => {
   for (const host of lab.hosts) {
     const seconds = Number((await host.exec('date +%s')).stdout);

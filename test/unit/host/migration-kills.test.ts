@@ -124,9 +124,9 @@ for (const [who, live, decisive] of [
   test(`kill -9 of the ${who} before and after each thing it does${live ? ', live' : ''}: one runs`, async (t) => {
     const { seen } = await moveWithKill(who, 0, false, live);
     t.ok(seen.includes(decisive), seen.join('; '));
-    const todo = seen.flatMap((name, i) => [false, true].map((after) => ({ at: i + 1, name, after })));
+    const left = seen.flatMap((name, i) => [false, true].map((after) => ({ at: i + 1, name, after })));
     const worker = async (): Promise<void> => {
-      for (let next = todo.shift(); next !== undefined; next = todo.shift()) {
+      for (let next = left.shift(); next !== undefined; next = left.shift()) {
         const { at, name, after } = next;
         const { where } = await moveWithKill(who, at, after, live).catch((error: Error): Outcome => ({ seen: [], where: error.message }));
         const label = `${after ? 'after' : 'before'} ${name}, its ${at}. of ${seen.length}: ${where}`;

@@ -1,5 +1,5 @@
 import test from 'tape';
-import { checkMemory, dom0MemoryMib, hostPlan, parseHostName } from '../../../src/lab/plan.ts';
+import { checkMemory, dom0MemoryMib, hostPlan, parseHostName, processorsOf } from '../../../src/lab/plan.ts';
 import { checkLabName } from '../../../src/lab/paths.ts';
 import { agentConfig } from '../../../src/lab/agent.ts';
 import { parseAgentConfig } from '../../../src/main/agent-config.ts';
@@ -23,6 +23,19 @@ test('plan: every host has a subnet, an address and a hardware address of its ow
   t.throws(() => hostPlan(64), /no host 64/);
   t.throws(() => hostPlan(-1), /no host/);
   t.throws(() => hostPlan(0.5), /no host/);
+  t.end();
+});
+
+test('plan: two processors a host where the machine has as many, else one, never more than share its cores', (t) => {
+  for (const [hosts, cores, expected] of [
+    [1, 1, 1],
+    [1, 2, 2],
+    [2, 2, 1],
+    [2, 3, 1],
+    [2, 4, 2],
+    [8, 16, 2],
+  ] as const)
+    t.equal(processorsOf(hosts, cores), expected, `${hosts} hosts on ${cores} cores`);
   t.end();
 });
 
