@@ -114,15 +114,17 @@ static void add_piece(struct viewer *viewer, struct chunk *chunk, uint32_t lengt
   viewer->pieces[(viewer->pieces_first + viewer->pieces_count++) % VIEWER_PIECES] = (struct piece){chunk, length};
 }
 
-bool viewer_write(struct viewer *viewer, const char *bytes, size_t length) {
+bool viewer_try_write(struct viewer *viewer, const char *bytes, size_t length) {
   if (viewer->dead || length == 0) return !viewer->dead;
-  if (tcp_write(viewer->pcb, bytes, (u16_t)length, TCP_WRITE_FLAG_COPY) != ERR_OK) {
-    viewer_kill(viewer);
-    return false;
-  }
+  if (tcp_write(viewer->pcb, bytes, (u16_t)length, TCP_WRITE_FLAG_COPY) != ERR_OK) return false;
   add_piece(viewer, NULL, (uint32_t)length);
   viewer->sent += length;
   return true;
+}
+
+bool viewer_write(struct viewer *viewer, const char *bytes, size_t length) {
+  if (!viewer_try_write(viewer, bytes, length)) viewer_kill(viewer);
+  return !viewer->dead;
 }
 
 bool viewer_write_chunk(struct viewer *viewer, struct chunk *chunk, uint32_t length, bool more) {
@@ -314,6 +316,7 @@ static err_t on_poll(void *context, struct tcp_pcb *pcb) {
       if (quiet > LINGER_SECONDS * 1000 && !owes) viewer->remote_closed = true;
       late = owes && quiet > STALL_SECONDS * 1000;
       break;
+    case VIEWER_RELAYING: fetch_room(viewer); /* there may be memory again */ /* fall through */
     default: late = owes && quiet > STALL_SECONDS * 1000; break;
   }
   if (late) cache.metrics.timeouts++, viewer_kill(viewer);

@@ -60,6 +60,8 @@ void viewer_run(struct viewer *viewer);
 
 /* Copies bytes into the connection. False: no room or no memory (the viewer is then ended by its caller). */
 bool viewer_write(struct viewer *viewer, const char *bytes, size_t length);
+/* The same, but the viewer lives on where there is no memory now: then nothing was written. */
+bool viewer_try_write(struct viewer *viewer, const char *bytes, size_t length);
 /* Room for a write of a body, with some to spare for framing: what the connection and memory allow. More after an acknowledgement. */
 uint32_t viewer_room(const struct viewer *viewer);
 /* Sends `length` bytes of the chunk by reference and takes it over. `more`: what follows it is written right after, so that segments stay whole.
