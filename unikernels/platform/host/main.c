@@ -58,12 +58,12 @@ static void limit_heap(void) {
 void *shoal_alloc(size_t size_bytes) {
   if (heap_bytes > 0 && (used_bytes > heap_bytes || size_bytes > heap_bytes - used_bytes)) return NULL;
   void *memory = malloc(size_bytes);
-  if (memory != NULL) used_bytes += malloc_usable_size(memory);
+  if (heap_bytes > 0 && memory != NULL) used_bytes += malloc_usable_size(memory);
   return memory;
 }
 
 void shoal_free(void *memory) {
-  if (memory != NULL) used_bytes -= malloc_usable_size(memory);
+  if (heap_bytes > 0 && memory != NULL) used_bytes -= malloc_usable_size(memory);
   free(memory);
 }
 
