@@ -35,7 +35,8 @@ export async function measureStreams(
 ): Promise<StreamSpeed[]> {
   const program = join(scratch, 'receive');
   await must(['gcc', '-O2', '-o', program, join(repositoryRoot, 'bench/cache/receive.c')], { code: 'SETUP_FAILED', timeoutMs: 60_000 });
-  const curl = (...words: string[]) => run(network.words(network.client, -1, ['curl', '-sS', '--max-time', '20', '-H', `Authorization: Bearer ${secret}`, ...words]), 30_000);
+  const curl = (...words: string[]) => run(network.words(network.client, -1, ['curl', '-sS', '--max-time', '20', ...words]), 30_000);
+  const admin = (...words: string[]) => curl('-H', `Authorization: Bearer ${secret}`, ...words);
   const found: StreamSpeed[] = [];
   for (let round = 1; round <= rounds; round++) {
     for (const backend of backends) {
@@ -49,9 +50,9 @@ export async function measureStreams(
       lines.on('line', (line) => (last = line));
       const ended = once(lines, 'close');
       await once(lines, 'line');
-      const { stream } = JSON.parse(await curl('-X', 'POST', `${base}:8081/streams?url=site${path}&to=${to}:${port}&mode=plain&seconds=${seconds}`)) as { stream: number };
+      const { stream } = JSON.parse(await admin('-X', 'POST', `${base}:8081/streams?url=site${path}&to=${to}:${port}&mode=plain&seconds=${seconds}`)) as { stream: number };
       await ended;
-      const { streams } = JSON.parse(await curl(`${base}:8081/streams`)) as { streams: { id: number; state: string; datagrams: number }[] };
+      const { streams } = JSON.parse(await admin(`${base}:8081/streams`)) as { streams: { id: number; state: string; datagrams: number }[] };
       const { state, datagrams: sent } = streams.find(({ id }) => id === stream)!;
       const got = JSON.parse(last) as { datagrams: number; seconds: number };
       if (state !== 'done' || got.datagrams === 0) throw new ShoalError('LAB_FAILED', `The stream by ${backend} ended so: ${state}, ${got.datagrams} of ${sent} datagrams arrived.`);

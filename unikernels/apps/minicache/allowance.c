@@ -14,7 +14,7 @@ void allowance_open(void) {
   shared_bytes = free > own ? free - own : 0;
   if (free >= own) return;
   uint64_t lacks = (own - free) / 3 * 4;
-  shoal_print("minicache: too little memory for %u connections at once: %u KiB more, or less ram=\n", (unsigned)connections, (unsigned)(lacks / 1024 + 1));
+  shoal_print("minicache: too little memory for %u connections at once: ram= has to be %u KiB less, or the guest as much larger with ram= as it is\n", (unsigned)connections, (unsigned)(lacks / 1024 + 1));
 }
 
 static uint32_t held_by(const struct viewer *viewer) {
