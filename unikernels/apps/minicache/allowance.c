@@ -6,11 +6,16 @@
 /* One that asks gets at most so much of what is left. */
 #define PART 4u
 
-static uint64_t shared_bytes, used_bytes;
+/* Kept back from what comes in: an eighth of what is free, at most so much. Acknowledgements and requests are shorter than LONG_FRAME_BYTES. */
+#define RESERVE_BYTES 65536u
+#define LONG_FRAME_BYTES 600u
+
+static uint64_t shared_bytes, used_bytes, reserve_bytes;
 
 void allowance_open(void) {
   uint64_t connections = cache.settings.connections, own = connections * ALLOWANCE_CONNECTION_BYTES, free = SHARED_OF(shoal_memory().free_bytes);
   used_bytes = 0;
+  reserve_bytes = shoal_memory().free_bytes / 8 < RESERVE_BYTES ? shoal_memory().free_bytes / 8 : RESERVE_BYTES;
   shared_bytes = free > own ? free - own : 0;
   if (free >= own) return;
   uint64_t lacks = (own - free) / 3 * 4;
@@ -38,5 +43,7 @@ void allowance_end(struct viewer *viewer) {
   used_bytes -= viewer->beyond;
   viewer->beyond = viewer->copied = 0;
 }
+
+bool allowance_takes(size_t frame_bytes) { return frame_bytes < LONG_FRAME_BYTES || shoal_memory().free_bytes >= reserve_bytes; }
 
 uint64_t allowance_used(void) { return used_bytes; }

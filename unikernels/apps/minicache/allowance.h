@@ -26,6 +26,9 @@ void allowance_note(struct viewer *viewer);
 /* The connection is gone. */
 void allowance_end(struct viewer *viewer);
 
+/* False: memory is short, and a frame of this length had better be lost than the heads of answers; its sender will send it again, later. */
+bool allowance_takes(size_t frame_bytes);
+
 /* Bytes that all connections together hold of what is shared. Of tests. */
 uint64_t allowance_used(void);
 

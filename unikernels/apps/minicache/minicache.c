@@ -67,11 +67,11 @@ static void on_disk(void *context) {
   else store_when_mounted(cache.store, on_mounted, NULL);
 }
 
-/* ---- the network device is lwIP's; streams of datagrams only want to know when it has room ---- */
+/* ---- the network device is lwIP's; streams of datagrams want to know when it has room, and what memory is too short for is lost here ---- */
 
 static bool on_frame(void *context, const uint8_t *frame, size_t length_bytes, uint32_t flags) {
-  (void)context, (void)frame, (void)length_bytes, (void)flags;
-  return false;
+  (void)context, (void)frame, (void)flags;
+  return !allowance_takes(length_bytes);
 }
 
 static void on_writable(void *context) {
