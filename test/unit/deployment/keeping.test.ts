@@ -1,6 +1,6 @@
 /** The bare repository's own housekeeping: packing, the record of rollouts, what killed programs left. */
 import { spawn } from 'node:child_process';
-import { mkdir, readdir, rm, utimes, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, readdir, rm, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test from 'tape';
 import { Guard } from '../../../src/control/deployment/guard.ts';
@@ -112,6 +112,15 @@ test('packing time after time: every image is kept as what it differs by, whatev
   const left = await counts(repo.bare);
   const bounds = { looseObjects: 0, looseKib: 0, packs: 1 };
   t.ok(isDue(left, { ...bounds, packs: 99 }) && !isDue(left, bounds, left));
+
+  // What somebody fetched in is there twice: of the same objects comes a pack of the same name.
+  const folder = join(repo.bare, 'objects/pack');
+  const strangers = packs.map(({ name }, i) => [name, `pack-${String(i).repeat(40)}`] as const);
+  for (const [name, stranger] of strangers) for (const ending of ['.pack', '.idx']) await copyFile(join(folder, name + ending), join(folder, stranger + ending));
+  await repack(repo.bare);
+  const now = (await packsOf(repo.bare)).map(({ name }) => name);
+  t.notOk(now.some((name) => strangers.some(([, stranger]) => name === stranger)), 'the second ones are gone');
+  t.deepEqual(await readable(repo, versions), [], 'and every version is there');
 });
 
 test('kill -9 at any moment of packing: every version is there, and the next time it is done', async (t) => {
