@@ -263,7 +263,7 @@ class Arrival {
       await this.#takeImage();
       const { otherConfig } = this.#record;
       // Until it is here for good it belongs to nobody's fleet.
-      vm = admit({ ...this.#record, otherConfig: {} }, fleet, (image) => this.#o.images.has(image as Digest), this.#choices);
+      vm = admit({ ...this.#record, otherConfig: {} }, fleet, (image) => this.#o.images.has(image as Digest), { ...this.#choices, moved: true });
       if (vm.uuid !== this.#record.uuid) throw new ShoalError('MIGRATION_REFUSED', 'A VM with this uuid is here already.');
       vm.arriving = true;
       this.#vm = vm;

@@ -146,7 +146,8 @@ export class Departure {
     }
     this.#addresses = (reserved['addresses'] as string[] | undefined) ?? [];
     const { id, token, url, fingerprint } = this.#ticket;
-    vm.leaving = { id, token, url, fingerprint };
+    const along = vm.vifs.flatMap(({ ipv4 }) => ipv4).filter((each) => this.#addresses.includes(each));
+    vm.leaving = { id, token, url, fingerprint, along };
     await fleet.keep(vm);
   }
 
@@ -251,15 +252,16 @@ export class Departure {
     const { fleet } = this.#o;
     const vm = this.#vm;
     const { id, token } = this.#ticket;
+    const along = vm.leaving?.along ?? [];
     this.#reader?.close();
     if (vm.domid !== undefined) await this.#remove(vm.domid);
     fleet.place(vm, undefined);
     try {
-      await fleet.drop(vm);
+      await fleet.drop(vm, along);
     } catch (error) {
       // The next agent finds it in the journal and asks: so the target must not forget.
       this.#o.log(`vm ${vm.name}: is gone, which could not be written: ${asShoalError(error).message}`);
-      return fleet.drop(vm);
+      return fleet.drop(vm, along);
     }
     // The target may forget now. When it does not hear that, it remembers: 200 bytes.
     const link = new DepartureLink(this.#ticket, this.#credentials, () => ({ say: 'released', id, token }), new AbortController().signal);
