@@ -30,6 +30,7 @@ import type { Network } from './networks.ts';
 import { refOf } from './refs.ts';
 import { Runner } from './runner.ts';
 import { Suspender } from './suspender.ts';
+import { Takeover } from './takeover.ts';
 import { Tombstones } from './tombstones.ts';
 import { verdict, verdictAtStart } from './verdict.ts';
 import { fromJournal, toJournal, unseal, type Vm } from './vm.ts';
@@ -127,9 +128,10 @@ export class HostAgent {
     const { hypervisor, images, credentials, migrationPatienceMs: patienceMs, migrationHook } = options;
     const log = options.log ?? (() => {});
     const fingerprint = credentials === undefined ? undefined : new X509Certificate(credentials.cert).fingerprint256;
-    this.arrivals = new Arrivals({ hypervisor, fleet, runner: this.runner, images, fingerprint, log, now: options.now ?? Date.now, patienceMs, hook: (moment) => migrationHook?.(`target ${moment}`), committed: arrived });
+    const takeover = new Takeover({ hypervisor, log });
+    this.arrivals = new Arrivals({ takeover, hypervisor, fleet, runner: this.runner, images, fingerprint, log, now: options.now ?? Date.now, patienceMs, hook: (moment) => migrationHook?.(`target ${moment}`), committed: arrived });
     this.neighbours = new Neighbours();
-    this.departures = new Departures({ hypervisor, fleet, runner: this.runner, images, credentials, log, hook: (moment) => migrationHook?.(`source ${moment}`), neighbours: this.neighbours });
+    this.departures = new Departures({ takeover, hypervisor, fleet, runner: this.runner, images, credentials, log, hook: (moment) => migrationHook?.(`source ${moment}`), neighbours: this.neighbours });
     this.suspender = new Suspender({
       hypervisor: options.hypervisor,
       fleet,

@@ -12,6 +12,7 @@ import type { Fleet } from './fleet.ts';
 import type { Neighbours } from './neighbours.ts';
 import type { Runner } from './runner.ts';
 import { SavedEncoder, type SavedRecord } from './saved.ts';
+import type { Takeover } from './takeover.ts';
 import type { Vm } from './vm.ts';
 
 export interface DeparturesOptions {
@@ -21,6 +22,7 @@ export interface DeparturesOptions {
   images: ImageStore;
   credentials: Credentials | undefined;
   neighbours: Neighbours;
+  takeover: Takeover;
   log: (line: string) => void;
   hook?: ((moment: string) => void | Promise<void>) | undefined;
 }
@@ -173,6 +175,7 @@ export class Departure {
     const domid = this.#vm.domid!;
     this.#suspendedAt = performance.now();
     await this.#phase('suspend', () => this.#suspend(domid));
+    this.#link.say({ say: 'still' });
     await this.#phase('open', async () => (this.#reader === undefined ? this.#open(domid) : this.#reader.again()));
   }
 
@@ -245,6 +248,7 @@ export class Departure {
     await this.#goOn(vm.domid);
     runner.become(vm, 'Running');
     runner.look(vm);
+    void this.#o.takeover.announce(vm);
   }
 
   /** The VM is the target's. */
