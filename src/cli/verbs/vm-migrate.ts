@@ -2,6 +2,7 @@
  * `shoal vm migrate VM --to HOST`: two agents and an order. The command asks the target for a ticket and gives it to the source; from then on they need
  * nobody. With a controller in the environment it is the controller that does so.
  */
+import { planAddresses, type AddressForecast, type PlannedNetwork, type PlannedVif } from '../../migrate/address-plan.ts';
 import { ShoalError } from '../../model/errors.ts';
 import type { Departed, Plan } from '../../xenapi/plugin-types.ts';
 import type { Verb, Words } from '../arguments.ts';
@@ -9,7 +10,7 @@ import { Client } from '../client.ts';
 import { ms } from '../format.ts';
 import { otherHostOptions, otherTarget, readTarget, withHost } from '../target.ts';
 import type { Terminal } from '../terminal.ts';
-import { findVm } from '../vms.ts';
+import { findVm, listVms, type VmName } from '../vms.ts';
 
 const migrationMs = 3_600_000;
 
@@ -28,7 +29,7 @@ export const vmMigrate: Verb = {
     ...otherHostOptions,
     live: { help: 'copy its memory while it runs, then only the rest' },
     ip: { value: 'ADDRESS', help: 'the address it is to have there' },
-    plan: { help: 'say how long it would take, and whether to; nothing moves' },
+    plan: { help: 'say how long it would take, whether to, and which addresses it keeps; nothing moves' },
     'rtt-ms': { value: 'N', help: 'with --plan: round trip of whoever uses the VM as it moves' },
     resolve: { value: 'here|there', help: 'of a migration in doubt, when the target is gone for good: where the VM is to be' },
   },
@@ -40,7 +41,8 @@ export const vmMigrate: Verb = {
   async run(terminal, words) {
     const name = words.operands[0]!;
     return withHost(terminal, words, async (client) => {
-      const { uuid } = await findVm(client, name);
+      const vm = await findVm(client, name);
+      const { uuid } = vm;
       const where = words.text('resolve');
       if (where !== undefined) {
         if (where !== 'here' && where !== 'there') throw new ShoalError('USAGE', `"${where}" is neither here nor there.`, { hint: 'Give --resolve here or --resolve there.' });
@@ -51,7 +53,7 @@ export const vmMigrate: Verb = {
       }
       const target = await clientOfTarget(words);
       try {
-        await (words.flag('plan') ? plan(terminal, words, client, target, uuid, name) : move(terminal, words, client, target, uuid, name));
+        await (words.flag('plan') ? plan(terminal, words, client, target, vm, name) : move(terminal, words, client, target, uuid, name));
       } finally {
         await target.close();
       }
@@ -67,13 +69,37 @@ async function addressOf(target: Client): Promise<string> {
   return `https://${String(host?.['address'] ?? '')}`;
 }
 
-async function plan(terminal: Terminal, words: Words, client: Client, target: Client, uuid: string, name: string): Promise<void> {
+async function networksOf(client: Client): Promise<(PlannedNetwork & { ref: string })[]> {
+  return Object.entries(await client.records('network')).map(([ref, record]) => {
+    const { cidr = '', gateway = '' } = record['other_config'] as Record<string, string>;
+    return { ref, name: String(record['name_label']), cidr, gateway };
+  });
+}
+
+async function vifsOf(client: Client, ref: string, networks: readonly (PlannedNetwork & { ref: string })[]): Promise<PlannedVif[]> {
+  const refs = await client.call<string[]>('VM.get_VIFs', [ref]);
+  const vifs = await Promise.all(refs.map((vif) => client.call<Record<string, unknown>>('VIF.get_record', [vif])));
+  return vifs
+    .sort((a, b) => Number(a['device']) - Number(b['device']))
+    .map((vif) => ({ network: networks.find((each) => each.ref === vif['network'])?.name ?? '', addresses: vif['ipv4_allowed'] as string[] }));
+}
+
+/** Which of the VM's addresses it keeps. */
+async function addressesOf(words: Words, client: Client, target: Client, { ref, uuid }: VmName): Promise<AddressForecast[]> {
+  const [here, there, listed] = await Promise.all([networksOf(client), networksOf(target), listVms(target, ['uuid', 'addresses'])]);
+  const taken = new Set(listed.flatMap((vm) => (vm.uuid === uuid ? [] : vm.addresses)));
+  return planAddresses(await vifsOf(client, ref, here), here, there, words.text('ip'), taken);
+}
+
+async function plan(terminal: Terminal, words: Words, client: Client, target: Client, vm: VmName, name: string): Promise<void> {
   const rtt = words.flag('rtt-ms') ? { rttMs: String(words.number('rtt-ms', 0, 0, 3_600_000)) } : {};
-  const said = await client.plugin<Plan>('migrate-plan', { vm: uuid, url: urlOf(words).url ?? (await addressOf(target)), live: String(words.flag('live')), ...rtt }, { timeoutMs: 60_000 });
-  terminal.printJson({ name, ...said });
+  const said = await client.plugin<Plan>('migrate-plan', { vm: vm.uuid, url: urlOf(words).url ?? (await addressOf(target)), live: String(words.flag('live')), ...rtt }, { timeoutMs: 60_000 });
+  const addresses = await addressesOf(words, client, target, vm);
+  terminal.printJson({ name, ...said, addresses });
   const way = said.rttMs === undefined ? 'the host cannot be reached from there' : `round trip ${ms(said.rttMs)} ms`;
   terminal.print(`${name}: ${said.advice === 'migrate' ? 'migrate' : 'start afresh there'}`);
   terminal.print(`  ${way}; ${Math.ceil(said.bytes / 1024)} KiB, ${ms(said.totalMs)} ms in all, ${ms(said.downtimeMs)} ms of standstill; after ${said.migrations} migrations that way`);
+  for (const { address, kept, why } of addresses) terminal.print(`  ${address} ${kept ? 'goes along: plain TCP survives' : 'does not go along: plain TCP over it ends'}; ${why}`);
 }
 
 async function move(terminal: Terminal, words: Words, client: Client, target: Client, uuid: string, name: string): Promise<void> {

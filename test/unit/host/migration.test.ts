@@ -79,6 +79,36 @@ test('within a subnet: killed after the commit, the source that comes after it d
   await world.close();
 });
 
+test('within a subnet: frames wait at the target while it stands still, and where it goes on is said, there or here', async (t) => {
+  const world = await new World().open({}, { networks: [shared(1)] }, undefined, {}, { networks: [shared(0)] });
+  const vm = await world.launch();
+  const { mac } = vm.vifs[0]!;
+  const [here, there] = [world.source.sim.addresses.told, world.target.sim.addresses.told];
+  world.hook = (moment) => {
+    if (moment === 'source verify') throw new ShoalError('MIGRATION_FAILED', 'for the test');
+  };
+  t.equal(await codeOf(world.send(vm)), 'MIGRATION_FAILED');
+  await until(() => here.length > 0 && there.length === 2, 'told');
+  t.deepEqual([there, here[0]], [[`hold 10.64.1.0 ${mac}`, 'give-up 10.64.1.0'], 'announce 10.64.1.0'], 'it goes on here');
+  there.splice(0);
+  world.hook = () => {};
+  await world.send(vm);
+  await until(() => there.includes('announce 10.64.1.0'), 'announced there');
+  t.equal(there[0], `hold 10.64.1.0 ${mac}`);
+  t.notOk(there.includes('give-up 10.64.1.0'));
+  await world.close();
+});
+
+test('to another subnet nobody waits for its old address there', async (t) => {
+  const world = await new World().open({}, { networks: [elsewhere] });
+  const vm = await world.launch();
+  await world.send(vm);
+  const { told } = world.target.sim.addresses;
+  await until(() => told.length > 0, 'told');
+  t.ok(told.every((each) => each === 'announce 10.65.1.0'), told.join());
+  await world.close();
+});
+
 test('to another subnet it gets an address there; the image goes along', async (t) => {
   const world = await new World().open({}, { networks: [elsewhere] });
   await world.target.agent.images.remove(image);
