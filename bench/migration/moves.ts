@@ -5,6 +5,7 @@
  */
 import { pathToFileURL } from 'node:url';
 import { ShoalError } from '../../src/model/errors.ts';
+import { clearAway } from './network.ts';
 import { measurePaths, ways } from './paths.ts';
 import { measureXenPaths } from './paths-xen.ts';
 import { measureSubnet } from './subnet-xen.ts';
@@ -53,6 +54,7 @@ export function parseMoves([kind = '', ...words]: readonly string[]): Wanted {
 async function main({ kind, moves, delaysMs, modes, ways: some, lab, inARow, file }: Wanted): Promise<void> {
   const each = (summary: object): void => void process.stdout.write(`${JSON.stringify(summary)}\n`);
   const log = (line: string): void => void process.stderr.write(`${line}\n`);
+  clearAway();
   const stopped = new AbortController();
   for (const name of ['SIGINT', 'SIGTERM'] as const) process.once(name, () => stopped.abort());
   const common = { moves, inARow, file, each, log, signal: stopped.signal };

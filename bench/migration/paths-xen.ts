@@ -57,6 +57,8 @@ async function oneConnection(lab: Lab, series: Series, count: number, signal: Ab
   const waypoint = new LabWaypoint(lab);
   const agents: AgentProcess[] = [];
   try {
+    // What a run that was killed left.
+    await waypoint.destroyAll();
     await waypoint.launch();
     const agent = await new AgentProcess(network, 's').start();
     agents.push(agent);

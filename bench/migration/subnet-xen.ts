@@ -49,6 +49,8 @@ async function oneConnection(lab: Lab, series: Series, count: number, signal: Ab
   const network = await LabNetwork.make(lab.name, { hosts: 1, delayMs, rateKbit });
   const waypoint = new LabWaypoint(lab);
   try {
+    // What a run that was killed left.
+    await waypoint.destroyAll();
     await waypoint.launch();
     const ends = await connected(network, waypoint.address, mode);
     await askBoth(ends);
