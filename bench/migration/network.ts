@@ -182,6 +182,7 @@ export abstract class Namespaces {
 
 /** Namespaces of a process that was killed, and what runs in them. */
 export function clearAway(): void {
+  if (!existsSync('/run/netns')) return;
   for (const name of readdirSync('/run/netns').filter((each) => /^s[hl]\d+n\d+[a-z]$/.test(each))) {
     if (existsSync(`/proc/${/\d+/.exec(name)![0]}`)) continue;
     for (const pid of execFileSync('ip', ['netns', 'pids', name], { encoding: 'utf8' }).split('\n').filter((line) => line !== ''))

@@ -62,6 +62,7 @@ test('within a subnet whose hosts have ranges of their own the address goes alon
   t.equal(await codeOf(world.launch('one-more')), 'ADDRESSES_EXHAUSTED');
   await world.killSource();
   t.equal(await codeOf(world.launch('one-more')), 'ADDRESSES_EXHAUSTED', 'nor does the one after it');
+  t.deepEqual([...world.source.agent.fleet.keptEntries()].find((entry) => 'away' in entry), { away: [{ network: 'default', ip: '10.64.1.0' }] }, 'nor one whose journal was written anew');
   await world.close();
 });
 
