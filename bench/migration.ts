@@ -15,6 +15,7 @@ import { destroyVms } from '../src/cli/verbs/vm-power.ts';
 import { listVms, type VmName } from '../src/cli/vms.ts';
 import { refOf } from '../src/xenapi/plugin-types.ts';
 import type { HostFacts } from '../src/cli/verbs/host-show.ts';
+import type { Departed } from '../src/xenapi/plugin-types.ts';
 import type { LabHost } from '../src/lab/lab.ts';
 import { ShoalError } from '../src/model/errors.ts';
 import { migrateVm } from './migration/lab-waypoint.ts';

@@ -2,9 +2,9 @@
  * `shoal vm migrate NAME... --to HOST`: two agents and an order for each VM. The command asks the target for a ticket and gives it to the source; from then
  * on they need nobody.
  */
-import { addressPlanner } from '../address-plan.ts';
 import { ShoalError } from '../../model/errors.ts';
 import type { Departed, Plan } from '../../xenapi/plugin-types.ts';
+import { addressPlanner } from '../address-plan.ts';
 import type { Verb, Words } from '../arguments.ts';
 import { Client } from '../client.ts';
 import { summaryOf } from '../demo/statistics.ts';
