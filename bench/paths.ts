@@ -51,6 +51,10 @@ export function outcomeOf(all: readonly Series[], machine: BenchOutcome['machine
     atMost('PATHS-8', `the same as bulk, ${of}: longest gap, p99`, p99(gapsOf(series)), 'ms', gapMs),
     atMost('PATHS-8', 'the same: lost, doubled, broken', series.wrong, '', 0),
   ]);
+  about('namespaces', 'bulk-256k', 'make-before-break', (series, of) => [
+    compared('PATHS-8', `… with a window of 256 KiB at most, ${of}: longest gap, p99`, p99(gapsOf(series)), 'ms'),
+    atMost('PATHS-8', 'the same: lost, doubled, broken', series.wrong, '', 0),
+  ]);
   about('namespaces', 'records', 'break-before-make', (series, of) => [atMost('PATHS-9', `between namespaces, break before make, away for ${downMs} ms, ${of}: longest gap over that + 2 RTT, p99`, p99(series.moves.map((move) => overStandstill(move, delayMs))), '×', 1)]);
   const summaries = all.map((series) => series.summary());
   return { machine, promises, lines: [shown(summaries)], files: Object.fromEntries(all.length === 0 ? [] : [[`paths-${all[0]!.key.where}.csv`, csv(all)]]) };
@@ -91,7 +95,8 @@ export const paths: Benchmark = {
   async withoutLab({ quick, signal, terminal }) {
     const { namespaces, broken } = sizeOf(quick);
     const common = { delaysMs: [delayMs], signal, ...told({ terminal }) };
-    const found = await measurePaths({ ...common, moves: namespaces, ways: ['no move', 'make before break'] });
+    const found = await measurePaths({ ...common, moves: namespaces, modes: ['records', 'bulk'], ways: ['no move', 'make before break'] });
+    found.push(...(await measurePaths({ ...common, moves: namespaces, modes: ['bulk-256k'], ways: ['make before break'] })));
     found.push(...(await measurePaths({ ...common, moves: broken, modes: ['records'], ways: ['break before make'] })));
     return outcomeOf(found, machineFacts());
   },

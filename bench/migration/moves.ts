@@ -1,7 +1,7 @@
 /**
  * Moves of connections, as many as wanted: `node --import tsx bench/migration/moves.ts namespaces|xen|subnet [MOVES] [DELAY_MS...] [MODE...] [WAY...] [lab=NAME]
  * [each=N] [file=CSV]`. Of each delay, mode and way one line of JSON. Connections move `each` times, 100 by default. With a file every move is a line of it as soon as it is
- * measured, and the same words later go on where it ended. Modes: records, bulk; in one subnet plain-records, plain-bulk.
+ * measured, and the same words later go on where it ended. Modes: records, bulk; bulk-256k between namespaces; in one subnet plain-records, plain-bulk.
  */
 import { pathToFileURL } from 'node:url';
 import { ShoalError } from '../../src/model/errors.ts';
@@ -11,7 +11,7 @@ import { measureXenPaths } from './paths-xen.ts';
 import { measureSubnet } from './subnet-xen.ts';
 
 export const kinds = {
-  namespaces: { modes: ['records', 'bulk'], ways: ways.map((way) => way.replaceAll(' ', '-')), delaysMs: [1, 10, 50] },
+  namespaces: { modes: ['records', 'bulk', 'bulk-256k'], ways: ways.map((way) => way.replaceAll(' ', '-')), delaysMs: [1, 10, 50] },
   xen: { modes: ['records', 'bulk'], ways: ['no-move', 'make-before-break', 'break-before-make'], delaysMs: [10] },
   subnet: { modes: ['plain-records', 'plain-bulk'], ways: ['no-move', 'migrate', 'migrate-live'], delaysMs: [10] },
 } as const;

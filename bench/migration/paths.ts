@@ -7,7 +7,8 @@ import { AgentProcess, askBoth, connected, endingOf, moverOf, wait, waypointsOf,
 import { buildPrograms, Network, outside, outsideAgain } from './network.ts';
 import { fill, Series, type Ending, type Summary } from './series.ts';
 
-export type Mode = 'records' | 'bulk';
+/** `bulk-256k`: the receiver's window grows to 256 KiB at most, which the line's queue has room for. */
+export type Mode = 'records' | 'bulk' | 'bulk-256k';
 export const ways = ['no move', 'make before break', 'steps by hand', 'waypoint gone', 'break before make'] as const;
 export type Way = (typeof ways)[number];
 
@@ -15,7 +16,7 @@ const rateKbit = 20_000;
 /** How long a stopped waypoint is away in break before make. */
 export const downMs = 100;
 /** By hand: what the facts of the field say is enough. */
-const handMs: Record<Mode, number> = { records: 200, bulk: 1_500 };
+const handMs: Record<Mode, number> = { records: 200, bulk: 1_500, 'bulk-256k': 1_500 };
 const afterMs = 300;
 /** Windows without a move, of as long as a move takes. */
 const mostStills = 100;
@@ -74,7 +75,8 @@ async function oneConnection(series: Series, count: number, signal: AbortSignal 
     const agent = await new AgentProcess(network, 's').start();
     agents.push(agent);
     if (client === 'userspace') agents.push(await new AgentProcess(network, 'c', { follow: { retryMs: Math.max(50, 4 * delayMs) } }).start());
-    const ends = await connected(network, outside.a, mode);
+    if (mode === 'bulk-256k') network.in('c', 'echo 4096 131072 262144 >/proc/sys/net/ipv4/tcp_rmem');
+    const ends = await connected(network, outside.a, mode.split('-')[0]!);
     const mover = moverOf(network, agent, { downMs });
     for (let i = 0, broken = 0; i < count && broken === 0 && signal?.aborted !== true; i++) {
       await askBoth(ends);

@@ -92,6 +92,7 @@ test('bench paths: promises of what was measured, and of nothing else', (t) => {
   t.deepEqual(rowsOf([of('xen', 'records', 'make-before-break', [move(60, { copyingMs: 60, restMs: 11 })])]), [
     ['PATHS-1', 0, true], ['PATHS-2', 60, false], ['PATHS-2', 11, null], ['PATHS-1', 0, null],
   ]);
+  t.deepEqual(rowsOf([of('namespaces', 'bulk-256k', 'make-before-break', [move(34)])]), [['PATHS-8', 34, null], ['PATHS-8', 0, true]]);
   t.equal(overStandstill(move(50), 10) > 0, false, 'without a standstill nothing is compared');
   t.end();
 });
