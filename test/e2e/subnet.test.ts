@@ -2,6 +2,8 @@
  * VMs that migrate between two Xen hosts in one subnet: address and plain TCP connections go along, whoever speaks and wherever the VM is reached from; with an agent killed
  * in the middle. The VM is a translator with Linux at both ends of a connection whose every byte has its number, and a server of its own stack.
  */
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test from 'tape';
 import { LabNetwork } from '../../bench/migration/lab-network.ts';
@@ -21,6 +23,7 @@ import { shoal } from './shoal.ts';
 const name = process.env['SHOAL_TEST_LAB'] ?? 'subnettest';
 const minutes = 60_000;
 const delayMs = 10;
+const folder = mkdtempSync(join(tmpdir(), 'shoal-subnet-'));
 
 let lab: Lab;
 let network: LabNetwork;
@@ -90,14 +93,19 @@ test('subnet: VMs of both hosts, told apart, and reached', { timeout: 5 * minute
   }
 });
 
-test('subnet: an HTTP request that a VM gets piece by piece, over a migration', { timeout: 5 * minutes }, async (t) => {
-  const pieces = 'for i in $(seq 40); do printf "X-$i: y\\r\\n" >&3; sleep 0.2; done';
-  const asked = lab.inside(['bash', '-c', `exec 3<>/dev/tcp/${server.ip}/80; printf "GET / HTTP/1.1\\r\\n" >&3; ${pieces}; printf "Host: x\\r\\n\\r\\n" >&3; cat <&3`], { timeoutMs: 2 * minutes });
-  await wait(500);
-  const { addresses } = await migrateVm(waypoint.clients[0]!, waypoint.clients[1]!, server.uuid);
-  t.deepEqual(addresses, [server.ip], 'its address went along');
-  const { stdout } = await asked;
-  t.match(stdout, /"name":\s*"server-0"/, 'the one connection got its answer');
+test('subnet: an HTTP request that a VM gets piece by piece, over a migration, by the switch and by netback', { timeout: 5 * minutes }, async (t) => {
+  const { vms: made } = await waypoint.clients[0]!.plugin<{ vms: { uuid: string; ip: string }[] }>('launch', { spec: { name: 'behind-netback', image: (await putImage(waypoint.clients[0]!, readImage(pingImage))).digest, memoryKib: 4096, backend: 'netback' } });
+  for (const { uuid, ip } of [server, made[0]!]) {
+    // The guest gives a request ten seconds.
+    const done = join(folder, uuid);
+    const pieces = `for i in $(seq 45); do [ -e ${done} ] && break; printf "X-$i: y\\r\\n" >&3; sleep 0.2; done`;
+    const asked = lab.inside(['bash', '-c', `exec 3<>/dev/tcp/${ip}/80; printf "GET / HTTP/1.1\\r\\n" >&3; ${pieces}; printf "Host: x\\r\\n\\r\\n" >&3; cat <&3`], { timeoutMs: 2 * minutes });
+    await wait(500);
+    const { addresses } = await migrateVm(waypoint.clients[0]!, waypoint.clients[1]!, uuid);
+    writeFileSync(done, '');
+    t.deepEqual(addresses, [ip], 'its address went along');
+    t.match((await asked).stdout, /"name":\s*"(server-0|behind-netback)"/, 'the one connection got its answer');
+  }
   const { vms } = await waypoint.clients[0]!.plugin<{ vms: { ip: string }[] }>('launch', { spec: { name: 'next', image: (await putImage(waypoint.clients[0]!, readImage(pingImage))).digest, memoryKib: 4096, count: 1 } });
   t.notEqual(vms[0]!.ip, server.ip, 'which is not given to another VM where it came from');
 });
@@ -161,6 +169,7 @@ test('subnet: to the end, byte for byte', { timeout: 2 * minutes }, async (t) =>
 test('subnet: down', { timeout: 5 * minutes }, async (t) => {
   network?.remove();
   await waypoint?.close();
+  rmSync(folder, { recursive: true });
   await labDown(name);
   t.notOk((await labStatus(name)).up);
 });
