@@ -9,6 +9,7 @@ import { pipeline } from 'node:stream/promises';
 import test from 'tape';
 import { migrateVm } from '../../bench/migration/lab-waypoint.ts';
 import type { Client } from '../../src/cli/client.ts';
+import { command } from '../../src/cli/main.ts';
 import { xlConfiguration } from '../../src/cli/demo/xl.ts';
 import { putImage, readImage } from '../../src/cli/images.ts';
 import { pingImage } from '../../src/cli/verbs/build.ts';
@@ -143,6 +144,34 @@ test('migrate: an agent is killed, and one of it runs', { timeout: 20 * minutes 
     t.equal(host, moment === 'committed' || moment === 'commit:committed' ? to : from, 'where it should');
     t.equal((await ask(address))?.name, 'moving', 'and answers');
   }
+});
+
+test("migrate: all by one command, while the target's agent is killed; and again, until none is left", { timeout: 20 * minutes }, async (t) => {
+  const { host: from, address } = await settled(t, 'before');
+  const to = 1 - from;
+  const { vms } = await clients[from]!.plugin<{ vms: { uuid: string; ip: string }[] }>('launch', { spec: { prefix: 'many', count: 11, image, memoryKib: 1024 } });
+  t.ok((await ask(address)) !== undefined && (await ask(vms.at(-1)!.ip)) !== undefined, 'they answer');
+  const migrate = async (): Promise<{ code: number; said: { done?: number; failed?: { error: { code: string } }[] } }> => {
+    let text = '';
+    const keep = { write: (piece: string) => (text += piece) };
+    const code = await command(['vm', 'migrate', '--all', '--lab', `${name}/host${from}`, '--to', `${name}/host${to}`, '--json'], { stdout: keep, stderr: { write: () => undefined }, env: process.env });
+    return { code, said: JSON.parse(text.trimEnd().split('\n').at(-1)!) };
+  };
+  const killed = new Promise((done) => setTimeout(done, 700)).then(() => shell(to, 'kill -9 $(cat /run/shoal-agent.pid)'));
+  const first = await migrate();
+  await killed;
+  t.comment(`the first time: ${JSON.stringify(first.said).slice(0, 300)}`);
+  clients[to] = await restartAgent(lab.hosts[to]!, '', clients[to]!);
+  const domains = async (host: number): Promise<number> => Number(await shell(host, 'xl list | grep -c -E "many-|moving" || true'));
+  for (let i = 0; i < 20 && (await domains(from)) > 0; i++) {
+    await migrate();
+    await new Promise((done) => setTimeout(done, 1000));
+  }
+  t.deepEqual([await domains(from), await domains(to)], [0, 12], 'each once, and there');
+  const { rows, texts } = await clients[to]!.plugin<Listing>('list', { columns: ['uuid', 'state', 'addresses'] });
+  t.equal(rows.filter((row) => texts[row[1] as number] === 'running').length, 12, 'all run');
+  for (const row of rows) if ((await ask(String(row[2]))) === undefined) t.fail(`${row[2]} does not answer`);
+  await clients[to]!.plugin('destroy', { vms: vms.map((vm) => vm.uuid) });
 });
 
 test("migrate: Xen's own tools save and restore the same unikernel", { timeout: 10 * minutes }, async (t) => {
