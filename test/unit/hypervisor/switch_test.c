@@ -163,6 +163,7 @@ int main(int argc, char **argv)
         test_guests();
         test_requests();
         test_places();
+        test_unlocked();
         stop_switch();
         test_crashes();
     }

@@ -30,7 +30,8 @@
 #define PAGE 4096u
 
 /* ---- state: a file that is mapped, docs/formats/switch-state.md ---- */
-enum { FLAG_FLOOD = 1, FLAG_KNOWN = 2 }; /* known: with no address it may use none, and not any */
+/* known: with no address it may use none, and not any. unlocked: it forwards, so its IPv4 may come from any address. */
+enum { FLAG_FLOOD = 1, FLAG_KNOWN = 2, FLAG_UNLOCKED = 4 };
 struct identity {
     uint8_t mac[6];
     uint8_t address_count, flags;
@@ -131,7 +132,7 @@ struct frame {
     size_t length;
     const uint8_t *destination, *source;
     bool group;                   /* broadcast or multicast */
-    bool arp_request, has_sender; /* has_sender: ARP or IPv4, sender says by whom */
+    bool ipv4, arp_request, has_sender; /* has_sender: ARP or IPv4, sender says by whom */
     uint32_t sender, arp_target;
     uint32_t target;              /* of IPv4; 0: none */
     uint8_t protocol;             /* of IPv4 that has ports: TCP or UDP, not a later fragment; 0: none */
