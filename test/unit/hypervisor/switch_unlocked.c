@@ -53,6 +53,8 @@ static void forwards(void)
     guest_send(2, sent, 60, 0);
     steps(2);
     check(clear(3) == 1, "the others are locked as they were");
+    ask("identity 1.0 mac=02:00:00:00:00:01 unlocked=1");
+    check(passes(make_arp(sent, 1, 77, 99)) && !passes(make_arp(sent, 1, 3, 99)), "without known addresses it claims nobody's");
     ask("identity 1.0 mac=02:00:00:00:00:01 ip=10.0.0.1");
     check(!passes(from_address(77, 3)) && passes(from_address(1, 3)), "locked again, it is");
 }
