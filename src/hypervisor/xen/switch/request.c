@@ -271,9 +271,9 @@ static void all_totals(struct line *l, struct reply *r)
     if (l->count != 1)
         refuse(r, EINVAL, "totals has no words");
     else
-        reply_add(r, "ok vifs=%u frames=%lu bytes=%lu turns=%lu copies=%lu dropped=%lu memory_kib=%lu waits=%lu sends=%lu notifies=%lu lost=%lu\n",
+        reply_add(r, "ok vifs=%u frames=%lu bytes=%lu turns=%lu copies=%lu dropped=%lu memory_kib=%lu waits=%lu sends=%lu notifies=%lu lost=%lu maps=%lu waited=%lu\n",
                   vifs_count(), totals.frames, totals.bytes, totals.turns, totals.copies, totals.dropped, memory_kib(), totals.waits,
-                  totals.sends, totals.notifies, networks_lost());
+                  totals.sends, totals.notifies, networks_lost(), totals.maps, totals.waited);
 }
 
 static void mirror(struct line *l, struct reply *r)
