@@ -74,6 +74,7 @@ void test_requests(void);
 void test_crashes(void);
 void test_places(void);
 void test_unlocked(void);
+void test_busy(void);
 void bench(void);
 void test_uplink(void);
 int uplink_guest(const char *bridge);

@@ -164,6 +164,7 @@ int main(int argc, char **argv)
         test_requests();
         test_places();
         test_unlocked();
+        test_busy();
         stop_switch();
         test_crashes();
     }
