@@ -32,7 +32,7 @@ const plugin = `## The plugin "shoal"
 | fn | args | result |
 | --- | --- | --- |
 | \`launch\` | \`spec\`: JSON, see below | \`{"vms": [VM…], "error"?: {code, message, hint, data}}\` |
-| \`launch-each\` | \`specs\`: JSON list of \`{name, image, memoryKib, args?, vifs?: [{network, ip?, also?}], otherConfig?}\` | \`{"results": [{name, vm?: VM, error?: {code, message, hint, data}}]}\`, in the same order |
+| \`launch-each\` | \`specs\`: JSON list of \`{name, image, memoryKib, args?, vifs?: [{network, ip?, also?, lockingMode?}], otherConfig?}\` | \`{"results": [{name, vm?: VM, error?: {code, message, hint, data}}]}\`, in the same order |
 | \`held\` | \`names\`: JSON list | \`{"held": [names]}\`: those of them that a VM has, or that a launch under way may still take |
 | \`stop\` | \`vms\`: JSON list of uuids, or \`all\`; \`force\`: \`true\` ends them at once; \`timeoutMs\`: how long to wait for a guest, 10,000 by default | \`{"done": n, "failed": [{uuid, code, message, hint, data}]}\` |
 | \`destroy\` | \`vms\` | as \`stop\`; running ones are ended first |
@@ -63,6 +63,7 @@ const plugin = `## The plugin "shoal"
 \`launch\` creates and starts VMs in one call. Its spec: \`name\` for one VM, or \`prefix\` and \`count\` (and \`first\`, 1 by default) for prefix-1, prefix-2, …;
 \`image\` (digest), \`memoryKib\`; optional: \`network\` (by default the host's first; "" for none), \`ip\` (with \`name\` only) or \`ips\` (a list, with \`prefix\` only), else addresses are assigned, \`args\`,
 \`disks\` (\`[{"disk", "readonly"}]\`, by name or uuid; the vifs are netback's then), \`backend\` (\`switch\` or \`netback\`; by default what the network prefers and the image can), \`rateKbit\` (what it may send; needs the switch),
+\`lockingMode\` (as VIF.locking_mode, of all its vifs), \`vifs\` (\`[{"network", "ip"?}]\`, several vifs in place of \`network\` and \`ip\`; an address with \`name\` only),
 \`concurrency\` (at most what the host allows). A VM of the result: \`{"ref", "uuid", "name", "domid", "ip", "mac", "startMs", "steps": {"create", "build", "register",
 "attachVif", "seal", "unpause"}, "ms"}\`; the times are milliseconds, \`startMs\` counts from the beginning of the call.
 
