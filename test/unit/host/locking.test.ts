@@ -2,6 +2,7 @@
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import test from 'tape';
+import { admit, recordOf } from '../../../src/host/arrival.ts';
 import { parseRecord } from '../../../src/host/saved.ts';
 import { sealOf, unseal } from '../../../src/host/vm.ts';
 import type { LaunchSpec } from '../../../src/host/bulk.ts';
@@ -53,6 +54,20 @@ test('it stays so: after kills of the agent, without its journal, in copies, sav
   await rig.agent.suspender.resume(rig.agent.fleet.named('single')!, false, signal);
   t.deepEqual(modes('single'), ['unlocked'], 'suspended, and resumed by the next agent');
   await rig.close();
+});
+
+test('it goes along to another host, also as a copy, and nothing else does', async (t) => {
+  const [from, to] = [await makeRig(), await makeRig()];
+  await from.agent.bulk.launch(spec('router', router), signal);
+  await from.agent.bulk.launch(spec('plain'), signal);
+  const here = (name: string, copy: boolean): unknown => {
+    const record = parseRecord(Buffer.from(JSON.stringify(recordOf(from.agent.fleet.named(name)!, from.agent.fleet, new Uint8Array(0), ''))));
+    return admit(record, to.agent.fleet, () => true, copy ? { copy, name: `${name}-copy` } : {}).vifs.map((vif) => vif.lockingMode);
+  };
+  t.deepEqual([here('router', false), here('router', true)], [['unlocked', 'unlocked'], ['unlocked', 'unlocked']]);
+  t.deepEqual(here('plain', false), [undefined]);
+  await from.close();
+  await to.close();
 });
 
 test('a saved VM that says something else of it is no saved VM', (t) => {
