@@ -44,6 +44,11 @@ static void mapped(void)
     check(pass(1, 2, 7000, 100, 300) == 0 && calls.segments == before + 100, "one that is idle has its frames by Xen");
     check(pass(2, 1, 7100, 100, 300) == 0, "both ways");
     check(strstr(ask("stats 3.0"), "rx_frames=7000 rx_bytes=8116000 ") && strstr(ask("stats 1.0"), "tx_frames=7100 "), "all are counted: %s", ask("stats 3.0"));
+    before = calls.segments;
+    make_udp(guest_page(1) + 2048, 1, 3, 4711, 60);
+    guest_request(1, 2048, 60, 0);
+    steps(3);
+    check(guest_receive(3, got, NULL) == 60 && frame_number(got) == 4711 && calls.segments == before, "a frame may lie anywhere in its page");
     uint64_t lent = calls.lent;
     guest_tx(3)->req_prod = 9999;
     guest_kick(3);
