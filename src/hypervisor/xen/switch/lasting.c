@@ -3,7 +3,7 @@
  * so where thousands of frames a second pass, the same few hundred pages come by again and again: they are mapped, and a frame is copied by
  * this process instead of by two calls to Xen. What a guest sent is copied out before it is looked at, as by Xen. Idle guests have nothing mapped.
  *
- * Bounds: VIFS_MAPPED vifs, PIECES pieces of each; a page that cannot be mapped is copied by Xen as before, for good. When all places are taken, a
+ * Bounds: VIFS_MAPPED vifs, PIECES pieces and PAGES_OF_VIF pages of each; a page that cannot be mapped is copied by Xen as before, for good. When all places are taken, a
  * vif that has been quiet gives way. What a guest does to a grant while it is mapped harms its own frames only: the page stays its own.
  */
 #include <stdlib.h>
@@ -12,12 +12,16 @@
 
 #ifdef SWITCH_TEST
 #define VIFS_MAPPED 4u
+#define PAGES_OF_VIF 300u
 #else
 #define VIFS_MAPPED 64u
+#define PAGES_OF_VIF 512u   /* as many as both of its rings hold */
 #endif
 #define REFS 4096u          /* of a guest's 8 grant frames */
 #define PIECES 64u
-#define PIECE 64u           /* pages, mapped by one call */
+#define PIECE 64u           /* pages, mapped by one call … */
+#define PIECE_LEAST 16u     /* … or fewer, when no more come … */
+#define PATIENCE 64u        /* … in so many turns */
 #define BUSY_FRAMES 1024u   /* so many within … */
 #define BUSY_US 1000000     /* … so long */
 #define QUIET_US (10 * INT64_C(1000000))
@@ -28,7 +32,7 @@ struct lasting {
     struct vif *vif;
     uintptr_t pages[REFS];
     struct { void *handle; unsigned count; } pieces[PIECES];
-    unsigned piece_count, asked_count[2];
+    unsigned piece_count, page_count, asked_count[2], turns;
     uint32_t asked[2][PIECE]; /* [1]: to be written */
 };
 
@@ -87,7 +91,8 @@ uint8_t *lasting_page(struct vif *v, uint32_t ref, bool write)
     uintptr_t page = l->pages[ref];
     if (page > NEVER)
         return write && !(page & 1) ? NULL : (uint8_t *)(page & ~(uintptr_t)1);
-    if (page == UNKNOWN && l->asked_count[write] < PIECE && l->piece_count + 2 <= PIECES) {
+    const bool room_left = l->piece_count + 2 <= PIECES && l->page_count + l->asked_count[0] + l->asked_count[1] < PAGES_OF_VIF;
+    if (page == UNKNOWN && l->asked_count[write] < PIECE && room_left) {
         l->pages[ref] = ASKED;
         l->asked[write][l->asked_count[write]++] = ref;
         some_asked = true;
@@ -99,9 +104,13 @@ static void map_asked(struct lasting *l, bool write)
 {
     uint8_t *pages[PIECE];
     unsigned count = l->asked_count[write];
-    l->asked_count[write] = 0;
     if (!count)
         return;
+    if (count < PIECE_LEAST && l->turns % PATIENCE) {
+        some_asked = true;
+        return;
+    }
+    l->asked_count[write] = 0;
     void *handle = hypervisor_lend(l->vif->record->domid, l->asked[write], count, write, pages);
     for (unsigned i = 0; i < count; i++)
         l->pages[l->asked[write][i]] = handle ? (uintptr_t)pages[i] | write : NEVER;
@@ -109,6 +118,7 @@ static void map_asked(struct lasting *l, bool write)
         return;
     l->pieces[l->piece_count].handle = handle;
     l->pieces[l->piece_count++].count = count;
+    l->page_count += count;
     totals.maps += count;
 }
 
@@ -118,7 +128,11 @@ void lasting_map(void)
     if (!some_asked)
         return;
     some_asked = false;
-    for (unsigned i = 0; i < VIFS_MAPPED; i++)
-        for (unsigned write = 0; all[i] && write < 2; write++)
-            map_asked(all[i], write);
+    for (unsigned i = 0; i < VIFS_MAPPED; i++) {
+        if (!all[i])
+            continue;
+        all[i]->turns++;
+        map_asked(all[i], false);
+        map_asked(all[i], true);
+    }
 }
