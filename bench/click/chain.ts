@@ -299,7 +299,7 @@ if (process.argv[1] !== undefined && import.meta.url === pathToFileURL(process.a
   const [lab = 'lab', rounds = '3', kind, ...some] = process.argv.slice(2);
   const plan = { rounds: Number(rounds), seconds: 2, kinds: kinds.filter((each) => kind === undefined || kind === 'all' || each === kind), chains: chains.filter((each) => some.length === 0 || some.includes(each)) };
   const samples = await measured(await labAttach(lab), plan, (text) => process.stderr.write(`${text}\n`), new AbortController().signal);
-  const { promises, lines } = chainOutcome(samples, machineFacts());
-  for (const line of lines) console.log(line);
+  const { promises, lines, files } = chainOutcome(samples, machineFacts());
+  for (const line of [...lines, files['click-chain.csv']!]) console.log(line);
   for (const { row, name, value, unit } of promises) console.log(`${row} ${name}: ${value} ${unit}`);
 }
