@@ -17,6 +17,8 @@ export interface ArrivalChoices {
   networks?: Readonly<Record<string, string>> | undefined;
   /** Address for its vif 0. */
   ipv4?: string | undefined;
+  /** It left its host for good: an address that goes along may be of that host's range. */
+  moved?: boolean | undefined;
   /** It is to be a copy: with a uuid and addresses of its own, whatever is free. */
   copy?: boolean | undefined;
 }
@@ -91,8 +93,9 @@ function placeVif(vm: Vm, vif: SavedVif, fleet: Fleet, same: boolean, choices: A
   const ipv4 = given ?? kept;
   const also = goesAlong && given === undefined ? vif.also : undefined;
   const mac = same && fleet.isMacFree(vif.mac) ? { mac: vif.mac } : {};
-  const made = fleet.addVif(vm, handle, name, { ...mac, also, backend, rateKbit, lockingMode, ...(ipv4 === undefined ? {} : { ipv4 }) });
+  const anywhere = goesAlong && choices.moved === true;
+  const made = fleet.addVif(vm, handle, name, { ...mac, also, anywhere: anywhere && given === undefined, backend, rateKbit, lockingMode, ...(ipv4 === undefined ? {} : { ipv4 }) });
   if (given !== undefined) return;
-  for (const address of more) fleet.transfer(name, address, undefined, { vm, vif: made });
+  for (const address of more) fleet.transfer(name, address, undefined, { vm, vif: made }, anywhere);
   if (more.length > 0) made.ipv4 = [...vif.ipv4];
 }

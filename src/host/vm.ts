@@ -39,6 +39,8 @@ export interface Leaving {
   url: string;
   /** SHA-256 of its certificate, as node:tls prints it. */
   fingerprint: string;
+  /** Addresses that it has there, too. */
+  along?: string[];
 }
 
 export interface Vm {
@@ -297,7 +299,7 @@ export function fromJournal(r: Record<string, unknown>): Vm | undefined {
 
 function leavingFrom(value: unknown): { leaving?: Leaving } {
   if (typeof value !== 'object' || value === null) return {};
-  const { id, token, url, fingerprint } = value as Record<string, unknown>;
+  const { id, token, url, fingerprint, along } = value as Record<string, unknown>;
   if (![id, token, url, fingerprint].every((text) => typeof text === 'string')) return {};
-  return { leaving: { id, token, url, fingerprint } as Leaving };
+  return { leaving: { id, token, url, fingerprint, ...(isStrings(along) ? { along } : {}) } as Leaving };
 }

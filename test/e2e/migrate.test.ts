@@ -2,20 +2,21 @@
  * VMs that stop and go on, on two real Xen hosts of the lab: suspended and resumed, saved and restored, migrated plainly and live, with agents killed at the moments
  * that count, and Xen's own tools beside it. The unikernel says its name and how long it has been up.
  */
-import { createReadStream, createWriteStream, mkdtempSync, readFileSync, rmSync, statSync, truncateSync } from 'node:fs';
+import { createReadStream, createWriteStream, mkdtempSync, rmSync, statSync, truncateSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import test from 'tape';
-import { Client } from '../../src/cli/client.ts';
+import { migrateVm } from '../../bench/migration/lab-waypoint.ts';
+import type { Client } from '../../src/cli/client.ts';
 import { xlConfiguration } from '../../src/cli/demo/xl.ts';
 import { putImage, readImage } from '../../src/cli/images.ts';
 import { pingImage } from '../../src/cli/verbs/build.ts';
-import { labDown, labUp, type Lab, type LabHost } from '../../src/lab/lab.ts';
+import { labDown, labUp, type Lab } from '../../src/lab/lab.ts';
 import { repositoryRoot } from '../../src/lab/paths.ts';
 import { run } from '../../src/lab/processes.ts';
-import { ShoalError } from '../../src/model/errors.ts';
 import { refOf, type Departed, type Listing } from '../../src/xenapi/plugin-types.ts';
+import { agentOf, codeOf, restartAgent, shellOf } from './agents.ts';
 
 const name = process.env['SHOAL_TEST_LAB'] ?? 'migratetest';
 const minutes = 60_000;
@@ -27,23 +28,7 @@ const clients: Client[] = [];
 let image: string;
 let uuid: string;
 
-const connect = (host: LabHost): Client =>
-  new Client({ url: host.url, ca: readFileSync(host.caFile, 'utf8'), password: readFileSync(host.passwordFile, 'utf8').trim() });
-
-async function codeOf(promise: Promise<unknown>): Promise<string> {
-  try {
-    await promise;
-    return 'none';
-  } catch (error) {
-    return error instanceof ShoalError ? error.code : String(error);
-  }
-}
-
-async function shell(host: number, command: string): Promise<string> {
-  const { code, stdout, stderr } = await lab.hosts[host]!.exec(command, { timeoutMs });
-  if (code !== 0) throw new Error(`${command}: ${code} ${stderr}`);
-  return stdout.trim();
-}
+const shell = (host: number, command: string): Promise<string> => shellOf(lab.hosts[host]!, command);
 
 /** What the guest at this address says; asked until it answers. */
 async function ask(address: string): Promise<{ name: string; uptimeMs: number } | undefined> {
@@ -65,30 +50,10 @@ async function places(): Promise<{ host: number; state: string; address: string 
   return found;
 }
 
-async function send(from: number, to: number, live = false): Promise<Departed> {
-  const { agent } = await clients[from]!.plugin<{ agent: { fingerprint: string } }>('facts');
-  const [host] = Object.keys(await clients[to]!.records('host'));
-  const dest = await clients[to]!.call<Record<string, string>>('host.migrate_receive', [host, '', { fingerprint: agent.fingerprint }]);
-  return clients[from]!.plugin<Departed>('migrate', { vm: uuid, dest, live: String(live) }, { timeoutMs });
-}
+const send = (from: number, to: number, live = false): Promise<Departed> => migrateVm(clients[from]!, clients[to]!, uuid, live);
 
-async function restartAgent(host: number, environment: string): Promise<void> {
-  await shell(host, [
-    `printf '%s\\n' '${environment}' > /etc/shoal/agent.env`,
-    'touch /run/shoal-agent.stop',
-    'while kill -0 $(cat /run/shoal-supervise.pid) 2>/dev/null; do kill -9 $(cat /run/shoal-agent.pid) 2>/dev/null; sleep 0.1; done',
-    'rm -f /run/shoal-agent.stop; setsid -f /usr/lib/shoal/supervise </dev/null >/dev/null 2>&1',
-  ].join('; '));
-  await untilAnswers(host);
-}
-
-async function untilAnswers(host: number): Promise<void> {
-  for (const deadline = Date.now() + timeoutMs; Date.now() < deadline; await new Promise((resolve) => setTimeout(resolve, 200))) {
-    await clients[host]!.close();
-    clients[host] = connect(lab.hosts[host]!);
-    if ((await codeOf(clients[host]!.plugin('facts'))) === 'none') return;
-  }
-  throw new Error('the agent does not answer');
+async function restart(host: number, environment: string): Promise<void> {
+  clients[host] = await restartAgent(lab.hosts[host]!, environment, clients[host]!);
 }
 
 /** In the end one of it runs, and its domain is the only one of its uuid on both hosts. */
@@ -111,7 +76,7 @@ test('migrate: two hosts, and a VM on the first', { timeout: 20 * minutes }, asy
   t.equal(made.code, 0, made.stderr.slice(-500));
   await labDown(name);
   lab = await labUp({ name, hosts: 2, memoryMib: 2048 });
-  for (const host of lab.hosts) clients.push(connect(host));
+  for (const host of lab.hosts) clients.push(agentOf(host));
   ({ digest: image } = await putImage(clients[0]!, readImage(pingImage)));
   const { vms } = await clients[0]!.plugin<{ vms: { uuid: string; ip: string }[] }>('launch', { spec: { name: 'moving', image, memoryKib: 8192 } });
   uuid = vms[0]!.uuid;
@@ -169,10 +134,10 @@ test('migrate: an agent is killed, and one of it runs', { timeout: 20 * minutes 
     const from = (await settled(t, 'before')).host;
     const to = 1 - from;
     const victim = who === 'source' ? from : to;
-    await restartAgent(victim, `SHOAL_CRASH_AT="${who} ${moment}"`);
+    await restart(victim, `SHOAL_CRASH_AT="${who} ${moment}"`);
     const sent = codeOf(send(from, to));
     t.notEqual(await Promise.race([sent, new Promise((resolve) => setTimeout(resolve, 30_000))]), 'INTERNAL_ERROR', `killed at ${who} ${moment}`);
-    await restartAgent(victim, '');
+    await restart(victim, '');
     await sent;
     const { host, address } = await settled(t, `${who} ${moment}`);
     t.equal(host, moment === 'committed' || moment === 'commit:committed' ? to : from, 'where it should');

@@ -172,9 +172,14 @@ export class SwitchClient {
     await this.ask('move', ...words, `drain=${drainMs}`);
   }
 
-  /** For so long ARP is answered for an address that nobody has yet, and frames for it are kept for who gets it; 0 ends that. */
-  async hold(network: string, ip: string, ms: number): Promise<void> {
-    await this.ask('hold', network, ip, `ms=${ms}`);
+  /** For so long ARP is answered for an address that nobody has yet, and frames for it are kept for who gets it; 0 ends that. `mac`: of who it is that comes. */
+  async hold(network: string, ip: string, ms: number, mac?: string): Promise<void> {
+    await this.ask('hold', network, ip, `ms=${ms}`, ...(mac === undefined ? [] : [`mac=${mac}`]));
+  }
+
+  /** Tells everybody outside who has the address here, and gives that guest what was kept for it. */
+  async announce(network: string, ip: string): Promise<void> {
+    await this.ask('announce', network, ip);
   }
 
   async traffic(network: string, ip: string): Promise<AddressTraffic> {

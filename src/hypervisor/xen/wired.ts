@@ -137,9 +137,13 @@ export class Wired {
     await twice(() => this.needSwitch().move(network, ip, from, to, drainMs));
   }
 
-  async hold(network: string, ip: string, ms: number): Promise<void> {
+  async hold(network: string, ip: string, ms: number, mac?: string): Promise<void> {
     await this.network(network);
-    await twice(() => this.needSwitch().hold(network, ip, ms));
+    await twice(() => this.needSwitch().hold(network, ip, ms, mac));
+  }
+
+  async announce(network: string, ip: string): Promise<void> {
+    await twice(() => this.needSwitch().announce(network, ip));
   }
 
   async traffic(network: string, ip: string): Promise<AddressTraffic | undefined> {

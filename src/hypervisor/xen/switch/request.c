@@ -149,7 +149,7 @@ static void attach(struct line *l, struct reply *r)
         reply_add(r, "ok\n");
 }
 
-static bool parse_mac(const char *text, uint8_t mac[6])
+bool parse_mac(const char *text, uint8_t mac[6])
 {
     static const uint8_t none[6];
     for (unsigned i = 0; i < 6; i++, text += 3) {
@@ -302,7 +302,7 @@ void request_handle(char *text, struct reply *r)
     static const struct { const char *name; void (*handle)(struct line *l, struct reply *r); } requests[] = {
         { "hello", hello },   { "network", network }, { "attach", attach },     { "identity", identity }, { "detach", detach },
         { "list", list },     { "stats", stats },     { "totals", all_totals }, { "mirror", mirror },
-        { "move", request_move },     { "hold", request_hold },       { "traffic", request_traffic },
+        { "move", request_move },     { "hold", request_hold },       { "announce", request_announce }, { "traffic", request_traffic },
     };
     struct line l = { .count = 0 };
     char *rest = text;

@@ -275,7 +275,8 @@ struct place *place_find(const struct network *n, uint32_t address); /* NULL for
 bool place_drains(const struct place *p, const struct vif *v);      /* has it connections left there? */
 /* Takes the address from one and gives it to the other; either may be NULL. Done before is well. */
 int place_move(struct network *n, uint32_t address, struct vif *from, struct vif *to, uint32_t drain_ms);
-int place_hold(struct network *n, uint32_t address, uint32_t ms);   /* 0: no longer */
+int place_hold(struct network *n, uint32_t address, uint32_t ms, const uint8_t *mac); /* 0: no longer; a MAC that is to stand for it; NULL: one is made */
+int place_here(struct network *n, uint32_t address);                /* those outside are told who has it here, and that guest gets what waited */
 bool place_held(const struct place *p);
 const uint8_t *place_mac(const struct place *p);                    /* of one that is held and nobody's */
 /* Who gets the frame, for the address of a place; NULL: nobody, or (kept) it waits. `v`: whose MAC it bears. */
