@@ -85,7 +85,7 @@ export function admit(record: SavedRecord, fleet: Fleet, hasImage: (image: strin
 function placeVif(vm: Vm, vif: SavedVif, fleet: Fleet, same: boolean, choices: ArrivalChoices): void {
   const name = choices.networks !== undefined && Object.hasOwn(choices.networks, vif.network) ? choices.networks[vif.network]! : vif.network;
   const network = fleet.needNetwork(name);
-  const { handle, backend, rateKbit } = vif;
+  const { handle, backend, rateKbit, lockingMode } = vif;
   const given = handle === 0 ? choices.ipv4 : undefined;
   // In the same subnet an address goes along, or the VM stays where it is: whoever speaks with it would find another there.
   const goesAlong = same && network.subnet !== undefined && subnetText(network) === vif.subnet;
@@ -94,7 +94,7 @@ function placeVif(vm: Vm, vif: SavedVif, fleet: Fleet, same: boolean, choices: A
   const also = goesAlong && given === undefined ? vif.also : undefined;
   const mac = same && fleet.isMacFree(vif.mac) ? { mac: vif.mac } : {};
   const anywhere = goesAlong && choices.moved === true;
-  const made = fleet.addVif(vm, handle, name, { ...mac, also, anywhere: anywhere && given === undefined, backend, rateKbit, ...(ipv4 === undefined ? {} : { ipv4 }) });
+  const made = fleet.addVif(vm, handle, name, { ...mac, also, anywhere: anywhere && given === undefined, backend, rateKbit, lockingMode, ...(ipv4 === undefined ? {} : { ipv4 }) });
   if (given !== undefined) return;
   for (const address of more) fleet.transfer(name, address, undefined, { vm, vif: made }, anywhere);
   if (more.length > 0) made.ipv4 = [...vif.ipv4];

@@ -31,6 +31,7 @@ export interface GivenVif {
   anywhere?: boolean | undefined;
   backend?: VifBackend | undefined;
   rateKbit?: number | undefined;
+  lockingMode?: 'unlocked' | undefined;
 }
 
 export interface NetworkAddress {
@@ -218,9 +219,12 @@ export class Fleet {
       const ipv4: string[] = [];
       if (given.ipv4 !== undefined) ipv4.push(book.claim(given.ipv4, vm.uuid, given.anywhere));
       else if (book.network.subnet !== undefined) ipv4.push(book.take(vm.uuid));
-      const { backend, rateKbit } = given;
+      const { backend, rateKbit, lockingMode } = given;
       const also = given.also?.map((address) => book.check(address, given.anywhere));
-      const vif: Vif = { handle, mac, network, ipv4, ...(also === undefined || also.length === 0 ? {} : { also }), ...(backend === undefined ? {} : { backend }), ...(rateKbit === undefined ? {} : { rateKbit }) };
+      const vif: Vif = {
+        handle, mac, network, ipv4, ...(also === undefined || also.length === 0 ? {} : { also }), ...(backend === undefined ? {} : { backend }),
+        ...(rateKbit === undefined ? {} : { rateKbit }), ...(lockingMode === undefined ? {} : { lockingMode }),
+      };
       vm.vifs.push(vif);
       vm.vifs.sort((a, b) => a.handle - b.handle);
       this.emit({ of: 'vif', kind: 'add', vm: vm.uuid, handle });

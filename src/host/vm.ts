@@ -22,6 +22,8 @@ export interface Vif {
   backend?: VifBackend;
   /** What the guest may send, in kbit/s; no limit when left out. */
   rateKbit?: number;
+  /** It may send IPv4 from any address, as who forwards does; when left out, on the switch from its own only. */
+  lockingMode?: 'unlocked';
 }
 
 /** What the operator last asked for. Xen says what is; this says which of two readings of Xen is meant. */
@@ -118,6 +120,17 @@ export function checkArgs(args: string): string {
   return args;
 }
 
+/** Of XenAPI's modes those that can be kept; undefined stands for network_default. Throws VALUE_NOT_SUPPORTED. */
+export function checkLockingMode(mode: string): 'unlocked' | undefined {
+  if (mode === 'network_default') return undefined;
+  if (mode === 'unlocked') return mode;
+  const why = 'network_default or unlocked';
+  throw new ShoalError('VALUE_NOT_SUPPORTED', `locking_mode: ${why}; it is "${mode.slice(0, 40)}"`, {
+    hint: 'Use unlocked for a VM that forwards for others. With network_default a VM on the switch sends from its own addresses only; netback locks nothing.',
+    params: ['locking_mode', mode.slice(0, 40), why],
+  });
+}
+
 export function checkOtherConfig(map: Record<string, string>): Record<string, string> {
   let bytes = 0;
   for (const [key, value] of Object.entries(map)) {
@@ -203,7 +216,7 @@ function vifsFrom(value: unknown): Vif[] | undefined {
   for (const v of value as Record<string, unknown>[]) {
     if (typeof v !== 'object' || v === null || !Number.isInteger(v['handle'])) return undefined;
     if (typeof v['mac'] !== 'string' || typeof v['network'] !== 'string' || !isStrings(v['ipv4'])) return undefined;
-    const { backend, rateKbit, also } = v;
+    const { backend, rateKbit, also, lockingMode } = v;
     vifs.push({
       handle: v['handle'] as number,
       mac: v['mac'],
@@ -212,6 +225,7 @@ function vifsFrom(value: unknown): Vif[] | undefined {
       ...(isStrings(also) ? { also } : {}),
       ...(backend === 'switch' || backend === 'netback' ? { backend } : {}),
       ...(typeof rateKbit === 'number' ? { rateKbit } : {}),
+      ...(lockingMode === 'unlocked' ? { lockingMode } : {}),
     });
   }
   return vifs;

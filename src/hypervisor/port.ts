@@ -103,6 +103,8 @@ export interface VifConfig extends VifShape {
   also?: string[] | undefined;
   /** What the guest may send, in kbit/s; no limit when left out. Needs the switch. */
   rateKbit?: number | undefined;
+  /** It forwards for others: it may send IPv4 from any address. When left out, on the switch from its own only; netback asks nobody. */
+  lockingMode?: 'unlocked' | undefined;
 }
 
 export interface DomainConfig extends DomainShape {

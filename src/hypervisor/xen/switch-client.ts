@@ -27,6 +27,8 @@ export interface SwitchIdentity {
   rateKbit?: number | undefined;
   /** Whether it gets broadcasts and multicasts. */
   flood?: boolean | undefined;
+  /** Whether it may send IPv4 from any address. */
+  unlocked?: boolean | undefined;
 }
 
 export interface VifName {
@@ -44,6 +46,7 @@ export interface SwitchVif {
   ipv4: string[];
   rateKbit: number;
   flood: boolean;
+  unlocked: boolean;
   /** Broken: its guest did not keep to the protocol, and nothing flows until it is attached anew. */
   state: 'up' | 'broken';
 }
@@ -126,11 +129,12 @@ export class SwitchClient {
     await this.ask('attach', `${domid}.${handle}`, `network=${network}`, `tx=${txMfn}`, `rx=${rxMfn}`, `port=${port}`);
   }
 
-  async identity(domid: number, handle: number, { mac, ipv4 = [], rateKbit = 0, flood = false }: SwitchIdentity): Promise<void> {
+  async identity(domid: number, handle: number, { mac, ipv4 = [], rateKbit = 0, flood = false, unlocked = false }: SwitchIdentity): Promise<void> {
     const words = [`mac=${mac}`];
     if (ipv4.length > 0) words.push(`ip=${ipv4.join(',')}`);
     if (rateKbit > 0) words.push(`rate=${rateKbit}`);
     if (flood) words.push('flood=1');
+    if (unlocked) words.push('unlocked=1');
     await this.ask('identity', `${domid}.${handle}`, ...words);
   }
 
@@ -356,6 +360,8 @@ function parseVif(line: string): SwitchVif {
   return {
     domid: domid!, handle: handle!, network: text(of, 'network'), port: number(of, 'port'), mac: text(of, 'mac') || undefined,
     ipv4: text(of, 'ip').split(',').filter((address) => address !== ''), rateKbit: number(of, 'rate'), flood: text(of, 'flood') === '1',
+    // A switch from before does not say it, and knows none.
+    unlocked: of.get('unlocked') === '1',
     state: text(of, 'state') === 'up' ? 'up' : 'broken',
   };
 }

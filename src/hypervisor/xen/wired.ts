@@ -70,7 +70,8 @@ export class Wired {
 
   async identify(domid: number, config: DomainConfig): Promise<void> {
     await twice(() => all(
-      config.vifs.map(({ handle, mac, ipv4, rateKbit }) => this.switchboard!.identity(domid, handle, { mac, ipv4, rateKbit })),
+      config.vifs.map(({ handle, mac, ipv4, rateKbit, lockingMode }) =>
+        this.switchboard!.identity(domid, handle, { mac, ipv4, rateKbit, unlocked: lockingMode === 'unlocked' })),
     ));
   }
 
