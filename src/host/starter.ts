@@ -10,7 +10,7 @@ import type { Fleet } from './fleet.ts';
 import { Places } from './lanes.ts';
 import { launch, MemoryGate, RollbackFailed, type Fill, type Launched, type LaunchOptions, type StepHook } from './launch.ts';
 import { Shells } from './shells.ts';
-import { cmdlineOf, sealOf, type Vm } from './vm.ts';
+import { cmdlineOf, sealOf, vifsOf, type Vm } from './vm.ts';
 
 export interface StarterOptions {
   hypervisor: Hypervisor;
@@ -183,7 +183,7 @@ export class Starter {
     const cmdline = cmdlineOf(vm, (name) => this.#o.fleet.network(name));
     const { disks } = this.#o.fleet;
     const vbds = vm.vbds.map(({ index, disk, readonly }) => ({ index, readonly, path: disks.pathOf(disks.need(disk)) }));
-    return { uuid: vm.uuid, name: vm.name, memoryKib: vm.memoryKib, image, cmdline, vifs: vm.vifs, ...(vbds.length === 0 ? {} : { vbds }) };
+    return { uuid: vm.uuid, name: vm.name, memoryKib: vm.memoryKib, image, cmdline, vifs: vifsOf(vm), ...(vbds.length === 0 ? {} : { vbds }) };
   }
 
   async #kernelOf(digest: Digest, memoryKib: number): Promise<KernelImage> {

@@ -4,7 +4,7 @@
  *
  * A VM is kept small (about 1 KiB): what can be derived, such as XenAPI's records and references, is made when it is asked for.
  */
-import type { VifBackend } from '../hypervisor/port.ts';
+import type { VifBackend, VifConfig } from '../hypervisor/port.ts';
 import { ShoalError } from '../model/errors.ts';
 import { isDigest, isUuid, type Digest, type Domid, type Uuid } from '../model/ids.ts';
 import { vbdsFrom, type Vbd } from './disks.ts';
@@ -140,6 +140,12 @@ export function checkOtherConfig(map: Record<string, string>): Record<string, st
   }
   if (bytes > limits.otherConfigBytes) throw unsupported('other_config', '', `at most ${limits.otherConfigBytes} bytes in all`);
   return map;
+}
+
+/** As the hypervisor is to connect them: by the word `ip6=` of its arguments the guest has an IPv6 address on its first, of a prefix (`ip6=fd00:1::`) one made of its MAC. */
+export function vifsOf(vm: Vm): VifConfig[] {
+  const ip6 = /(?:^| )ip6=([^ /]+)/.exec(vm.args)?.[1];
+  return ip6 === undefined ? vm.vifs : vm.vifs.map((vif, i) => (i === 0 ? { ...vif, ipv6: ip6.endsWith('::') ? 'from-mac' : 'other' } : vif));
 }
 
 /**

@@ -105,6 +105,11 @@ export interface VifConfig extends VifShape {
   rateKbit?: number | undefined;
   /** It forwards for others: it may send IPv4 from any address. When left out, on the switch from its own only; netback asks nobody. */
   lockingMode?: 'unlocked' | undefined;
+  /**
+   * It has an IPv6 address, made of its MAC or another one: by multicast it is asked for. netback hands on all multicasts to it then; the switch questions for
+   * addresses that are made of a MAC to whose that is, always, and to one with another address all broadcasts and multicasts.
+   */
+  ipv6?: 'from-mac' | 'other' | undefined;
 }
 
 export interface DomainConfig extends DomainShape {

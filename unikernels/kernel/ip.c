@@ -158,21 +158,37 @@ static void tell_ready(void) {
 }
 
 #if LWIP_IPV6
-/* A link-local address from the MAC address; a global one from the word ip6=ADDRESS[/64], else from a router's advertisement. */
-static void start_ip6(void) {
-  const char *word = shoal_config("ip6");
-  ip6_addr_t given;
+static ip6_addr_t gateway6;
+
+/* For lwIP (lwipopts.h): who passes on what is not for this link; NULL where only routers' advertisements say so. */
+const ip6_addr_t *ip_gateway6(void) {
+  return ip6_addr_isany(&gateway6) ? NULL : &gateway6;
+}
+
+static bool parse_ip6(const char *name, ip6_addr_t *address) {
+  const char *word = shoal_config(name);
   char text[48];
   size_t length = 0;
-  netif_create_ip6_linklocal_address(&netif, 1);
-  netif.ip6_autoconfig_enabled = 1;
-  if (word == NULL) return;
+  if (word == NULL) return false;
   while (word[length] != '\0' && word[length] != '/' && length < sizeof text - 1) text[length] = word[length], length++;
   text[length] = '\0';
-  if (ip6addr_aton(text, &given) == 0) {
-    shoal_print("net 0: ip6=%s is no IPv6 address\n", word);
-    return;
-  }
+  if (ip6addr_aton(text, address) != 0) return true;
+  shoal_print("net 0: %s=%s is no IPv6 address\n", name, word);
+  return false;
+}
+
+/*
+ * A link-local address from the MAC address; a global one from the word ip6=ADDRESS[/64], of which a prefix (fd00:1::) is completed from the MAC
+ * address, else from a router's advertisement. What is not for this link goes to gw6=ADDRESS.
+ */
+static void start_ip6(void) {
+  ip6_addr_t given;
+  ip6_addr_set_zero(&gateway6);
+  if (parse_ip6("gw6", &given)) ip6_addr_copy(gateway6, given);
+  netif_create_ip6_linklocal_address(&netif, 1);
+  netif.ip6_autoconfig_enabled = 1;
+  if (!parse_ip6("ip6", &given)) return;
+  if (given.addr[2] == 0 && given.addr[3] == 0) memcpy(&given.addr[2], &netif_ip6_addr(&netif, 0)->addr[2], 8);
   netif_ip6_addr_set(&netif, 1, &given);
   netif_ip6_addr_set_state(&netif, 1, IP6_ADDR_PREFERRED);
 }

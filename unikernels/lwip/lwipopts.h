@@ -84,4 +84,10 @@ void *ip_calloc(size_t count, size_t size_bytes);
 uint32_t ip_tcp_sequence(const ip_addr_t *local, uint16_t local_port, const ip_addr_t *remote, uint16_t remote_port);
 #define LWIP_HOOK_TCP_ISN(local, local_port, remote, remote_port) ip_tcp_sequence(local, local_port, remote, remote_port)
 
+#if LWIP_IPV6
+/* A router that the command line names (ip.c). */
+const ip6_addr_t *ip_gateway6(void);
+#define LWIP_HOOK_ND6_GET_GW(netif, destination) ip_gateway6()
+#endif
+
 #endif

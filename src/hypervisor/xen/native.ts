@@ -104,8 +104,8 @@ export interface Native {
   attachLoop(path: string, readonly: boolean): { fd: number; major: number; minor: number };
   links(): NativeLink[];
   neighbours(): NativeNeighbour[];
-  attachVif(vif: number, bridge: number, root: number, wayToShard: number, mac: Uint8Array, addresses: Uint8Array): void;
-  detachVif(vif: number, bridge: number, root: number, wayToShard: number, mac: Uint8Array, addresses: Uint8Array): void;
+  attachVif(vif: number, bridge: number, root: number, wayToShard: number, mac: Uint8Array, addresses: Uint8Array, multicast: boolean): void;
+  detachVif(vif: number, bridge: number, root: number, wayToShard: number, mac: Uint8Array, addresses: Uint8Array, multicast: boolean): void;
   createBridge(name: string): number;
   createPair(rootSide: string, shardSide: string): [number, number];
   joinShard(root: number, rootSide: number, shard: number, shardSide: number): void;

@@ -117,7 +117,7 @@ export class Networks {
     const root = network.bridges[0]!.index;
     const attached: Attached = { network, bridge, root, mac: macBytes(vif.mac), addresses: addressBytes(vif.ipv4) };
     try {
-      this.native.attachVif(index, bridge.index, root, bridge.way, attached.mac, attached.addresses);
+      this.native.attachVif(index, bridge.index, root, bridge.way, attached.mac, attached.addresses, vif.ipv6 !== undefined);
     } catch (thrown) {
       this.detach(root, bridge.way, attached.mac, attached.addresses);
       throw this.vifError(thrown, `${name} cannot be connected to ${network.bridge}`);
@@ -219,7 +219,7 @@ export class Networks {
 
   private detach(root: number, way: number, mac: Buffer, addresses: Buffer): void {
     try {
-      this.native.detachVif(0, 0, root, way, mac, addresses);
+      this.native.detachVif(0, 0, root, way, mac, addresses, false);
     } catch (thrown) {
       throw this.vifError(thrown, 'a vif cannot be disconnected');
     }

@@ -70,8 +70,8 @@ export class Wired {
 
   async identify(domid: number, config: DomainConfig): Promise<void> {
     await twice(() => all(
-      config.vifs.map(({ handle, mac, ipv4, rateKbit, lockingMode }) =>
-        this.switchboard!.identity(domid, handle, { mac, ipv4, rateKbit, unlocked: lockingMode === 'unlocked' })),
+      config.vifs.map(({ handle, mac, ipv4, rateKbit, lockingMode, ipv6 }) =>
+        this.switchboard!.identity(domid, handle, { mac, ipv4, rateKbit, flood: ipv6 === 'other', unlocked: lockingMode === 'unlocked' })),
     ));
   }
 

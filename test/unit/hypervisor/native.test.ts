@@ -32,8 +32,8 @@ test('every function refuses wrong arguments', (t) => {
     }
   }
   t.ok(calls > 1000, `${calls} calls, and node is still here`);
-  t.throws(() => native.attachVif(1, 2, 3, 4, new Uint8Array(5), new Uint8Array(4)), RangeError, 'a MAC of five bytes');
-  t.throws(() => native.attachVif(-1, 2, 3, 4, new Uint8Array(6), new Uint8Array(4)), RangeError, 'a negative index');
+  t.throws(() => native.attachVif(1, 2, 3, 4, new Uint8Array(5), new Uint8Array(4), false), RangeError, 'a MAC of five bytes');
+  t.throws(() => native.attachVif(-1, 2, 3, 4, new Uint8Array(6), new Uint8Array(4), false), RangeError, 'a negative index');
   t.throws(() => native.createBridge('a-name-that-is-too-long'), RangeError);
   t.throws(() => native.createBridge('nul\0inside'), RangeError);
   t.throws(() => native.watchLinks(1 as never), TypeError);

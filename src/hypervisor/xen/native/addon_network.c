@@ -126,14 +126,14 @@ static napi_value send_batch(napi_env env, struct batch *batch)
   return NULL;
 }
 
-/* (vif, bridge, root, wayToShard, mac: 6 bytes, addresses: 4 bytes each): for attachVif and detachVif. */
+/* (vif, bridge, root, wayToShard, mac: 6 bytes, addresses: 4 bytes each, multicast): for attachVif and detachVif. */
 static int take_port(struct call *call, napi_env env, napi_callback_info info, struct port *port)
 {
   const uint8_t *mac, *addresses;
   size_t length;
 
   memset(port, 0, sizeof *port);
-  if (!take_call(call, env, info, 6) || !take_index(call, 0, "vif", 0, &port->vif) || !take_index(call, 1, "bridge", 0, &port->bridge) ||
+  if (!take_call(call, env, info, 7) || !take_index(call, 0, "vif", 0, &port->vif) || !take_index(call, 1, "bridge", 0, &port->bridge) ||
       !take_index(call, 2, "root", 1, &port->root) || !take_index(call, 3, "wayToShard", 0, &port->way_to_shard) ||
       !take_bytes(call, 4, "mac", 6, 6, &mac, &length))
     return 0;
@@ -141,7 +141,7 @@ static int take_port(struct call *call, napi_env env, napi_callback_info info, s
   if (!take_bytes(call, 5, "addresses", 0, sizeof port->addresses, &addresses, &length)) return 0;
   memcpy(port->addresses, addresses, length);
   port->address_count = (unsigned)(length / 4);
-  return 1;
+  return take_flag(call, 6, "multicast", &port->multicast);
 }
 
 static napi_value js_attach_vif(napi_env env, napi_callback_info info)

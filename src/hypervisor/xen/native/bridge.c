@@ -18,7 +18,7 @@ static void set_master_and_up(struct batch *batch, const char *name, int32_t lin
 }
 
 struct port_flags {
-  uint8_t learning, flood, broadcast, proxy;
+  uint8_t learning, flood, multicast, broadcast, proxy;
 };
 
 static void set_port_flags(struct batch *batch, int32_t link, struct port_flags flags)
@@ -30,7 +30,7 @@ static void set_port_flags(struct batch *batch, int32_t link, struct port_flags 
   opened = batch_open(batch, IFLA_PROTINFO | NLA_F_NESTED);
   batch_u8(batch, IFLA_BRPORT_LEARNING, flags.learning);
   batch_u8(batch, IFLA_BRPORT_UNICAST_FLOOD, flags.flood);
-  batch_u8(batch, IFLA_BRPORT_MCAST_FLOOD, flags.flood);
+  batch_u8(batch, IFLA_BRPORT_MCAST_FLOOD, flags.multicast);
   batch_u8(batch, IFLA_BRPORT_BCAST_FLOOD, flags.broadcast);
   batch_u8(batch, IFLA_BRPORT_PROXYARP, flags.proxy & 1);
   batch_u8(batch, IFLA_BRPORT_PROXYARP_WIFI, flags.proxy >> 1);
@@ -60,7 +60,7 @@ void bridge_attach(struct batch *batch, const struct port *port)
   int known = port->address_count > 0;
 
   set_master_and_up(batch, "set master", port->vif, port->bridge);
-  set_port_flags(batch, port->vif, (struct port_flags){ .broadcast = !known, .proxy = known ? 3 : 0 });
+  set_port_flags(batch, port->vif, (struct port_flags){ .multicast = port->multicast != 0, .broadcast = !known, .proxy = known ? 3 : 0 });
   forwarding_entry(batch, "add forwarding entry", RTM_NEWNEIGH, port->vif, port->mac);
   if (port->way_to_shard) forwarding_entry(batch, "add forwarding entry", RTM_NEWNEIGH, port->way_to_shard, port->mac);
   for (unsigned i = 0; i < port->address_count; i++)
@@ -121,9 +121,9 @@ void bridge_create_pair(struct batch *batch, const char *root_side, const char *
 void bridge_join(struct batch *batch, int32_t root, int32_t root_side, int32_t shard, int32_t shard_side)
 {
   set_master_and_up(batch, "set master", root_side, root);
-  set_port_flags(batch, root_side, (struct port_flags){ .broadcast = 1, .proxy = 2 });
+  set_port_flags(batch, root_side, (struct port_flags){ .multicast = 1, .broadcast = 1, .proxy = 2 });
   set_master_and_up(batch, "set master", shard_side, shard);
-  set_port_flags(batch, shard_side, (struct port_flags){ .learning = 1, .flood = 1, .broadcast = 1 });
+  set_port_flags(batch, shard_side, (struct port_flags){ .learning = 1, .flood = 1, .multicast = 1, .broadcast = 1 });
 }
 
 void bridge_delete(struct batch *batch, int32_t link)

@@ -5,7 +5,7 @@
  * addresses are known gets nothing by flooding: the bridge has a static forwarding entry for its MAC, a permanent neighbour entry for each of
  * its addresses, and the port flags `proxy_arp` (nothing is flooded to it; its own questions are answered from the neighbour table) and
  * `proxy_arp_wifi` (questions about it, from whichever port, are answered by the bridge). A guest whose addresses are not known (DHCP) gets
- * broadcasts and answers for itself.
+ * broadcasts and answers for itself. Multicasts go to guests that speak IPv6, and into all shards.
  *
  * One bridge takes 1,024 ports. Further bridges ("shards") hang on the first by a veth pair; neighbours are kept on the first bridge only, and
  * it has a forwarding entry towards the shard for each guest there, so that ARP from inside a shard is answered one hop up.
@@ -26,6 +26,7 @@ struct port {
   int32_t root;         /* of the bridge that has the uplink and the neighbours */
   int32_t way_to_shard; /* of the root's port towards the shard; 0 when the vif joins the root itself */
   uint8_t mac[6];
+  int multicast;        /* the guest gets the network's multicasts: neighbours are asked for by them in IPv6 */
   unsigned address_count; /* 0: the guest configures itself */
   uint8_t addresses[PORT_ADDRESSES][4];
 };

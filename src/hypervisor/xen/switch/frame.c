@@ -7,6 +7,7 @@
 
 enum { TYPE_IPV4 = 0x0800, TYPE_ARP = 0x0806, TYPE_VLAN = 0x8100, TYPE_IPV6 = 0x86dd, TYPE_PROVIDER_VLAN = 0x88a8 };
 enum { ETHERNET = 14, ARP_BYTES = 28, IPV4_BYTES = 20, IPV6_BYTES = 40 };
+enum { ICMPV6 = 58, NEIGHBOUR_SOLICITATION = 135 };
 
 static uint16_t be16(const uint8_t *p)
 {
@@ -29,6 +30,17 @@ static void find_ports(struct frame *f, const uint8_t *p, size_t length)
     memcpy(&f->source_port, p + header, 2);
     memcpy(&f->target_port, p + header + 2, 2);
     f->tcp_flags = p[9] == PROTOCOL_TCP ? p[header + 13] : 0;
+}
+
+/* A neighbour solicitation (RFC 4861) for an address whose interface identifier is made of a MAC (RFC 4291, appendix A). */
+static void find_solicited(struct frame *f, const uint8_t *p, size_t length)
+{
+    const uint8_t *id = p + IPV6_BYTES + 16;
+    if (length < IPV6_BYTES + 24 || p[6] != ICMPV6 || p[IPV6_BYTES] != NEIGHBOUR_SOLICITATION || id[3] != 0xff || id[4] != 0xfe)
+        return;
+    const uint8_t mac[6] = { id[0] ^ 2, id[1], id[2], id[5], id[6], id[7] };
+    memcpy(f->solicited, mac, sizeof mac);
+    f->solicits = true;
 }
 
 bool frame_parse(struct frame *f, uint8_t *bytes, size_t length)
@@ -54,6 +66,9 @@ bool frame_parse(struct frame *f, uint8_t *bytes, size_t length)
         f->sender = address_at(p + 12);
         f->target = address_at(p + 16);
         find_ports(f, p, length - ETHERNET);
+        return true;
+    case TYPE_IPV6:
+        find_solicited(f, p, length - ETHERNET);
         return true;
     default:
         return true;

@@ -276,7 +276,7 @@ static int16_t forward_from_guest(struct taken *t, struct frame *f)
         return NETIF_RSP_OKAY;
     }
     bool kept = false;
-    struct vif *to = f->group ? NULL : route_receiver(t->network, f, t->checksum, &kept);
+    struct vif *to = f->group ? route_solicited(t->network, from, f) : route_receiver(t->network, f, t->checksum, &kept);
     if (to || kept) {
         if (to && to != from)
             move_deliver(to, f->bytes, f->length, t->checksum);
@@ -294,13 +294,13 @@ static int16_t forward_from_guest(struct taken *t, struct frame *f)
 static void forward_from_uplink(struct taken *t, struct frame *f)
 {
     const uint8_t *asked = route_asked(t->network, NULL, f);
-    struct vif *to;
+    struct vif *to = route_solicited(t->network, NULL, f);
     bool kept = false;
     if (asked) {
         uplink_queue(t->network, NULL, f->bytes, frame_answer_arp(f->bytes, asked), 0);
-    } else if (f->group) {
+    } else if (f->group && !to) {
         flood(t->network, NULL, f->bytes, f->length, t->checksum);
-    } else if ((to = route_receiver(t->network, f, t->checksum, &kept))) {
+    } else if (to || (to = route_receiver(t->network, f, t->checksum, &kept))) {
         move_deliver(to, f->bytes, f->length, t->checksum);
     } else if (!kept) {
         totals.dropped++;

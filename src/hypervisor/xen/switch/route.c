@@ -58,6 +58,13 @@ struct vif *route_receiver(struct network *n, struct frame *f, unsigned checksum
     return to;
 }
 
+/* Whom a multicast neighbour solicitation asks, which nobody else then gets: guests are not woken by questions about others. */
+struct vif *route_solicited(struct network *n, const struct vif *from, const struct frame *f)
+{
+    struct vif *to = f->group && f->solicits ? vif_by_mac(n, f->solicited) : NULL;
+    return to == from ? NULL : to;
+}
+
 /* The MAC that an ARP request asks for. One that asks for its sender's own address is an announcement, or a search for a double. */
 const uint8_t *route_asked(struct network *n, const struct vif *from, const struct frame *f)
 {

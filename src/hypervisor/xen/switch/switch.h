@@ -136,6 +136,8 @@ struct frame {
     bool ipv4, arp_request, has_sender; /* has_sender: ARP or IPv4, sender says by whom */
     uint32_t sender, arp_target;
     uint32_t target;              /* of IPv4; 0: none */
+    bool solicits;                /* IPv6: it asks who has an address that is made of a MAC (EUI-64), which is … */
+    uint8_t solicited[6];         /* … this one */
     uint8_t protocol;             /* of IPv4 that has ports: TCP or UDP, not a later fragment; 0: none */
     uint8_t tcp_flags;
     uint16_t source_port, target_port; /* in network order */
@@ -354,6 +356,7 @@ bool move_waiting(void);          /* is there something? Looks into memory only 
 bool route_allows(const struct vif *from, struct frame *f);      /* may turn an ARP request into one from nobody */
 void route_sent(struct vif *from, const struct frame *f);        /* notes it */
 struct vif *route_receiver(struct network *n, struct frame *f, unsigned checksum, bool *kept); /* NULL: nobody here, or (kept) it waits */
+struct vif *route_solicited(struct network *n, const struct vif *from, const struct frame *f); /* whom a neighbour solicitation asks; NULL: none of ours */
 const uint8_t *route_asked(struct network *n, const struct vif *from, const struct frame *f); /* the MAC an ARP request asks for; NULL: none of ours */
 
 /* ---- mirror ---- */
