@@ -14,7 +14,7 @@ test('a VM moves with its memory, name, uuid and address, and is gone where it w
   const vm = await world.launch();
   const [ip] = vm.vifs[0]!.ipv4;
   const { addresses, downtimeMs, totalMs, passes, connections } = await world.send(vm);
-  t.deepEqual([addresses, passes, connections], [[ip], 1, 1], 'in the same subnet the address goes along');
+  t.deepEqual([addresses, passes, connections], [[ip], 2, 1], 'in the same subnet the address goes along');
   t.ok(downtimeMs > 0 && downtimeMs <= totalMs);
   const there = world.target.agent.fleet.need(vm.uuid);
   t.deepEqual([there.name, there.power, there.wanted, there.vifs], ['a', 'Running', 'running', vm.vifs.length === 0 ? there.vifs : vm.vifs]);
