@@ -15,6 +15,9 @@ import { readAhead, readNow } from './reading.ts';
 import { SavedEncoder, type SavedRecord } from './saved.ts';
 import type { Vm } from './vm.ts';
 
+/** A target that is slower than that is not waited for. */
+const mostTakenMs = 2_000;
+
 export interface DeparturesOptions {
   hypervisor: Hypervisor;
   fleet: Fleet;
@@ -168,6 +171,8 @@ export class Departure {
     }
     for (let before = Infinity; this.#passes < mostPasses; ) {
       const bytes = await this.#pass();
+      // What it has still to lay in it would lay in while the VM stands still.
+      await this.#link.taken(mostTakenMs);
       if (!live || bytes <= enoughBytes || bytes >= before) return;
       before = bytes;
     }
