@@ -6,7 +6,7 @@
  * and taken back after the VM's new domain is. So a kill at any instant leaves either the domain or the file, and the next agent sees which.
  */
 import { createReadStream } from 'node:fs';
-import { mkdir, open, readdir, rename, rm } from 'node:fs/promises';
+import { mkdir, open, readdir, rename, rm, type FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Hypervisor, MemoryReader } from '../hypervisor/port.ts';
 import { asShoalError, ShoalError } from '../model/errors.ts';
@@ -269,7 +269,7 @@ export class Suspender {
         let bytes = 0;
         const flush = async (): Promise<void> => {
           throwIfAborted(signal);
-          for (const each of waiting) await file.writeFile(each);
+          await writeAll(file, waiting);
           waiting = [];
           bytes = 0;
         };
@@ -304,6 +304,14 @@ export class Suspender {
   #forget(uuid: string): void {
     if (this.#files.delete(uuid)) void rm(this.#path(uuid), { force: true }).catch(() => {});
   }
+}
+
+/** In one call, most often: each is a way to another thread and back. */
+async function writeAll(file: FileHandle, buffers: Buffer[]): Promise<void> {
+  if (buffers.length === 0) return;
+  const { bytesWritten } = await file.writev(buffers);
+  const bytes = buffers.reduce((sum, { length }) => sum + length, 0);
+  if (bytesWritten < bytes) await file.writeFile(Buffer.concat(buffers).subarray(bytesWritten));
 }
 
 async function contentOf(path: string): Promise<{ bytes: number; chunks: AsyncIterable<Uint8Array> }> {
