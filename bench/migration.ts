@@ -3,6 +3,7 @@
  * same image there; alone and beside many running VMs; the standstill against what it cannot be shorter than; the estimator against what came.
  */
 import { Client } from '../src/cli/client.ts';
+import { command } from '../src/cli/main.ts';
 import { p50 } from '../src/cli/demo/statistics.ts';
 import { xlConfiguration } from '../src/cli/demo/xl.ts';
 import { table } from '../src/cli/format.ts';
@@ -21,7 +22,7 @@ import { atLeast, atMost, compared, machineFacts, type BenchContext, type Benchm
 
 const memoryKib = 8192;
 const timeoutMs = 180_000;
-const lengths = { full: { rounds: 15, xlRounds: 5 }, quick: { rounds: 7, xlRounds: 3 } };
+const lengths = { full: { rounds: 15, xlRounds: 5, together: 100 }, quick: { rounds: 7, xlRounds: 3, together: 50 } };
 const folder = '/run/shoal-yardstick';
 /** xl itself: in the lab, `xl` in the path is a wrapper that starts the console daemon when it is first needed. */
 const xl = '$(ls /usr/lib/xen-*/bin/xl 2>/dev/null || echo xl)';
@@ -51,9 +52,17 @@ export interface XlRound {
   restoreMs: number;
 }
 
+/** Many VMs that moved by one `shoal vm migrate`. */
+export interface Together {
+  count: number;
+  ms: number;
+  standstillsMs: number[];
+}
+
 export interface Samples {
   ours: Round[];
   xl: XlRound[];
+  together: Together | undefined;
   /** Bytes a second and milliseconds between both dom0s, by a plain TCP connection of the same programs. */
   bandwidthBps: number;
   rttMs: number;
@@ -89,8 +98,8 @@ async function measureWay(from: LabHost, to: LabHost): Promise<{ bandwidthBps: n
 async function run({ terminal, quick, vms, lab, signal }: BenchContext): Promise<BenchOutcome> {
   const [near, far] = lab.hosts as [LabHost, LabHost];
   const clients = [near, far].map((host) => new Client(readTarget(host))) as [Client, Client];
-  const { rounds, xlRounds } = quick ? lengths.quick : lengths.full;
-  const samples: Samples = { ours: [], xl: [], bandwidthBps: NaN, rttMs: NaN };
+  const { rounds, xlRounds, together } = quick ? lengths.quick : lengths.full;
+  const samples: Samples = { ours: [], xl: [], together: undefined, bandwidthBps: NaN, rttMs: NaN };
   try {
     const bytes = readImage(pingImage);
     const { digest: image } = await putImage(clients[0], bytes);
@@ -115,6 +124,8 @@ async function run({ terminal, quick, vms, lab, signal }: BenchContext): Promise
         samples.xl.push(await xlRound(near, running));
       }
     }
+    terminal.status(`${together} VMs together`);
+    if (!signal.aborted) samples.together = await moveTogether(lab.name, Math.min(together, vms! - 1));
     terminal.status('');
     const facts = await clients[0].plugin<HostFacts>('facts');
     return outcomeOf(samples, { ...machineFacts(), accelerator: lab.accelerator, xen: facts.xen });
@@ -126,6 +137,15 @@ async function run({ terminal, quick, vms, lab, signal }: BenchContext): Promise
       await client.close();
     }
   }
+}
+
+async function moveTogether(lab: string, count: number): Promise<Together> {
+  const names = Array.from({ length: count }, (_, i) => `still-${i + 1}`);
+  let text = '';
+  const code = await command(['vm', 'migrate', ...names, '--lab', `${lab}/host0`, '--to', `${lab}/host1`, '--json'], { stdout: { write: (piece: string) => (text += piece) }, stderr: process.stderr, env: process.env });
+  if (code !== 0) throw new ShoalError('LAB_FAILED', `vm migrate of ${count} VMs: ${text.slice(-500)}`);
+  const { ms, moved } = JSON.parse(text.trimEnd().split('\n').at(-1)!) as { ms: number; moved: Departed[] };
+  return { count, ms, standstillsMs: moved.map(({ downtimeMs }) => downtimeMs) };
 }
 
 async function oneRound(clients: [Client, Client], uuid: string, running: number): Promise<Round> {
@@ -164,7 +184,7 @@ async function xlRound(host: LabHost, running: number): Promise<XlRound> {
 }
 
 /** Pure; exported for its test. */
-export function outcomeOf({ ours, xl: yardstick, bandwidthBps, rttMs }: Samples, machine: BenchOutcome['machine']): BenchOutcome {
+export function outcomeOf({ ours, xl: yardstick, together, bandwidthBps, rttMs }: Samples, machine: BenchOutcome['machine']): BenchOutcome {
   const sizes = [...new Set(ours.map(({ running }) => running))];
   const [few, many] = [sizes[0]!, sizes.at(-1)!];
   const of = (running: number, pick: (round: Round) => number) => p50(ours.filter((each) => each.running === running).map(pick));
@@ -190,6 +210,7 @@ export function outcomeOf({ ours, xl: yardstick, bandwidthBps, rttMs }: Samples,
       compared('MIG-6', 'standstill of a live migration', p50(ours.map((each) => each.liveStandstillMs)), 'ms'),
       atMost('MIG-7', 'estimator: median error of the whole time', 100 * p50(foretold.map(off)), '%', 20),
       compared('MIG-8', 'estimator: median error of the standstill', 100 * p50(foretold.map(offStill)), '%'),
+      ...(together === undefined ? [] : [atLeast('MIG-15', `${together.count} VMs by one \`vm migrate\`, xl save and restore of each over ours`, (together.count * xlOf(many)) / together.ms, '×', 5)]),
     ],
     lines: [
       table(
@@ -203,6 +224,7 @@ export function outcomeOf({ ours, xl: yardstick, bandwidthBps, rttMs }: Samples,
       ),
       `Milliseconds, medians of ${ours.length} rounds and ${yardstick.length} of xl; ${Math.round(p50(ours.map(({ bytes }) => bytes)) / 1024)} KiB shipped of ${memoryKib}; ` +
         `between the dom0s ${(bandwidthBps / 1e6).toFixed(1)} MB/s, ${rttMs.toFixed(1)} ms.`,
+      ...(together === undefined ? [] : [`${together.count} VMs together: ${cell(together.ms / together.count)} ms each; standstill ${cell(p50(together.standstillsMs))} ms in the median, ${cell(Math.max(...together.standstillsMs))} the longest.`]),
       `The standstill beside ${many}: ${phaseNames.map((name) => `${name} ${cell(of(many, ({ phases }) => phases[name] ?? 0))}`).join(', ')}.`,
     ],
     files: {

@@ -1,6 +1,6 @@
 /**
- * The test runner: every test file is a program of its own that speaks TAP. Files that need no lab run two at a time, for that is
- * how many cores the smallest machine has; lab files run one after the other, for each wants the machine to itself.
+ * The test runner: every test file is a program of its own that speaks TAP. Files that need no lab run three at a time, one more
+ * than the smallest machine has cores, for many of them wait most of their time; lab files run one after the other, for each wants the machine to itself.
  *
  *   node --import tsx test/run.ts [--unit | --lab] [WORD...]     WORD: only files whose path contains one of them
  *
@@ -16,7 +16,7 @@ import { TapReader, type TapResult } from './tap.ts';
 const root = resolve(dirname(fileURLToPath(import.meta.url)), '..');
 const withoutLab = ['test/arch', 'test/unit', 'test/contract'];
 const onLab = ['test/e2e'];
-const atOnce = 2;
+const atOnce = 3;
 const minutes = 60_000;
 /** The first lab test of a fresh checkout builds the dom0 image, too. */
 const bounds = { withoutLab: 3 * minutes, onLab: 30 * minutes };

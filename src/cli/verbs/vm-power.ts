@@ -1,63 +1,16 @@
 /** `shoal vm start|stop|pause|unpause|destroy NAME…`: what changes the state of VMs, one or all. */
-import { asShoalError, ShoalError } from '../../model/errors.ts';
 import type { BulkOutcome } from '../../xenapi/plugin-types.ts';
-import type { Verb, Words } from '../arguments.ts';
+import type { Verb } from '../arguments.ts';
 import type { Client } from '../client.ts';
 import { errorOf } from '../failure.ts';
-import { plural, portionOf } from '../format.ts';
-import { Progress } from '../progress.ts';
+import { portionOf } from '../format.ts';
+import { allOption, chosenVms, eachVm, manyVms, progressOf, reportMany, type Outcome } from '../many.ts';
 import { withHost } from '../target.ts';
 import type { Terminal } from '../terminal.ts';
-import { allVms, findVms, type VmName } from '../vms.ts';
+import type { VmName } from '../vms.ts';
 
-export interface Outcome {
-  done: number;
-  failed: { name: string; error: ShoalError }[];
-}
-
-const many = { operands: 'NAME... | --all', operandCount: [0, 10_000] as const, speaksToHost: true };
-const all = { all: { help: 'all VMs of the host' } };
-
-async function chosen(client: Client, words: Words): Promise<VmName[]> {
-  if (words.flag('all')) {
-    if (words.operands.length > 0)
-      throw new ShoalError('USAGE', 'Names and --all contradict each other.', { hint: 'Give one or the other.' });
-    return allVms(client);
-  }
-  if (words.operands.length === 0) throw new ShoalError('USAGE', 'Which VMs?', { hint: 'Name them, or give --all.' });
-  return findVms(client, [...new Set(words.operands)]);
-}
-
-function report(terminal: Terminal, { done, failed }: Outcome, participle: string): number {
-  const shown = failed.map(({ name, error: { code, message, hint, data } }) => ({ name, error: { code, message, hint, data } }));
-  terminal.printJson({ done, failed: shown });
-  terminal.print(`${plural(done, 'VM')} ${participle}`);
-  if (failed.length === 0) return 0;
-  const first = failed[0]!;
-  const more = failed.length === 1 ? '' : ` (and ${failed.length - 1} more)`;
-  const error = new ShoalError(first.error.code, `${first.name}: ${first.error.message}${more}`, { hint: first.error.hint });
-  if (!terminal.json) terminal.failure(error);
-  return 1;
-}
-
-/** One XenAPI call a VM, one after the other: the host takes as long for each as it would for all at once. */
-async function each(terminal: Terminal, client: Client, method: string, label: string, vms: readonly VmName[]): Promise<Outcome> {
-  const outcome: Outcome = { done: 0, failed: [] };
-  const progress = vms.length > 8 ? new Progress(terminal, { label, total: vms.length }) : undefined;
-  for (const { ref, name } of vms) {
-    try {
-      await client.call(method, [ref]);
-      outcome.done++;
-    } catch (thrown) {
-      const error = asShoalError(thrown);
-      if (error.code === 'CONNECTION_FAILED' || error.code === 'INTERNAL_ERROR') throw error;
-      outcome.failed.push({ name, error });
-    }
-    progress?.update(outcome.done + outcome.failed.length);
-  }
-  progress?.end();
-  return outcome;
-}
+/** Of calls for one VM each: enough that the host has always something to do. */
+const callsAtOnce = 4;
 
 /** A plugin function that takes many VMs, in portions. */
 async function inPortions(
@@ -70,7 +23,7 @@ async function inPortions(
 ): Promise<Outcome> {
   const outcome: Outcome = { done: 0, failed: [] };
   const names = new Map(vms.map(({ uuid, name }) => [uuid, name]));
-  const progress = vms.length > 8 ? new Progress(terminal, { label, total: vms.length }) : undefined;
+  const progress = progressOf(terminal, label, vms);
   const portion = portionOf(vms.length);
   for (let i = 0; i < vms.length; i += portion) {
     const uuids = vms.slice(i, i + portion).map(({ uuid }) => uuid);
@@ -89,13 +42,13 @@ export const destroyVms = (terminal: Terminal, client: Client, vms: readonly VmN
 
 export function powerVerb(name: 'start' | 'pause' | 'unpause' | 'suspend' | 'resume', summary: string, participle: string, label: string): Verb {
   return {
-    ...many,
+    ...manyVms,
     name: `vm ${name}`,
     summary,
-    options: all,
+    options: allOption,
     run: (terminal, words) =>
       withHost(terminal, words, async (client) =>
-        report(terminal, await each(terminal, client, `VM.${name}`, label, await chosen(client, words)), participle),
+        reportMany(terminal, await eachVm(terminal, label, await chosenVms(client, words), callsAtOnce, ({ ref }) => client.call(`VM.${name}`, [ref])), participle),
       ),
   };
 }
@@ -105,11 +58,11 @@ export const vmPause = powerVerb('pause', 'pause running VMs', 'paused', 'pausin
 export const vmUnpause = powerVerb('unpause', 'let paused VMs go on', 'unpaused', 'unpausing');
 
 export const vmStop: Verb = {
-  ...many,
+  ...manyVms,
   name: 'vm stop',
   summary: 'shut VMs down: they are asked to, and may take their time',
   options: {
-    ...all,
+    ...allOption,
     force: { help: 'power off at once' },
     'timeout-ms': { value: 'N', help: 'how long each may take; default 10000' },
   },
@@ -119,21 +72,21 @@ export const vmStop: Verb = {
         ...(words.flag('force') ? { force: 'true' } : {}),
         ...(words.flag('timeout-ms') ? { timeoutMs: String(words.number('timeout-ms', 0, 0, 600_000)) } : {}),
       };
-      return report(
+      return reportMany(
         terminal,
-        await inPortions(terminal, client, 'stop', args, 'stopping', await chosen(client, words)),
+        await inPortions(terminal, client, 'stop', args, 'stopping', await chosenVms(client, words)),
         'stopped',
       );
     }),
 };
 
 export const vmDestroy: Verb = {
-  ...many,
+  ...manyVms,
   name: 'vm destroy',
   summary: 'power VMs off and take them out for good',
-  options: all,
+  options: allOption,
   run: (terminal, words) =>
     withHost(terminal, words, async (client) =>
-      report(terminal, await destroyVms(terminal, client, await chosen(client, words)), 'destroyed'),
+      reportMany(terminal, await destroyVms(terminal, client, await chosenVms(client, words)), 'destroyed'),
     ),
 };

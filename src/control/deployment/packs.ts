@@ -79,5 +79,5 @@ export function toMerge(packs: readonly Pack[], fresh: number): number {
     if (objects < 2 * sum) upTo = i + 1;
     sum += objects;
   }
-  return fresh === 0 && upTo === 1 ? 0 : upTo;
+  return upTo;
 }

@@ -115,6 +115,33 @@ test('migrate: to another host, planned before, by XenAPI too', (t) =>
     t.deepEqual([neighbour.url, neighbour.migrations], [other.url, 1]);
   }));
 
+test('migrate: many at once; those that cannot stay, and are named', (t) =>
+  withVm(async ({ rig, other, shoal }) => {
+    for (let i = 1; i <= 11; i++) await rig.plugin('launch', { spec: JSON.stringify({ name: `n-${i}`, image, memoryKib: 4096 }) });
+    const names = (): string[] => [...other.agent.fleet.all()].map(({ name }) => name).sort();
+    const plans = await shoal('vm', 'migrate', 'web', 'n-1', '--to', other.url, '--plan');
+    t.deepEqual(plans.json.plans.map(({ name }: { name: string }) => name).sort(), ['n-1', 'web']);
+    for (const words of [['--all', '--ip', '10.64.1.9'], ['web', 'n-1', '--resolve', 'here'], ['web', '--all'], []])
+      t.equal((await shoal('vm', 'migrate', ...words, '--to', other.url)).code, 2, words.join(' '));
+    t.deepEqual([rig.agent.fleet.size, names()], [12, []], 'nothing of that moved one');
+    t.equal((await shoal('vm', 'migrate', 'n-1', 'nobody', '--to', other.url)).json.error.code, 'HANDLE_INVALID');
+    t.deepEqual(names(), [], 'a name that is nobody\'s: none moved');
+
+    await rig.agent.definitions.setOtherConfig(rig.agent.fleet.named('n-3')!, { shoal_copy: 'x' });
+    await shoal('vm', 'stop', 'n-5', '--force');
+    const some = await shoal('vm', 'migrate', ...[1, 2, 3, 4, 5].map((i) => `n-${i}`), '--to', other.url);
+    t.deepEqual([some.code, some.json.done, some.json.failed.map(({ name, error }: any) => `${name} ${error.code}`).sort()], [1, 3, ['n-3 MIGRATION_REFUSED', 'n-5 VM_BAD_POWER_STATE']]);
+    t.deepEqual(names(), ['n-1', 'n-2', 'n-4']);
+    t.ok(some.json.moved.every(({ uuid, downtimeMs, addresses }: any) => other.agent.fleet.get(uuid)?.power === 'Running' && downtimeMs > 0 && addresses.length === 1), 'each with its address there and how long it stood still');
+
+    await shoal('vm', 'destroy', 'n-3', 'n-5');
+    const all = await shoal('vm', 'migrate', '--all', '--live', '--to', other.url);
+    t.deepEqual([all.code, all.json.done, rig.agent.fleet.size, names().length], [0, 7, 0, 10]);
+    t.equal(remembered(other, 'web'), 'remember');
+    const none = await shoal('vm', 'migrate', '--all', '--to', other.url);
+    t.deepEqual([none.code, none.json.done], [0, 0], 'none left');
+  }));
+
 test("a VM of a fleet stays: its controller's ledger binds it", (t) =>
   withVm(async ({ rig, other, uuid, shoal }) => {
     await rig.agent.definitions.setOtherConfig(rig.agent.fleet.need(uuid), { shoal_copy: 'x' });

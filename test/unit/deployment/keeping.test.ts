@@ -1,6 +1,6 @@
 /** The bare repository's own housekeeping: packing, the record of rollouts, what killed programs left. */
 import { spawn } from 'node:child_process';
-import { mkdir, readdir, rm, utimes, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, readdir, rm, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test from 'tape';
 import { Guard } from '../../../src/control/deployment/guard.ts';
@@ -112,6 +112,19 @@ test('packing time after time: every image is kept as what it differs by, whatev
   const left = await counts(repo.bare);
   const bounds = { looseObjects: 0, looseKib: 0, packs: 1 };
   t.ok(isDue(left, { ...bounds, packs: 99 }) && !isDue(left, bounds, left));
+
+  // What somebody fetched in is there twice: the second time a pack comes out that is there already, under its own name.
+  const folder = join(repo.bare, 'objects/pack');
+  const own = async (): Promise<string[]> => (await packsOf(repo.bare)).map(({ name }) => name).sort();
+  const seen: string[][] = [];
+  for (let round = 0; round < 3; round++) {
+    for (const [i, name] of (await own()).entries()) for (const ending of ['.pack', '.idx']) await copyFile(join(folder, name + ending), join(folder, `pack-${String(i).repeat(40)}${ending}`));
+    await repack(repo.bare);
+    seen.push(await own());
+  }
+  t.ok(seen.flat().every((name) => /^pack-(images|others)-/.test(name)), 'what was fetched in is gone');
+  t.deepEqual(seen[2], seen[1], 'the same packs come out');
+  t.deepEqual(await readable(repo, versions), [], 'and every version is there');
 });
 
 test('kill -9 at any moment of packing: every version is there, and the next time it is done', async (t) => {

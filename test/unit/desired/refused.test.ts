@@ -82,6 +82,12 @@ test('the example is taken as it is, a signed release after it too, and nothing 
   t.match((await repo.push()).text, /is a merge/, 'a merge');
   await repo.back();
   t.equal(await repo.head(), good, 'still nothing of it was taken');
+
+  const probed = { kind: 'http', port: 80, path: '/', intervalMs: 6000 };
+  await repo.commit({ 'services/acme/ping.json': { ...service, health: probed, summon: { idleS: 5 } } }, 'ci');
+  const taken = await repo.push();
+  t.ok(taken.ok, `probed more seldom than it is idle, a service can go to nothing: ${taken.text}`);
+  t.notEqual(await repo.head(), good, 'taken');
 });
 
 test('the first commit is for the signers the operator named; a removed signer is out with the next commit', async (t) => {

@@ -1,5 +1,6 @@
 /** A host fetches an image by itself: from servers that are cut, lie, stall, or are not who they should be. */
 import { readdir, writeFile, mkdir } from 'node:fs/promises';
+import type { ServerResponse } from 'node:http';
 import { join } from 'node:path';
 import test from 'tape';
 import { Capabilities } from '../../../src/image/capability.ts';
@@ -8,7 +9,7 @@ import { blobPath, serveFile, type Shelf } from '../../../src/image/serving.ts';
 import { asShoalError } from '../../../src/model/errors.ts';
 import { cert } from '../xenapi/certificate.ts';
 import { bytes, codeOf, digest, fingerprint, giving, inStore, oldBytes, oldDigest, serve } from './fetching-rig.ts';
-import { chunks } from './rig.ts';
+import { chunks, digestOf, until } from './rig.ts';
 
 test('a link that is cut at each tenth goes on where it ended', async (t) => {
   await inStore(async ({ images, fetch, folder }) => {
@@ -136,6 +137,25 @@ test('bounds: too much, too little, too slow, nobody there, not who it should be
     t.deepEqual(images.list(), []);
     t.ok((await readdir(join(folder, 'partial'))).length <= 1);
     for (const server of [larger, endless, chunked]) await server.close();
+  });
+});
+
+test('sixteen images are fetched at once, no more; one that ends makes room', async (t) => {
+  await inStore(async ({ fetch }) => {
+    const waiting: ServerResponse[] = [];
+    const server = await serve((_, response) => void waiting.push(response));
+    const order = (i: number): Promise<string> => codeOf(fetch([{ url: server.url, fingerprint }], { digest: digestOf(Buffer.from(`image ${i}`)) }));
+    const orders = Array.from({ length: 16 }, (_, i) => order(i));
+    t.equal(await order(16), 'HOST_LIMIT', 'the seventeenth');
+    t.equal(await order(17), 'HOST_LIMIT', 'and the next, for none has ended');
+    await until(() => waiting.length >= 16, 'sixteen are asked for');
+    for (const response of waiting) response.writeHead(404).end();
+    t.deepEqual(new Set(await Promise.all(orders)), new Set(['FETCH_FAILED']));
+    const next = order(18);
+    await until(() => waiting.length >= 17, 'another is asked for');
+    waiting.at(-1)!.writeHead(404).end();
+    t.equal(await next, 'FETCH_FAILED', 'was tried');
+    await server.close();
   });
 });
 

@@ -59,6 +59,18 @@ test('whatever two images are, what is found of one in the other makes it', asyn
   t.ok(turned.fresh.length < 32, 'backwards too');
 });
 
+test('images that are made to be compared for ever are not: what is left of them is new', (t) => {
+  const block = Buffer.alloc(16, 'A');
+  const trap = Buffer.concat([block, old]);
+  const tail = old.subarray(10_000, 40_000);
+  // Each place of many is one where the block begins, and where nothing follows.
+  const made = (places: number): Buffer => Buffer.concat([codeLike(16, 9), Buffer.alloc(places, 'A'), tail]);
+  t.ok(match(trap, made(1000)).fresh.length < 2000, 'a thousand such places: what comes after them is found');
+  const found = match(trap, made(200_000));
+  t.equal(found.fresh.length, 16 + 200_000 + tail.length, 'two hundred thousand: nobody looks any more');
+  t.end();
+});
+
 test('a fix needs no program beside this one', async (t) => {
   const path = process.env['PATH'];
   t.teardown(() => (process.env['PATH'] = path));
