@@ -23,7 +23,6 @@ static int take_memory(struct memory_writer *writer, struct failure *failure)
   struct control *control = builder_control(writer->builder);
   uint64_t first = writer->memory.shared_pages, own = own_pages(writer);
   struct domain_facts facts;
-  uint8_t *base;
   int status = control_domain(control, writer->domid, &facts, failure);
 
   if (status) return status < 0 ? -1 : failed_with(failure, "memory", ESRCH);
@@ -32,11 +31,8 @@ static int take_memory(struct memory_writer *writer, struct failure *failure)
   if (control_populate(control, writer->domid, first, own, writer->mfns + first, failure)) return -1;
   writer->mfns[writer->memory.pages] = facts.shared_info_mfn;
   if (control_grant_frame(control, writer->domid, &writer->mfns[writer->memory.pages + 1], failure)) return -1;
-  /* Now, while a guest that comes from elsewhere still runs there, rather than at the end; and mapping and unmapping all of it costs more than zeroing it. */
-  base = builder_map(writer->builder, writer->domid, own, writer->mfns + first, 1, failure);
-  if (!base) return -1;
-  memset(base, 0, own * PAGE_BYTES);
-  return builder_unmap(writer->builder, base, own) ? failed(failure, "xenforeignmemory_unmap") : 0;
+  /* Now, while a guest that comes from elsewhere still runs there, rather than at the end. */
+  return control_clear_pages(control, writer->domid, writer->mfns + first, own, failure);
 }
 
 struct memory_writer *memory_writer_open(struct builder *builder, uint16_t domid, uint64_t pages, const struct template *template,
