@@ -3,7 +3,9 @@
  * AddressSanitizer. With -DFUZZ a libFuzzer target: the first byte says whether the rest is a piece or a state.
  */
 #include "frames.h"
+#include "guest_pages.h"
 #include "memory_stream.h"
+#include "page_print.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -75,6 +77,33 @@ static void settle(struct world *world, const struct parsed_state *parsed, const
   for (unsigned i = PAGES; i < PAGES + 2; i++) world->at[i] = world->memory + (i - SHARED) * PAGE_BYTES;
   stream_settle(&world->target, &parsed->fixed, 77, result);
   map_all(world);
+}
+
+/* Pages that begin with their machine frame. */
+static unsigned maps, mapped, fail_maps;
+
+void *builder_map(struct builder *builder, uint16_t domid, size_t count, const uint64_t *mfns, int writable, struct failure *failure)
+{
+  uint8_t *pages = aligned_alloc(PAGE_BYTES, count * PAGE_BYTES);
+
+  (void)builder;
+  if (fail_maps || domid != 7 || writable || count == 0) {
+    failed_with(failure, "xenforeignmemory_map", 1);
+    free(pages);
+    return NULL;
+  }
+  for (size_t i = 0; i < count; i++) memcpy(pages + i * PAGE_BYTES, &mfns[i], sizeof *mfns);
+  maps++;
+  mapped += (unsigned)count;
+  return pages;
+}
+
+int builder_unmap(struct builder *builder, void *pages, size_t count)
+{
+  (void)builder;
+  mapped -= (unsigned)count;
+  free(pages);
+  return 0;
 }
 
 #ifdef FUZZ
@@ -259,6 +288,60 @@ static void test_frames(void)
   frames_free(frames);
 }
 
+static int is_right(const struct guest_pages *pages, const uint64_t *mfns, uint64_t frame)
+{
+  const uint8_t *page = guest_page(pages, frame);
+
+  return page && memcmp(page, &mfns[frame - SHARED], sizeof *mfns) == 0;
+}
+
+static void test_guest_pages(void)
+{
+  uint64_t mfns[OWN], all[OWN];
+  const uint64_t some[] = { SHARED + 3, SHARED + 1, PAGES - 1 }, outside[] = { SHARED, PAGES }, below[] = { SHARED - 1 };
+  struct guest_pages *pages;
+  struct failure failure;
+  unsigned right = 0;
+
+  for (uint64_t i = 0; i < OWN; i++) {
+    mfns[i] = 9000 - i * 3;
+    all[i] = SHARED + i;
+  }
+  pages = guest_pages_of(NULL, 7, mfns, OWN, SHARED, &failure);
+  ok(maps == 0 && !guest_page(pages, SHARED) && guest_pages_find(pages, mfns[5]) == SHARED + 5, "frames are known, and no page is mapped");
+  ok(guest_pages_map(pages, some, 3, &failure) == 0 && maps == 1 && mapped == 3, "three are mapped in one call");
+  ok(is_right(pages, mfns, some[0]) && is_right(pages, mfns, some[1]) && is_right(pages, mfns, some[2]) && !guest_page(pages, SHARED + 2), "each is itself");
+  ok(guest_pages_map(pages, some, 2, &failure) == 0 && maps == 1, "what is mapped is not mapped again");
+  ok(guest_pages_map(pages, outside, 2, &failure) < 0 && guest_pages_map(pages, below, 1, &failure) < 0 && maps == 1 && !guest_page(pages, SHARED),
+     "what is not the guest's is refused, and nothing beside it mapped");
+  fail_maps = 1;
+  ok(guest_pages_map(pages, all, OWN, &failure) < 0 && !guest_page(pages, SHARED) && is_right(pages, mfns, some[0]), "a failure leaves what there was");
+  fail_maps = 0;
+  ok(guest_pages_map(pages, all, OWN, &failure) == 0 && maps == 2 && mapped == OWN, "then the others");
+  for (uint64_t frame = SHARED; frame < PAGES; frame++) right += (unsigned)is_right(pages, mfns, frame);
+  ok(right == OWN && !guest_page(pages, SHARED - 1) && !guest_page(pages, PAGES), "all are themselves");
+  guest_pages_free(pages);
+  ok(mapped == 0, "none is left");
+}
+
+static void test_prints(void)
+{
+  uint8_t page[PAGE_BYTES] = { 0 };
+  struct print none = print_of(page), before = none;
+  unsigned same = 0;
+
+  ok(none.a != 0 || none.b != 0, "a page of zeroes has a print");
+  for (unsigned bit = 0; bit < PAGE_BYTES * 8; bit += 37) {
+    struct print print;
+
+    page[bit / 8] ^= (uint8_t)(1u << bit % 8);
+    print = print_of(page);
+    same += print.a == before.a && print.b == before.b;
+    before = print;
+  }
+  ok(same == 0, "and another one with each bit");
+}
+
 static void test_tables(void)
 {
   uint8_t page[PAGE_BYTES], out[8 + PAGE_BYTES];
@@ -271,6 +354,8 @@ static void test_tables(void)
 int main(void)
 {
   test_frames();
+  test_guest_pages();
+  test_prints();
   test_tables();
   test_page();
   test_pieces();
