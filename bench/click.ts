@@ -9,8 +9,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { repositoryRoot } from '../src/lab/paths.ts';
 import { ShoalError } from '../src/model/errors.ts';
+import { chaining } from './click/chain.ts';
 import { forwarding } from './click/lab.ts';
-import { compared, machineFacts, type BenchContext, type Benchmark, type BenchOutcome } from './harness.ts';
+import { compared, joined, machineFacts, type BenchContext, type Benchmark, type BenchOutcome } from './harness.ts';
 
 /** Kohler, Morris, Chen, Jannotti, Kaashoek: The Click Modular Router, ACM Transactions on Computer Systems 18(3), August 2000, abstract. */
 const published = 333_000;
@@ -61,4 +62,4 @@ function measure({ quick, terminal }: Omit<BenchContext, 'lab'>): Promise<BenchO
   }
 }
 
-export const click: Benchmark = { name: 'click', summary: "the middlebox beside Linux in a guest, and its router without devices", run: forwarding, withoutLab: measure };
+export const click: Benchmark = { name: 'click', summary: "the middlebox beside Linux in a guest, and its router without devices", run: async (context) => joined(await forwarding(context), await chaining(context)), withoutLab: measure };

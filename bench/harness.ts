@@ -51,6 +51,8 @@ export interface Benchmark {
   memoryMib?(vms: number): number;
   /** In the lab; left out by one that needs none. */
   run?(this: void, context: BenchContext): Promise<BenchOutcome>;
+  /** In a lab of the same size whose hosts share one subnet, after the other. */
+  oneSubnet?(this: void, context: BenchContext): Promise<BenchOutcome>;
   /** What is measured when the lab is down again, so that it has the machine to itself; its outcome joins the other. */
   withoutLab?(this: void, context: Omit<BenchContext, 'lab'>): Promise<BenchOutcome>;
 }
@@ -107,13 +109,13 @@ export const machineFacts = (): Record<string, string | number> => ({
 export async function inLab<T>(
   terminal: Terminal,
   name: string,
-  { memoryMib, hosts }: { memoryMib: number | undefined; hosts: number | undefined },
+  { memoryMib, hosts, oneSubnet }: { memoryMib: number | undefined; hosts: number | undefined; oneSubnet?: boolean },
   work: (lab: Lab) => Promise<T>,
 ): Promise<T> {
   const wasUp = (await labStatus(name)).up;
   const onProgress = (text: string) => (terminal.live ? terminal.status(`lab: ${text}`) : terminal.note(`lab: ${text}`));
   const wanted = hosts === undefined ? {} : { hosts };
-  const lab = await labUp({ name, onProgress, ...wanted, ...(wasUp || memoryMib === undefined ? {} : { memoryMib }) });
+  const lab = await labUp({ name, onProgress, ...wanted, ...(oneSubnet === undefined ? {} : { oneSubnet }), ...(wasUp || memoryMib === undefined ? {} : { memoryMib }) });
   terminal.status('');
   try {
     return await work(lab);

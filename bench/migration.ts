@@ -14,10 +14,11 @@ import { pingImage } from '../src/cli/verbs/build.ts';
 import { destroyVms } from '../src/cli/verbs/vm-power.ts';
 import { listVms, type VmName } from '../src/cli/vms.ts';
 import { refOf } from '../src/xenapi/plugin-types.ts';
-import type { Departed } from '../src/xenapi/plugin-types.ts';
 import type { HostFacts } from '../src/cli/verbs/host-show.ts';
+import type { Departed } from '../src/xenapi/plugin-types.ts';
 import type { LabHost } from '../src/lab/lab.ts';
 import { ShoalError } from '../src/model/errors.ts';
+import { migrateVm } from './migration/lab-waypoint.ts';
 import { atLeast, atMost, compared, machineFacts, type BenchContext, type Benchmark, type BenchOutcome } from './harness.ts';
 
 const memoryKib = 8192;
@@ -153,22 +154,15 @@ async function oneRound(clients: [Client, Client], uuid: string, running: number
   const ref = refOf(uuid);
   const saved = await timed(() => near.call('VM.suspend', [ref], { timeoutMs }));
   const restored = await timed(() => near.call('VM.resume', [ref], { timeoutMs }));
-  const there = await move(near, far, uuid, false);
-  await move(far, near, uuid, false);
-  const live = await move(near, far, uuid, true);
-  await move(far, near, uuid, false);
+  const there = await migrateVm(near, far, uuid);
+  await migrateVm(far, near, uuid);
+  const live = await migrateVm(near, far, uuid, true);
+  await migrateVm(far, near, uuid);
   return {
     running, saveMs: saved.ms, restoreMs: restored.ms, migrateMs: there.totalMs, standstillMs: there.downtimeMs, liveMs: live.totalMs, liveStandstillMs: live.downtimeMs,
     bytes: there.bytes, predictedMs: there.predicted.totalMs, predictedStandstillMs: there.predicted.downtimeMs,
     phases: { ...there.phases.here, ...Object.fromEntries(Object.entries(there.phases.there).map(([name, ms]) => [`there.${name}`, ms])) },
   };
-}
-
-async function move(from: Client, to: Client, uuid: string, live: boolean): Promise<Departed> {
-  const { agent } = await from.plugin<{ agent: { fingerprint: string } }>('facts');
-  const [host] = Object.keys(await to.records('host'));
-  const dest = await to.call<Record<string, string>>('host.migrate_receive', [host, '', { fingerprint: agent.fingerprint }]);
-  return from.plugin<Departed>('migrate', { vm: uuid, dest, live: String(live) }, { timeoutMs });
 }
 
 /** Without what a command in dom0 costs by itself: it is timed there, by the shell's clock in nanoseconds. */

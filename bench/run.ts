@@ -16,8 +16,9 @@ import { hotfix } from './hotfix.ts';
 import { minicache } from './minicache.ts';
 import { migration } from './migration.ts';
 import { packets } from './packets.ts';
+import { paths } from './paths.ts';
 
-const benchmarks: readonly Benchmark[] = [boot, cache, click, density, fleet, hotfix, migration, minicache, packets];
+const benchmarks: readonly Benchmark[] = [boot, cache, click, density, fleet, hotfix, migration, minicache, packets, paths];
 
 const form: Verb = {
   name: 'bench',
@@ -62,13 +63,13 @@ async function main(argv: readonly string[], terminal: Terminal): Promise<number
   process.on('SIGTERM', onSignal);
   const context = { terminal, quick, vms, signal: stopped.signal };
   const size = { memoryMib: bench.memoryMib?.(vms ?? 0), hosts: bench.hosts };
-  const { run, withoutLab } = bench;
+  const { run, oneSubnet, withoutLab } = bench;
+  const labName = words.text('lab') ?? 'bench';
   let outcome: BenchOutcome = { promises: [], lines: [], files: {}, machine: {} };
-  if (run !== undefined) outcome = await inLab(terminal, words.text('lab') ?? 'bench', size, (lab) => run({ ...context, lab }));
-  if (withoutLab !== undefined && !stopped.signal.aborted) {
-    const more = await withoutLab(context);
-    outcome = run === undefined ? more : joined(outcome, more);
-  }
+  if (run !== undefined) outcome = joined(outcome, await inLab(terminal, labName, size, (lab) => run({ ...context, lab })));
+  if (oneSubnet !== undefined && !stopped.signal.aborted)
+    outcome = joined(outcome, await inLab(terminal, `${labName.slice(0, 9)}one`, { ...size, oneSubnet: true }, (lab) => oneSubnet({ ...context, lab })));
+  if (withoutLab !== undefined && !stopped.signal.aborted) outcome = joined(outcome, await withoutLab(context));
   terminal.print(`\n${promiseTable(outcome.promises, terminal)}\n`);
   for (const line of outcome.lines) terminal.print(line);
   if (words.flag('keep')) for (const file of keep(outcome.files)) terminal.note(`wrote ${file}`);

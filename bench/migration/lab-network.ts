@@ -11,7 +11,9 @@ import { Namespaces, type Manager } from './network.ts';
 
 /** Addresses of waypoints on a host of the lab, each used once by a connection. */
 export const waypointAddress = (host: number, number: number): string => `10.${64 + host}.9.${number}`;
-const perHost = 40;
+const perHost = 120;
+/** Moves of one connection: the first address is its own, and each move takes another one. */
+export const mostInARow = perHost - 2;
 
 let made = 0;
 
@@ -59,7 +61,7 @@ export class LabNetwork extends Namespaces {
     this.in('r', 'for f in client server; do echo 0 >/proc/sys/net/ipv4/conf/$f/rp_filter; done; ip route add default via 10.3.1.2 table 103');
     for (const [host, leg] of this.#legs().entries()) {
       this.in('r', `ip rule add pref 900 iif ${leg} to ${waypointAddress(host, 0)}/24 lookup 103`);
-      this.in('s', Array.from({ length: perHost }, (_, i) => `ip addr add ${waypointAddress(host, i + 1)}/32 dev lo`).join('; '));
+      this.in('s', `ip -batch - <<end\n${Array.from({ length: perHost }, (_, i) => `addr add ${waypointAddress(host, i + 1)}/32 dev lo\n`).join('')}end`);
     }
     this.manage('c', client);
     this.manage('s', 'userspace');

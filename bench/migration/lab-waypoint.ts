@@ -9,13 +9,23 @@ import type { Lab } from '../../src/lab/lab.ts';
 import { PathCoordinator, type CoordinatorOptions, type MoveOutcome } from '../../src/migrate/paths.ts';
 import type { MoveKind } from '../../src/migrate/paths-table.ts';
 import { VmWaypoints } from '../../src/migrate/waypoints.ts';
+import type { Departed } from '../../src/xenapi/plugin-types.ts';
 import { waypointAddress } from './lab-network.ts';
 import { MemoryMoves, sideOfAgent, wait, type AgentProcess } from './moving.ts';
 import { root } from './network.ts';
 
 export const waypointName = 'nat';
+const migrationMs = 180_000;
 const memoryKib = 5120;
 const adminSecret = 'lab';
+
+/** One migration from agent to agent. */
+export async function migrateVm(from: Client, to: Client, uuid: string, live = false): Promise<Departed> {
+  const { agent } = await from.plugin<{ agent: { fingerprint: string } }>('facts');
+  const [host] = Object.keys(await to.records('host'));
+  const dest = await to.call<Record<string, string>>('host.migrate_receive', [host, '', { fingerprint: agent.fingerprint }]);
+  return from.plugin<Departed>('migrate', { vm: uuid, dest, live: String(live) }, { timeoutMs: migrationMs });
+}
 
 export class LabWaypoint {
   readonly #lab: Lab;
@@ -31,8 +41,9 @@ export class LabWaypoint {
     this.clients = lab.hosts.map((host) => new Client({ url: host.url, ca: readFileSync(host.caFile, 'utf8'), password: readFileSync(host.passwordFile, 'utf8').trim() }));
   }
 
+  /** Where hosts share a subnet it stays the same. */
   get address(): string {
-    return waypointAddress(this.host, this.#count);
+    return this.#lab.oneSubnet ? waypointAddress(0, 1) : waypointAddress(this.host, this.#count);
   }
 
   /** Where it goes next: an address nobody has had. */
@@ -85,6 +96,15 @@ export class LabWaypoint {
     const outcome = await coordinator.move({ id: `move-${this.#count}`, kind, from: this.address, to: to.address, about: { uuid: vm.uuid, name: vm.name } });
     if (outcome.record.state === 'moved') this.went();
     return outcome;
+  }
+
+  /** With its state and address, where hosts share a subnet; it is the source's agent that says how long it stood still. */
+  async migrate(live = false): Promise<Departed> {
+    const [source, target] = [this.clients[this.host]!, this.clients[1 - this.host]!];
+    const { uuid } = (await new AgentHost(source).vm(waypointName))!;
+    const departed = await migrateVm(source, target, uuid, live);
+    this.host = 1 - this.host;
+    return departed;
   }
 
   /** Domains on both hosts that translate, by name; tombstones are others. */

@@ -8,7 +8,8 @@ import type { MoveRecord, MoveStore } from '../../src/migrate/paths-journal.ts';
 import type { MoveKind } from '../../src/migrate/paths-table.ts';
 import { PathClient } from '../../src/mptcp/client.ts';
 import type { PathSide } from '../../src/mptcp/paths.ts';
-import { outside, outsideAgain, root, type Namespaces, type Network, type Side } from './network.ts';
+import { outside, outsideAgain, root, type Namespaces, type Network, type Report, type Side, type Traffic } from './network.ts';
+import type { Ending } from './series.ts';
 
 export const wait = (ms: number): Promise<void> => new Promise((done) => setTimeout(done, ms));
 
@@ -16,6 +17,27 @@ export function makeCertificate(folder: string): { certFile: string; keyFile: st
   const [certFile, keyFile] = [join(folder, 'cert.pem'), join(folder, 'key.pem')];
   execFileSync('openssl', ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-keyout', keyFile, '-out', certFile, '-days', '30', '-subj', '/CN=path-agent'], { stdio: 'ignore' });
   return { certFile, keyFile };
+}
+
+/** Both ends of one connection; what TCP and the programs do at first is over. */
+export async function connected(network: Namespaces, address: string, mode: string): Promise<[Traffic, Traffic]> {
+  const server = network.traffic('s', 'listen', '0.0.0.0', '0', mode);
+  const client = network.traffic('c', 'connect', address, String(await server.port), mode, '1');
+  await client.port;
+  await wait(3_000);
+  return [server, client];
+}
+
+/** Since the last time: the larger gap, and ends whose connection broke. */
+export async function askBoth(ends: readonly Traffic[]): Promise<{ gapMs: number; broken: number }> {
+  const reports = await Promise.all(ends.map((end) => end.ask()));
+  return { gapMs: Math.max(...reports.map(({ gapMs }) => gapMs)), broken: reports.reduce((sum, { broken }) => sum + broken, 0) };
+}
+
+/** Both ends end it, and what one sent is compared with what the other received. */
+export async function endingOf(ends: readonly Traffic[]): Promise<Ending> {
+  const [server, client] = (await Promise.all(ends.map((end) => end.end()))) as [Report, Report];
+  return { lost: Math.abs(server.sent - client.received) + Math.abs(client.sent - server.received), bad: server.bad + client.bad, broken: server.broken + client.broken };
 }
 
 /** `shoal path-agent` in a namespace; killed and started again under the same configuration. */

@@ -5,7 +5,7 @@
  * A waypoint here is what a middlebox VM is elsewhere: it is opened (resumed), closed (suspended: drops all), and buried (a tombstone at the router that answers with RST).
  */
 import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
-import { mkdirSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
@@ -177,6 +177,21 @@ export abstract class Namespaces {
       } catch {
         // It was never made.
       }
+  }
+}
+
+/** Namespaces of a process that was killed, and what runs in them. */
+export function clearAway(): void {
+  if (!existsSync('/run/netns')) return;
+  for (const name of readdirSync('/run/netns').filter((each) => /^s[hl]\d+n\d+[a-z]$/.test(each))) {
+    if (existsSync(`/proc/${/\d+/.exec(name)![0]}`)) continue;
+    for (const pid of execFileSync('ip', ['netns', 'pids', name], { encoding: 'utf8' }).split('\n').filter((line) => line !== ''))
+      try {
+        process.kill(Number(pid), 'SIGKILL');
+      } catch {
+        // It has ended.
+      }
+    execFileSync('ip', ['netns', 'delete', name]);
   }
 }
 

@@ -3,121 +3,104 @@
  * checkpoint told apart from what comes after it, and beside as long without a move. Linux' own MPTCP at both ends, the coordinator of src/migrate with the waypoints
  * of real VMs. The lab is emulated: what both dom0s do, they do several times slower than on metal, and on the same cores as the ends.
  */
-import { labAttach } from '../../src/lab/lab.ts';
+import { labAttach, type Lab } from '../../src/lab/lab.ts';
+import type { MoveOutcome } from '../../src/migrate/paths.ts';
 import type { MoveKind } from '../../src/migrate/paths-table.ts';
-import { LabNetwork } from './lab-network.ts';
+import { LabNetwork, mostInARow } from './lab-network.ts';
 import { LabWaypoint } from './lab-waypoint.ts';
-import { AgentProcess, wait } from './moving.ts';
-import { buildPrograms, type Report, type Traffic } from './network.ts';
+import { AgentProcess, askBoth, connected, endingOf, wait } from './moving.ts';
+import { buildPrograms, type Traffic } from './network.ts';
+import { fill, Series, type Ending, type Summary } from './series.ts';
 
-export interface XenGaps {
-  delayMs: number;
-  mode: 'records' | 'bulk';
-  way: 'no-move' | MoveKind;
-  moves: number;
-  /** Of the larger gap of both ends in each move, in milliseconds. */
-  p50: number;
-  p99: number;
-  max: number;
-  /** The same, until the copy runs at the target, and from then on. */
-  copying?: { p50: number; p99: number };
-  after?: { p50: number; p99: number };
-  /** Whole moves. */
-  moveMs: number;
-  /** Sent by either end and not received by the other in the end, or received out of its place. */
-  lost: number;
-  bad: number;
-  /** Connections that broke, and moves that did not end as such. */
-  broken: number;
-  failed: number;
-}
+export type XenWay = 'no-move' | MoveKind;
 
 const rateKbit = 20_000;
 /** Without a move it is looked at for as long as one takes, so often. */
-const stillMs = 5_000;
+const stillMs = 2_000;
 const mostStills = 10;
-
-const ranks = (values: readonly number[]): { p50: number; p99: number; max: number } => {
-  const sorted = [...values].sort((a, b) => a - b);
-  const at = (share: number): number => Math.round((sorted[Math.min(sorted.length - 1, Math.ceil(share * sorted.length) - 1)] ?? 0) * 10) / 10;
-  return { p50: at(0.5), p99: at(0.99), max: at(1) };
-};
+/** What a move did shows in the connection so soon, a retransmission included. */
+const afterMs = 300;
 
 export interface XenOptions {
   lab: string;
   moves: number;
   delayMs: number;
   mode?: 'records' | 'bulk';
-  ways?: readonly XenGaps['way'][];
-  each?: (gaps: XenGaps) => void;
+  ways?: readonly XenWay[];
+  /** Moves of one connection; 100 at most, for each takes an address. */
+  inARow?: number;
+  /** Lines are added to it; see Series. */
+  file?: string | undefined;
+  each?: (summary: Summary) => void;
+  signal?: AbortSignal;
+  log?: (line: string) => void;
 }
 
-/** The lab is up, with two hosts; VMs of its own are taken away again. */
-export async function measureXenPaths({ lab: name, moves, delayMs, mode = 'records', ways = ['no-move', 'make-before-break', 'break-before-make'], each }: XenOptions): Promise<XenGaps[]> {
+/** The lab is up, with two hosts in subnets of their own; VMs of its own are taken away again. */
+export async function measureXenPaths({ lab: name, moves, delayMs, mode = 'records', ways = ['no-move', 'make-before-break', 'break-before-make'], inARow = 100, file, each, signal, log }: XenOptions): Promise<Series[]> {
   buildPrograms();
   const lab = await labAttach(name);
-  const found: XenGaps[] = [];
+  const found: Series[] = [];
   for (const way of ways) {
-    const client = way === 'break-before-make' ? 'userspace' : 'kernel';
-    const network = await LabNetwork.make(name, { delayMs, rateKbit, client });
-    const waypoint = new LabWaypoint(lab);
-    const agents: AgentProcess[] = [];
-    try {
-      await waypoint.launch();
-      const agent = await new AgentProcess(network, 's').start();
-      agents.push(agent);
-      if (client === 'userspace') agents.push(await new AgentProcess(network, 'c', { follow: { retryMs: Math.max(50, 4 * delayMs) } }).start());
-      const server = network.traffic('s', 'listen', '0.0.0.0', '0', mode);
-      const near = network.traffic('c', 'connect', waypoint.address, String(await server.port), mode, '1');
-      await near.port;
-      await wait(3_000);
-      const gaps = await manyMoves(waypoint, agent, [server, near], way, way === 'no-move' ? Math.min(moves, mostStills) : moves);
-      found.push({ delayMs, mode, way, ...gaps });
-      each?.(found.at(-1)!);
-    } finally {
-      for (const agent of agents) await agent.remove();
-      network.remove();
-      await waypoint.destroyAll();
-      await waypoint.close();
-    }
+    const series = new Series({ where: 'xen', delayMs, mode, way }, file);
+    await fill(series, { moves: way === 'no-move' ? Math.min(moves, mostStills) : moves, inARow: Math.min(inARow, mostInARow), signal, log: log ?? (() => {}) }, (count) => oneConnection(lab, series, count, signal));
+    found.push(series);
+    each?.(series.summary());
   }
   return found;
 }
 
-async function manyMoves(waypoint: LabWaypoint, agent: AgentProcess, ends: readonly Traffic[], way: XenGaps['way'], moves: number): Promise<Omit<XenGaps, 'delayMs' | 'mode' | 'way'>> {
-  const gapOf = async (): Promise<number> => Math.max(...(await Promise.all(ends.map((end) => end.ask()))).map(({ gapMs }) => gapMs));
-  const [whole, copying, after, took]: number[][] = [[], [], [], []];
-  let failed = 0;
+async function oneConnection(lab: Lab, series: Series, count: number, signal: AbortSignal | undefined): Promise<Ending> {
+  const { delayMs, mode, way } = series.key;
+  const client = way === 'break-before-make' ? 'userspace' : 'kernel';
+  const network = await LabNetwork.make(lab.name, { delayMs, rateKbit, client });
+  const waypoint = new LabWaypoint(lab);
+  const agents: AgentProcess[] = [];
+  try {
+    // What a run that was killed left.
+    await waypoint.destroyAll();
+    await waypoint.launch();
+    const agent = await new AgentProcess(network, 's').start();
+    agents.push(agent);
+    if (client === 'userspace') agents.push(await new AgentProcess(network, 'c', { follow: { retryMs: Math.max(50, 4 * delayMs) } }).start());
+    const ends = await connected(network, waypoint.address, mode);
+    await manyMoves(waypoint, agent, ends, series, count, signal);
+    return await endingOf(ends);
+  } finally {
+    for (const agent of agents) await agent.remove();
+    network.remove();
+    await waypoint.destroyAll();
+    await waypoint.close();
+  }
+}
+
+async function manyMoves(waypoint: LabWaypoint, agent: AgentProcess, ends: readonly Traffic[], series: Series, count: number, signal: AbortSignal | undefined): Promise<void> {
+  const { way } = series.key;
   // The copy runs: what came before is the checkpoint's.
   let first = 0;
   const save = waypoint.store.save.bind(waypoint.store);
   waypoint.store.save = async (record) => {
     await save(record);
-    if (record.state === 'announcing') first = await gapOf();
+    if (way === 'make-before-break' && record.state === 'announcing') first = (await askBoth(ends)).gapMs;
   };
-  await gapOf();
-  for (let i = 0; i < moves; i++) {
+  await askBoth(ends);
+  for (let i = 0; i < count && signal?.aborted !== true; i++) {
     first = 0;
     const begun = performance.now();
+    let outcome: MoveOutcome | undefined;
     if (way === 'no-move') await wait(stillMs);
-    else if ((await waypoint.move(agent, way)).record.state !== 'moved') failed++;
-    took!.push(performance.now() - begun);
-    await wait(300);
-    const second = await gapOf();
-    copying!.push(first);
-    after!.push(second);
-    whole!.push(Math.max(first, second));
+    else outcome = await waypoint.move(agent, way as MoveKind);
+    const moveMs = performance.now() - begun;
+    await wait(afterMs);
+    const { gapMs: second, broken } = await askBoth(ends);
+    const moved = outcome === undefined || outcome.record.state === 'moved';
+    series.add({
+      gapMs: Math.max(first, second), ...(way === 'make-before-break' ? { copyingMs: first, restMs: second } : {}), moveMs, moved,
+      ...(way === 'break-before-make' && moved ? { standstillMs: standstillOf(outcome!) } : {}),
+    });
+    if (broken > 0) return;
   }
-  const [server, near] = (await Promise.all(ends.map((end) => end.end()))) as [Report, Report];
-  const short = ({ p50, p99 }: { p50: number; p99: number }) => ({ p50, p99 });
-  return {
-    moves,
-    ...ranks(whole!),
-    ...(way === 'make-before-break' ? { copying: short(ranks(copying!)), after: short(ranks(after!)) } : {}),
-    moveMs: ranks(took!).p50,
-    lost: Math.abs(server.sent - near.received) + Math.abs(near.sent - server.received),
-    bad: server.bad + near.bad,
-    broken: server.broken + near.broken,
-    failed,
-  };
 }
+
+/** As the coordinator saw it: from the order to stop it until it was heard to run at the target. */
+const standstillOf = ({ took }: MoveOutcome): number => took.reduce((sum, { state, ms }) => sum + (state === 'stopping' || state === 'starting' ? ms : 0), 0);

@@ -1,41 +1,25 @@
 /**
  * The longest gap an application sees while its connection moves between two NATs, over many moves of one connection: by the coordinator, by the same steps by hand
  * with fixed waits, with the waypoint just gone (the kernel left to itself), break before make, and in as much time without a move. Network namespaces, MPTCP of this
- * machine's kernel at both ends; a line of 20 Mbit/s with a queue of 200 ms. `node --import tsx bench/migration/paths.ts [MOVES] [DELAY_MS...] [records] [bulk]
- * [WAY...]`, a way with `-` for its spaces; with the words `xen LAB` the NATs are VMs on the two hosts of that lab (paths-xen.ts). bench/migration.ts may call `measurePaths`.
+ * machine's kernel at both ends; a line of 20 Mbit/s with a queue of 200 ms. moves.ts runs it.
  */
-import { pathToFileURL } from 'node:url';
-import { AgentProcess, moverOf, wait, waypointsOf, type Mover } from './moving.ts';
-import { measureXenPaths } from './paths-xen.ts';
-import { buildPrograms, Network, outside, outsideAgain, type Report, type Traffic } from './network.ts';
+import { AgentProcess, askBoth, connected, endingOf, moverOf, wait, waypointsOf, type Mover } from './moving.ts';
+import { buildPrograms, Network, outside, outsideAgain } from './network.ts';
+import { fill, Series, type Ending, type Summary } from './series.ts';
 
-export type Mode = 'records' | 'bulk';
+/** `bulk-256k`: the receiver's window grows to 256 KiB at most, which the line's queue has room for. */
+export type Mode = 'records' | 'bulk' | 'bulk-256k';
 export const ways = ['no move', 'make before break', 'steps by hand', 'waypoint gone', 'break before make'] as const;
 export type Way = (typeof ways)[number];
-
-export interface Gaps {
-  delayMs: number;
-  mode: Mode;
-  way: Way;
-  moves: number;
-  /** Of the larger gap of both ends in each move, in milliseconds. */
-  p50: number;
-  p99: number;
-  max: number;
-  /** Received bytes that were not what they must be, and connections that broke. */
-  bad: number;
-  /** Moves that did not end as such. */
-  failed: number;
-}
 
 const rateKbit = 20_000;
 /** How long a stopped waypoint is away in break before make. */
 export const downMs = 100;
 /** By hand: what the facts of the field say is enough. */
-const handMs: Record<Mode, number> = { records: 200, bulk: 1_500 };
+const handMs: Record<Mode, number> = { records: 200, bulk: 1_500, 'bulk-256k': 1_500 };
 const afterMs = 300;
-
-const rank = (sorted: readonly number[], share: number): number => sorted[Math.min(sorted.length - 1, Math.ceil(share * sorted.length) - 1)] ?? 0;
+/** Windows without a move, of as long as a move takes. */
+const mostStills = 100;
 
 interface Bench {
   network: Network;
@@ -80,7 +64,9 @@ async function go(bench: Bench, way: Way, tries: number): Promise<boolean> {
   return true;
 }
 
-async function measure(delayMs: number, mode: Mode, way: Way, moves: number, signal?: AbortSignal): Promise<Gaps> {
+async function oneConnection(series: Series, count: number, signal: AbortSignal | undefined): Promise<Ending> {
+  const { delayMs } = series.key;
+  const [mode, way] = [series.key.mode as Mode, series.key.way.replaceAll('-', ' ') as Way];
   // The client's own agent is what spares break before make the wait for TCP's second SYN.
   const client = way === 'break before make' ? 'userspace' : 'kernel';
   const network = await Network.make({ delayMs, rateKbit, client });
@@ -89,54 +75,52 @@ async function measure(delayMs: number, mode: Mode, way: Way, moves: number, sig
     const agent = await new AgentProcess(network, 's').start();
     agents.push(agent);
     if (client === 'userspace') agents.push(await new AgentProcess(network, 'c', { follow: { retryMs: Math.max(50, 4 * delayMs) } }).start());
-    const server = network.traffic('s', 'listen', '0.0.0.0', '0', mode);
-    const [near]: Traffic[] = [network.traffic('c', 'connect', outside.a, String(await server.port), mode, '1')];
-    await near!.port;
-    await wait(3_000);
-    const ask = (): Promise<Report[]> => Promise.all([server.ask(), near!.ask()]);
+    if (mode === 'bulk-256k') network.in('c', 'echo 4096 131072 262144 >/proc/sys/net/ipv4/tcp_rmem');
+    const ends = await connected(network, outside.a, mode.split('-')[0]!);
     const mover = moverOf(network, agent, { downMs });
-    const gaps: number[] = [];
-    let failed = 0;
-    let last: Report[] = [];
-    for (let i = 0; i < moves && signal?.aborted !== true; i++) {
-      await ask();
-      if (!(await go({ network, agent, mover, mode }, way, i))) failed++;
+    for (let i = 0, broken = 0; i < count && broken === 0 && signal?.aborted !== true; i++) {
+      await askBoth(ends);
+      const begun = performance.now();
+      const moved = await go({ network, agent, mover, mode }, way, i);
+      const moveMs = performance.now() - begun;
       await wait(afterMs);
-      last = await ask();
-      gaps.push(Math.max(...last.map(({ gapMs }) => gapMs)));
+      const seen = await askBoth(ends);
+      ({ broken } = seen);
+      series.add({ gapMs: seen.gapMs, moveMs, moved, ...(way === 'break before make' ? { standstillMs: downMs } : {}) });
     }
-    gaps.sort((a, b) => a - b);
-    const bad = last.reduce((sum, one) => sum + one.bad + one.broken, 0);
-    return { delayMs, mode, way, moves: gaps.length, p50: rank(gaps, 0.5), p99: rank(gaps, 0.99), max: gaps.at(-1) ?? 0, bad, failed };
+    return await endingOf(ends);
   } finally {
     for (const agent of agents) await agent.remove();
     network.remove();
   }
 }
 
-/** Every delay, mode and way in turn; `each` hears of one as soon as it is measured. Needs root and nftables. */
-export async function measurePaths(options: { moves: number; delaysMs?: readonly number[]; modes?: readonly Mode[]; ways?: readonly Way[]; each?: (gaps: Gaps) => void; signal?: AbortSignal }): Promise<Gaps[]> {
-  buildPrograms();
-  const found: Gaps[] = [];
-  for (const delayMs of options.delaysMs ?? [1, 10, 50])
-    for (const mode of options.modes ?? (['records', 'bulk'] as const))
-      for (const way of options.ways ?? ways) {
-        if (options.signal?.aborted === true) return found;
-        const gaps = await measure(delayMs, mode, way, options.moves, options.signal);
-        found.push(gaps);
-        options.each?.(gaps);
-      }
-  return found;
+export interface PathsOptions {
+  moves: number;
+  delaysMs?: readonly number[];
+  modes?: readonly Mode[];
+  ways?: readonly Way[];
+  /** Moves of one connection. */
+  inARow?: number;
+  /** Lines are added to it; see Series. */
+  file?: string | undefined;
+  each?: (summary: Summary) => void;
+  signal?: AbortSignal;
+  log?: (line: string) => void;
 }
 
-if (process.argv[1] !== undefined && import.meta.url === pathToFileURL(process.argv[1]).href) {
-  const words = process.argv.slice(2);
-  const [moves = 20, ...delaysMs] = words.filter((word) => /^\d+$/.test(word)).map(Number);
-  const modes = (['records', 'bulk'] as const).filter((mode) => words.includes(mode));
-  const each = (gaps: object): void => void process.stdout.write(`${JSON.stringify(gaps)}\n`);
-  const lab = words.includes('xen') ? words[words.indexOf('xen') + 1] : undefined;
-  const xenWays = (['no-move', 'make-before-break', 'break-before-make'] as const).filter((way) => words.includes(way));
-  const some = ways.filter((way) => words.includes(way.replaceAll(' ', '-')));
-  if (lab === undefined) await measurePaths({ moves, ...(delaysMs.length === 0 ? {} : { delaysMs }), ...(modes.length === 0 ? {} : { modes }), ...(some.length === 0 ? {} : { ways: some }), each });
-  else for (const delayMs of delaysMs.length === 0 ? [10] : delaysMs) for (const mode of modes.length === 0 ? (['records'] as const) : modes) await measureXenPaths({ lab, moves, delayMs, mode, each, ...(xenWays.length === 0 ? {} : { ways: xenWays }) });
+/** Every delay, mode and way in turn; `each` hears of one as soon as it is measured. Needs root and nftables. */
+export async function measurePaths({ moves, delaysMs = [1, 10, 50], modes = ['records', 'bulk'], ways: some = ways, inARow = 100, file, each, signal, log }: PathsOptions): Promise<Series[]> {
+  buildPrograms();
+  const found: Series[] = [];
+  for (const delayMs of delaysMs)
+    for (const mode of modes)
+      for (const way of some) {
+        if (signal?.aborted === true) return found;
+        const series = new Series({ where: 'namespaces', delayMs, mode, way: way.replaceAll(' ', '-') }, file);
+        await fill(series, { moves: way === 'no move' ? Math.min(moves, mostStills) : moves, inARow, signal, log: log ?? (() => {}) }, (count) => oneConnection(series, count, signal));
+        found.push(series);
+        each?.(series.summary());
+      }
+  return found;
 }

@@ -4,8 +4,8 @@
  *   traffic listen ADDRESS PORT MODE           accepts, sends and receives on every connection
  *   traffic connect ADDRESS PORT MODE COUNT    opens COUNT connections
  *
- * MODE: "records": both ends send 256 bytes every 5 ms on each connection; "bulk": who listens sends as fast as it can, who connects sends nothing; "plain-records": as
- * "records" over plain TCP. Says "ready PORT" first. A line on standard input asks for one line of JSON: since the last one, the largest gap between two receptions on
+ * MODE: "records": both ends send 256 bytes every 5 ms on each connection; "bulk": who listens sends as fast as it can, who connects sends nothing; "plain-records" and
+ * "plain-bulk": the same over plain TCP. Says "ready PORT" first. A line on standard input asks for one line of JSON: since the last one, the largest gap between two receptions on
  * any connection, a gap under way included; and totals. The line "end" also ends sending; the process is done when the other side has ended too.
  */
 #define _GNU_SOURCE
@@ -203,13 +203,13 @@ int main(int argc, char **argv)
 	int64_t next;
 
 	if (argc < 5 || inet_pton(AF_INET, argv[2], &at.sin_addr) != 1) {
-		fprintf(stderr, "usage: traffic listen|connect ADDRESS PORT records|bulk|plain-records [COUNT]\n");
+		fprintf(stderr, "usage: traffic listen|connect ADDRESS PORT records|bulk|plain-records|plain-bulk [COUNT]\n");
 		return 2;
 	}
 	listens = strcmp(argv[1], "listen") == 0;
 	at.sin_port = htons((uint16_t)atoi(argv[3]));
 	protocol = strncmp(argv[4], "plain-", 6) == 0 ? IPPROTO_TCP : 262;
-	bulk = strcmp(argv[4], "bulk") == 0;
+	bulk = strcmp(argv[4], "bulk") == 0 || strcmp(argv[4], "plain-bulk") == 0;
 	wanted = argc > 5 ? atoi(argv[5]) : 1;
 	signal(SIGPIPE, SIG_IGN);
 	prctl(PR_SET_PDEATHSIG, SIGKILL);

@@ -17,6 +17,8 @@ export interface VmView {
   domid: number | undefined;
   memoryKib: number;
   addresses: string[];
+  /** XenAPI's VIF.locking_mode, one a device. */
+  lockingModes: string[];
   image: string;
   args: string;
 }
@@ -24,7 +26,7 @@ export interface VmView {
 /** vm-2 before vm-10. */
 const byName = new Intl.Collator('en', { numeric: true });
 
-export function viewOf(ref: string, vm: Record<string, unknown>, addresses: string[]): VmView {
+export function viewOf(ref: string, vm: Record<string, unknown>, addresses: string[], lockingModes: string[]): VmView {
   const domid = Number(vm['domid'] ?? -1);
   return {
     ref,
@@ -34,6 +36,7 @@ export function viewOf(ref: string, vm: Record<string, unknown>, addresses: stri
     domid: domid > 0 ? domid : undefined,
     memoryKib: Number(vm['memory_static_max'] ?? 0) / 1024,
     addresses,
+    lockingModes,
     image: String(vm['PV_kernel'] ?? ''),
     args: String(vm['PV_args'] ?? ''),
   };
@@ -64,7 +67,7 @@ export async function listVms<C extends ListColumn>(
 function valueOf(column: ListColumn, cell: string): string | number | string[] | undefined {
   if (column === 'memoryKib') return Number(cell);
   if (column === 'domid') return cell === '0' ? undefined : Number(cell);
-  if (column === 'addresses') return cell === '' ? [] : cell.split(' ');
+  if (column === 'addresses' || column === 'lockingModes') return cell === '' ? [] : cell.split(' ');
   return cell;
 }
 

@@ -22,7 +22,7 @@ import { Departures } from './departures.ts';
 import { DiskKeeper } from './disk-keeper.ts';
 import { diskFrom, type Disk } from './disks.ts';
 import { Fetching } from './fetching.ts';
-import { Fleet } from './fleet.ts';
+import { Fleet, type NetworkAddress } from './fleet.ts';
 import { Journal, type Entry } from '../journal/journal.ts';
 import type { StepHook } from './launch.ts';
 import { Neighbours } from './neighbours.ts';
@@ -30,6 +30,7 @@ import type { Network } from './networks.ts';
 import { refOf } from './refs.ts';
 import { Runner } from './runner.ts';
 import { Suspender } from './suspender.ts';
+import { Takeover } from './takeover.ts';
 import { Tombstones } from './tombstones.ts';
 import { verdict, verdictAtStart } from './verdict.ts';
 import { fromJournal, toJournal, unseal, type Vm } from './vm.ts';
@@ -127,9 +128,10 @@ export class HostAgent {
     const { hypervisor, images, credentials, migrationPatienceMs: patienceMs, migrationHook } = options;
     const log = options.log ?? (() => {});
     const fingerprint = credentials === undefined ? undefined : new X509Certificate(credentials.cert).fingerprint256;
-    this.arrivals = new Arrivals({ hypervisor, fleet, runner: this.runner, images, fingerprint, log, now: options.now ?? Date.now, patienceMs, hook: (moment) => migrationHook?.(`target ${moment}`), committed: arrived });
+    const takeover = new Takeover({ hypervisor, log });
+    this.arrivals = new Arrivals({ takeover, hypervisor, fleet, runner: this.runner, images, fingerprint, log, now: options.now ?? Date.now, patienceMs, hook: (moment) => migrationHook?.(`target ${moment}`), committed: arrived });
     this.neighbours = new Neighbours();
-    this.departures = new Departures({ hypervisor, fleet, runner: this.runner, images, credentials, log, hook: (moment) => migrationHook?.(`source ${moment}`), neighbours: this.neighbours });
+    this.departures = new Departures({ takeover, hypervisor, fleet, runner: this.runner, images, credentials, log, hook: (moment) => migrationHook?.(`source ${moment}`), neighbours: this.neighbours });
     this.suspender = new Suspender({
       hypervisor: options.hypervisor,
       fleet,
@@ -231,10 +233,14 @@ export async function openAgent(options: AgentOptions): Promise<HostAgent> {
   const arrived = new Map<string, Arrived>();
   const disks = new Map<string, Disk>();
   const moves = new Map<string, PendingMove>();
+  const away = new Map<string, NetworkAddress>();
   const unknown = (): ShoalError => new ShoalError('STATE_UNREADABLE', 'The journal has an entry this agent does not know.');
   const apply = (entry: Entry): void => {
     if (typeof entry['host'] === 'string') uuid = entry['host'] as Uuid;
-    else if (typeof entry['del'] === 'string') vms.delete(entry['del']);
+    else if (typeof entry['del'] === 'string') {
+      vms.delete(entry['del']);
+      noteAway(away, entry['away']);
+    } else if (entry['away'] !== undefined) noteAway(away, entry['away']);
     else if (typeof entry['arrivalOver'] === 'string') arrived.delete(entry['arrivalOver']);
     else if (entry['arrived'] !== undefined && entry['put'] === undefined) noteArrived(arrived, entry['arrived']);
     else if (typeof entry['undisk'] === 'string') disks.delete(entry['undisk']);
@@ -249,6 +255,7 @@ export async function openAgent(options: AgentOptions): Promise<HostAgent> {
         const vm = fromJournal(put);
         if (vm === undefined) throw unknown();
         vms.set(vm.uuid, vm);
+        for (const { network, ipv4 } of away.size === 0 ? [] : vm.vifs) for (const ip of ipv4) away.delete(keyOf({ network, ip }));
       }
       for (const each of (entry['moves'] ?? []) as unknown[]) {
         const move = pendingFrom(each);
@@ -268,6 +275,7 @@ export async function openAgent(options: AgentOptions): Promise<HostAgent> {
     else {
       for (const disk of disks.values()) yield { disk };
       for (const vm of vms.values()) yield { put: toJournal(vm) };
+      if (away.size > 0) yield { away: [...away.values()] };
     }
     if (moving !== undefined) yield* moving.entries();
     else if (moves.size > 0) yield { moves: [...moves.values()] };
@@ -279,6 +287,7 @@ export async function openAgent(options: AgentOptions): Promise<HostAgent> {
     await journal.append({ host: uuid });
   }
   await new DiskKeeper({ fleet, makeStore: options.makeStore, log }).open(disks.values());
+  fleet.goesAway([...away.values()]);
   for (const vm of vms.values()) takeIn(fleet, vm, log);
   // Marks them as kept; their entries are in the file already.
   fleet.markKept([...vms.keys()] as Uuid[]);
@@ -297,6 +306,11 @@ export async function openAgent(options: AgentOptions): Promise<HostAgent> {
 function noteArrived(arrived: Map<string, Arrived>, value: unknown): void {
   const { id, tokenHash, fingerprint } = (value ?? {}) as Partial<Arrived>;
   if (typeof id === 'string' && typeof tokenHash === 'string' && typeof fingerprint === 'string') arrived.set(id, { id, tokenHash, fingerprint });
+}
+
+function noteAway(away: Map<string, NetworkAddress>, value: unknown): void {
+  for (const { network, ip } of (Array.isArray(value) ? value : []) as Partial<NetworkAddress>[])
+    if (typeof network === 'string' && typeof ip === 'string') away.set(keyOf({ network, ip }), { network, ip });
 }
 
 /** A VM of a record into the fleet. A conflict with one that is there already is reported, and the VM comes in all the same. */

@@ -17,6 +17,8 @@ export interface ArrivalChoices {
   networks?: Readonly<Record<string, string>> | undefined;
   /** Address for its vif 0. */
   ipv4?: string | undefined;
+  /** It left its host for good: an address that goes along may be of that host's range. */
+  moved?: boolean | undefined;
   /** It is to be a copy: with a uuid and addresses of its own, whatever is free. */
   copy?: boolean | undefined;
 }
@@ -83,7 +85,7 @@ export function admit(record: SavedRecord, fleet: Fleet, hasImage: (image: strin
 function placeVif(vm: Vm, vif: SavedVif, fleet: Fleet, same: boolean, choices: ArrivalChoices): void {
   const name = choices.networks !== undefined && Object.hasOwn(choices.networks, vif.network) ? choices.networks[vif.network]! : vif.network;
   const network = fleet.needNetwork(name);
-  const { handle, backend, rateKbit } = vif;
+  const { handle, backend, rateKbit, lockingMode } = vif;
   const given = handle === 0 ? choices.ipv4 : undefined;
   // In the same subnet an address goes along, or the VM stays where it is: whoever speaks with it would find another there.
   const goesAlong = same && network.subnet !== undefined && subnetText(network) === vif.subnet;
@@ -91,8 +93,9 @@ function placeVif(vm: Vm, vif: SavedVif, fleet: Fleet, same: boolean, choices: A
   const ipv4 = given ?? kept;
   const also = goesAlong && given === undefined ? vif.also : undefined;
   const mac = same && fleet.isMacFree(vif.mac) ? { mac: vif.mac } : {};
-  const made = fleet.addVif(vm, handle, name, { ...mac, also, backend, rateKbit, ...(ipv4 === undefined ? {} : { ipv4 }) });
+  const anywhere = goesAlong && choices.moved === true;
+  const made = fleet.addVif(vm, handle, name, { ...mac, also, anywhere: anywhere && given === undefined, backend, rateKbit, lockingMode, ...(ipv4 === undefined ? {} : { ipv4 }) });
   if (given !== undefined) return;
-  for (const address of more) fleet.transfer(name, address, undefined, { vm, vif: made });
+  for (const address of more) fleet.transfer(name, address, undefined, { vm, vif: made }, anywhere);
   if (more.length > 0) made.ipv4 = [...vif.ipv4];
 }

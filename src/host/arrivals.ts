@@ -17,6 +17,7 @@ import { ByteQueue } from './byte-queue.ts';
 import type { Fleet } from './fleet.ts';
 import type { Runner } from './runner.ts';
 import { parseRecord, SavedSource, type SavedRecord } from './saved.ts';
+import type { Takeover } from './takeover.ts';
 import { sealOf, toJournal, type Vm } from './vm.ts';
 
 export interface ArrivalsOptions {
@@ -24,6 +25,7 @@ export interface ArrivalsOptions {
   fleet: Fleet;
   runner: Runner;
   images: ImageStore;
+  takeover: Takeover;
   /** Of the agent's own certificate; undefined without TLS, and then there are no migrations. */
   fingerprint: string | undefined;
   /** By id, as the journal has them. */
@@ -235,6 +237,7 @@ class Arrival {
     const { say } = jsonOf(payload);
     if (say === 'image-end') this.#image.end();
     else if (say === 'abort') this.leave('abort');
+    else if (say === 'still' && this.#vm !== undefined) void this.#o.takeover.hold(this.#vm, this.#record.vifs.flatMap(({ ipv4 }) => ipv4));
     else if (say === 'commit' && this.#state === 'filled') {
       // From here on nobody may call it off: the disk decides.
       this.#deciding = true;
@@ -263,7 +266,7 @@ class Arrival {
       await this.#takeImage();
       const { otherConfig } = this.#record;
       // Until it is here for good it belongs to nobody's fleet.
-      vm = admit({ ...this.#record, otherConfig: {} }, fleet, (image) => this.#o.images.has(image as Digest), this.#choices);
+      vm = admit({ ...this.#record, otherConfig: {} }, fleet, (image) => this.#o.images.has(image as Digest), { ...this.#choices, moved: true });
       if (vm.uuid !== this.#record.uuid) throw new ShoalError('MIGRATION_REFUSED', 'A VM with this uuid is here already.');
       vm.arriving = true;
       this.#vm = vm;
@@ -279,6 +282,7 @@ class Arrival {
         this.#say({ say: 'committed', phases: { ...this.#phases, ...steps } });
       });
       log(`vm ${vm.name}: arrived from another host`);
+      void this.#o.takeover.announce(vm);
       // From now on it needs no journal to be known.
       await hypervisor.seal(vm.domid!, sealOf(vm, false)).catch(() => {});
       runner.look(vm);
@@ -287,7 +291,10 @@ class Arrival {
       this.#step('failed');
       this.#say({ say: 'refused', error: { code, message, hint, data } });
       log(`vm ${this.#record.name}: did not arrive: ${message}`);
-      if (vm !== undefined) await fleet.drop(vm).catch(() => {});
+      if (vm !== undefined) {
+        await this.#o.takeover.giveUp(vm);
+        await fleet.drop(vm).catch(() => {});
+      }
     } finally {
       clearTimeout(this.#patience);
       this.#bytes.fail(new ShoalError('MIGRATION_FAILED', 'The migration has ended.'));

@@ -36,6 +36,10 @@ export interface LaunchSpec {
   backend?: VifBackend;
   /** What it may send, in kbit/s; needs the switch. */
   rateKbit?: number;
+  /** Of all its vifs: it forwards for others. */
+  lockingMode?: 'unlocked';
+  /** In place of `network` and `ip`: several vifs, numbered in this order. An address with `name` only. */
+  vifs?: readonly { network: string; ip?: string }[];
   /** By name or uuid; more than one VM can have them read-only. */
   disks?: readonly DiskDefinition[];
   /** Launches of this call at once; by default and at most what the host allows. */
@@ -63,7 +67,7 @@ export interface EachSpec {
   image: string;
   memoryKib: number;
   args?: string;
-  vifs?: { network: string; ip?: string; also?: string[] }[];
+  vifs?: { network: string; ip?: string; also?: string[]; lockingMode?: 'unlocked' }[];
   otherConfig?: Record<string, string>;
 }
 
@@ -104,6 +108,7 @@ export class Bulk {
     const original = spec.clone === undefined ? undefined : this.#fleet.need(spec.clone);
     if (original !== undefined) expectShareable(original);
     const network = spec.network ?? (original === undefined ? this.#fleet.networks()[0]?.name : original.vifs[0]?.network) ?? '';
+    const { backend, rateKbit, lockingMode } = original === undefined ? spec : (original.vifs[0] ?? {});
     const definition = (name: string, ip: string | undefined): VmDefinition => ({
       name,
       image: original?.image ?? spec.image ?? '',
@@ -111,8 +116,10 @@ export class Bulk {
       args: original?.args ?? spec.args ?? '',
       ...(network === '' ? {} : { network }),
       ...(ip === undefined ? {} : { ipv4: ip }),
-      backend: original === undefined ? spec.backend : original.vifs[0]?.backend,
-      rateKbit: original === undefined ? spec.rateKbit : original.vifs[0]?.rateKbit,
+      ...(spec.vifs === undefined ? {} : { vifs: spec.vifs.map((vif) => ({ network: vif.network, ipv4: vif.ip, backend, rateKbit, lockingMode })) }),
+      backend,
+      rateKbit,
+      lockingMode,
       disks: original === undefined ? spec.disks : original.vbds,
     });
     if (names.length > 1 && spec.disks?.some(({ readonly }) => readonly !== true)) {
@@ -267,7 +274,7 @@ const definitionOf = ({ name, image, memoryKib, args, vifs, otherConfig }: EachS
   memoryKib,
   args: args ?? '',
   otherConfig: otherConfig ?? {},
-  vifs: (vifs ?? []).map(({ network, ip, also }) => ({ network, ipv4: ip, also })),
+  vifs: (vifs ?? []).map(({ network, ip, also, lockingMode }) => ({ network, ipv4: ip, also, lockingMode: lockingMode === 'unlocked' ? lockingMode : undefined })),
 });
 
 function namesOf(spec: LaunchSpec): string[] {

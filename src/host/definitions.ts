@@ -6,7 +6,7 @@ import { ShoalError } from '../model/errors.ts';
 import { isDigest, type Digest } from '../model/ids.ts';
 import { newVmUuid } from '../model/uuid.ts';
 import type { Vbd } from './disks.ts';
-import type { Fleet } from './fleet.ts';
+import type { Fleet, GivenVif } from './fleet.ts';
 import { refOf } from './refs.ts';
 import {
   checkArgs,
@@ -33,9 +33,10 @@ export interface VmDefinition {
   network?: string;
   ipv4?: string;
   /** Or several, numbered in this order; each with the address it is to have, or one assigned. */
-  vifs?: readonly { network: string; ipv4?: string | undefined; also?: readonly string[] | undefined }[];
+  vifs?: readonly VifDefinition[];
   backend?: VifBackend | undefined;
   rateKbit?: number | undefined;
+  lockingMode?: 'unlocked' | undefined;
   /** Disks, by name or uuid, numbered in this order. */
   disks?: readonly DiskDefinition[] | undefined;
 }
@@ -99,7 +100,7 @@ export class Definitions {
     const vm = this.make({ name, description, image, memoryKib, args, otherConfig });
     try {
       for (const vif of source.vifs)
-        this.#fleet.addVif(vm, vif.handle, vif.network, { backend: vif.backend, rateKbit: vif.rateKbit });
+        this.#fleet.addVif(vm, vif.handle, vif.network, { backend: vif.backend, rateKbit: vif.rateKbit, lockingMode: vif.lockingMode });
       for (const vbd of source.vbds) this.#fleet.addVbd(vm, { ...vbd });
     } catch (error) {
       void this.#fleet.drop(vm);
@@ -145,7 +146,7 @@ export class Definitions {
   }
 
   /** Halted VMs only. `handle` undefined takes the next free one. Throws NETWORK_UNKNOWN, ADDRESS_*, DEVICE_ALREADY_EXISTS. */
-  async addVif(vm: Vm, handle: number | undefined, network: string, given: { mac?: string; ipv4?: string }): Promise<Vif> {
+  async addVif(vm: Vm, handle: number | undefined, network: string, given: Pick<GivenVif, 'mac' | 'ipv4' | 'lockingMode'>): Promise<Vif> {
     this.#expectHalted(vm);
     const used = new Set(vm.vifs.map((vif) => vif.handle));
     let free = 0;
@@ -213,6 +214,15 @@ export class Definitions {
   async setVifAddress(vm: Vm, vif: Vif, address: string): Promise<void> {
     this.#expectHalted(vm);
     this.#fleet.setAddress(vm, vif, address);
+    this.#fleet.emit({ of: 'vif', kind: 'mod', vm: vm.uuid, handle: vif.handle });
+    await this.#keep(vm);
+  }
+
+  /** Halted VMs only; kept from its next start on. */
+  async setLockingMode(vm: Vm, vif: Vif, lockingMode: 'unlocked' | undefined): Promise<void> {
+    this.#expectHalted(vm);
+    if (lockingMode === undefined) delete vif.lockingMode;
+    else vif.lockingMode = lockingMode;
     this.#fleet.emit({ of: 'vif', kind: 'mod', vm: vm.uuid, handle: vif.handle });
     await this.#keep(vm);
   }
@@ -286,13 +296,9 @@ function expectNetback(vifs: readonly { backend?: VifBackend | undefined }[]): v
   throw new ShoalError('VALUE_NOT_SUPPORTED', why, { hint: 'Leave the backend out, or use netback.', params: ['backend', 'switch', why] });
 }
 
-interface VifDefinition {
+interface VifDefinition extends Omit<GivenVif, 'mac'> {
   network: string;
-  ipv4?: string | undefined;
-  also?: readonly string[] | undefined;
-  backend?: VifBackend | undefined;
-  rateKbit?: number | undefined;
 }
 
-const vifsOf = ({ vifs, network, ipv4, backend, rateKbit }: VmDefinition): readonly VifDefinition[] =>
-  vifs ?? (network === undefined ? [] : [{ network, ipv4, backend, rateKbit }]);
+const vifsOf = ({ vifs, network, ipv4, backend, rateKbit, lockingMode }: VmDefinition): readonly VifDefinition[] =>
+  vifs ?? (network === undefined ? [] : [{ network, ipv4, backend, rateKbit, lockingMode }]);

@@ -13,6 +13,7 @@ import type { Neighbours } from './neighbours.ts';
 import type { Runner } from './runner.ts';
 import { readAhead, readNow } from './reading.ts';
 import { SavedEncoder, type SavedRecord } from './saved.ts';
+import type { Takeover } from './takeover.ts';
 import type { Vm } from './vm.ts';
 
 /** A target that is slower than that is not waited for. */
@@ -25,6 +26,7 @@ export interface DeparturesOptions {
   images: ImageStore;
   credentials: Credentials | undefined;
   neighbours: Neighbours;
+  takeover: Takeover;
   log: (line: string) => void;
   hook?: ((moment: string) => void | Promise<void>) | undefined;
 }
@@ -150,7 +152,8 @@ export class Departure {
     }
     this.#addresses = (reserved['addresses'] as string[] | undefined) ?? [];
     const { id, token, url, fingerprint } = this.#ticket;
-    vm.leaving = { id, token, url, fingerprint };
+    const along = vm.vifs.flatMap(({ ipv4 }) => ipv4).filter((each) => this.#addresses.includes(each));
+    vm.leaving = { id, token, url, fingerprint, along };
     await fleet.keep(vm);
   }
 
@@ -182,6 +185,7 @@ export class Departure {
     const domid = this.#vm.domid!;
     this.#suspendedAt = performance.now();
     await this.#phase('suspend', () => this.#suspend(domid));
+    this.#link.say({ say: 'still' });
     await this.#phase('open', async () => this.#open(domid));
   }
 
@@ -256,6 +260,7 @@ export class Departure {
     await this.#goOn(vm.domid);
     runner.become(vm, 'Running');
     runner.look(vm);
+    void this.#o.takeover.announce(vm);
   }
 
   /** The VM is the target's. */
@@ -263,15 +268,16 @@ export class Departure {
     const { fleet } = this.#o;
     const vm = this.#vm;
     const { id, token } = this.#ticket;
+    const along = vm.leaving?.along ?? [];
     this.#reader?.close();
     if (vm.domid !== undefined) await this.#remove(vm.domid);
     fleet.place(vm, undefined);
     try {
-      await fleet.drop(vm);
+      await fleet.drop(vm, along);
     } catch (error) {
       // The next agent finds it in the journal and asks: so the target must not forget.
       this.#o.log(`vm ${vm.name}: is gone, which could not be written: ${asShoalError(error).message}`);
-      return fleet.drop(vm);
+      return fleet.drop(vm, along);
     }
     // The target may forget now. When it does not hear that, it remembers: 200 bytes.
     const link = new DepartureLink(this.#ticket, this.#credentials, () => ({ say: 'released', id, token }), new AbortController().signal);

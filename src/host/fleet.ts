@@ -27,8 +27,16 @@ export interface GivenVif {
   mac?: string | undefined;
   ipv4?: string | undefined;
   also?: readonly string[] | undefined;
+  /** Its addresses may be of another host's range in the same subnet: they came with the VM. */
+  anywhere?: boolean | undefined;
   backend?: VifBackend | undefined;
   rateKbit?: number | undefined;
+  lockingMode?: 'unlocked' | undefined;
+}
+
+export interface NetworkAddress {
+  network: string;
+  ip: string;
 }
 
 export class Fleet {
@@ -142,9 +150,11 @@ export class Fleet {
     this.emit({ of: 'vm', kind: 'add', vm: vm.uuid, parts: true });
   }
 
-  /** Takes out a VM with all it holds; the journal forgets it when it was kept there. */
-  async drop(vm: Vm): Promise<void> {
-    if (this.#kept.delete(vm.uuid)) await this.journal?.append({ del: vm.uuid });
+  /** Takes out a VM with all it holds; the journal forgets it when it was kept there. `along`: of its addresses those that another host's VM has from now on. */
+  async drop(vm: Vm, along: readonly string[] = []): Promise<void> {
+    const away = vm.vifs.flatMap(({ network, ipv4 }) => ipv4.filter((ip) => along.includes(ip)).map((ip) => ({ network, ip })));
+    if (this.#kept.delete(vm.uuid)) await this.journal?.append({ del: vm.uuid, ...(away.length === 0 ? {} : { away }) });
+    this.goesAway(away);
     if (this.#vms.get(vm.uuid) !== vm) return;
     for (const vif of [...vm.vifs]) this.removeVif(vm, vif);
     for (const vbd of [...vm.vbds]) this.removeVbd(vm, vbd);
@@ -153,6 +163,11 @@ export class Fleet {
     if (this.#names.get(vm.name) === vm.uuid) this.#names.delete(vm.name);
     this.#useImage(vm.image, -1);
     this.emit({ of: 'vm', kind: 'del', vm: vm.uuid, parts: true });
+  }
+
+  /** Addresses in use on other hosts of the subnet. */
+  goesAway(addresses: readonly NetworkAddress[]): void {
+    for (const { network, ip } of addresses) this.#books.get(network)?.goesAway(ip);
   }
 
   /** Resolves when the VM as it is now would outlive this process. Throws OTHER_OPERATION_IN_PROGRESS for one that is still its source's. */
@@ -174,6 +189,8 @@ export class Fleet {
   /** What a rewritten journal holds of the VMs. */
   *keptEntries(): Generator<Entry> {
     for (const disk of [...this.disks.all()]) yield { disk };
+    const away = [...this.#books.values()].flatMap((book) => book.away().map((ip) => ({ network: book.network.name, ip })));
+    if (away.length > 0) yield { away };
     for (const uuid of atMost(this.#kept.size, this.#kept)) {
       const vm = this.#vms.get(uuid);
       if (vm !== undefined) yield { put: toJournal(vm) };
@@ -200,11 +217,14 @@ export class Fleet {
     const mac = given.mac === undefined ? this.#macs.take(vm.uuid, handle) : this.#macs.claim(given.mac, vm.uuid);
     try {
       const ipv4: string[] = [];
-      if (given.ipv4 !== undefined) ipv4.push(book.claim(given.ipv4, vm.uuid));
+      if (given.ipv4 !== undefined) ipv4.push(book.claim(given.ipv4, vm.uuid, given.anywhere));
       else if (book.network.subnet !== undefined) ipv4.push(book.take(vm.uuid));
-      const { backend, rateKbit } = given;
-      const also = given.also?.map((address) => book.check(address));
-      const vif: Vif = { handle, mac, network, ipv4, ...(also === undefined || also.length === 0 ? {} : { also }), ...(backend === undefined ? {} : { backend }), ...(rateKbit === undefined ? {} : { rateKbit }) };
+      const { backend, rateKbit, lockingMode } = given;
+      const also = given.also?.map((address) => book.check(address, given.anywhere));
+      const vif: Vif = {
+        handle, mac, network, ipv4, ...(also === undefined || also.length === 0 ? {} : { also }), ...(backend === undefined ? {} : { backend }),
+        ...(rateKbit === undefined ? {} : { rateKbit }), ...(lockingMode === undefined ? {} : { lockingMode }),
+      };
       vm.vifs.push(vif);
       vm.vifs.sort((a, b) => a.handle - b.handle);
       this.emit({ of: 'vif', kind: 'add', vm: vm.uuid, handle });
@@ -229,7 +249,7 @@ export class Fleet {
       }
     };
     tryTo(() => this.#macs.claim(vif.mac, vm.uuid));
-    for (const address of vif.ipv4) tryTo(() => this.#book(vif.network).claim(address, vm.uuid));
+    for (const address of vif.ipv4) tryTo(() => this.#book(vif.network).claim(address, vm.uuid, true));
     vm.vifs.push(vif);
     this.emit({ of: 'vif', kind: 'add', vm: vm.uuid, handle: vif.handle });
     return conflicts;
@@ -269,15 +289,15 @@ export class Fleet {
     vif.ipv4 = [address];
   }
 
-  /** The address leaves one VM's vif, becomes the first of another's, or both; the book follows. Throws ADDRESS_*, and then nothing changed. */
-  transfer(network: string, ip: string, from: { vm: Vm; vif: Vif } | undefined, to: { vm: Vm; vif: Vif } | undefined): void {
+  /** The address leaves one VM's vif, becomes the first of another's, or both; the book follows. `anywhere`: as of a given vif. Throws ADDRESS_*, and then nothing changed. */
+  transfer(network: string, ip: string, from: { vm: Vm; vif: Vif } | undefined, to: { vm: Vm; vif: Vif } | undefined, anywhere = from !== undefined): void {
     const book = this.#book(network);
     if (from !== undefined) book.release(ip, from.vm.uuid);
     if (to !== undefined && book.holder(ip) !== to.vm.uuid) {
       try {
-        book.claim(ip, to.vm.uuid);
+        book.claim(ip, to.vm.uuid, anywhere);
       } catch (error) {
-        if (from !== undefined) book.claim(ip, from.vm.uuid);
+        if (from !== undefined) book.claim(ip, from.vm.uuid, true);
         throw error;
       }
     }

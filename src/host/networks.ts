@@ -2,6 +2,8 @@
  * The networks a host gives to its VMs, and who holds which IPv4 and which MAC address on them. Addresses are handed out in a
  * ring, so that one that was just given back is the last to be used again (neighbours may still have its old owner in their ARP
  * caches). One map an address space answers both "is it free?" and "whose is it?".
+ *
+ * Hosts of one subnet have a range each. An address that went with its VM to another host is away: it is used there, and not handed out here.
  */
 import { ShoalError } from '../model/errors.ts';
 import type { Uuid } from '../model/ids.ts';
@@ -40,6 +42,7 @@ export const formatIpv4 = (n: number): string => `${n >>> 24}.${(n >>> 16) & 255
 export class AddressBook {
   readonly network: Network;
   readonly #holders = new Map<number, Uuid>();
+  readonly #away = new Set<number>();
   #next: number;
 
   constructor(network: Network) {
@@ -61,18 +64,20 @@ export class AddressBook {
     for (let tried = 0; tried <= last - first; tried++) {
       const address = this.#next;
       this.#next = address >= last ? first : address + 1;
-      if (this.#reserved(address) || this.#holders.has(address)) continue;
+      if (this.#reserved(address) || this.#holders.has(address) || this.#away.has(address)) continue;
       this.#holders.set(address, owner);
       return formatIpv4(address);
     }
+    const away = this.#away.size;
     throw new ShoalError('ADDRESSES_EXHAUSTED', `All addresses of network "${this.network.name}" are in use.`, {
-      data: { network: this.network.name, first: formatIpv4(first), last: formatIpv4(last) },
+      ...(away === 0 ? {} : { hint: `${away} of them went with VMs to other hosts; one that is no longer used there can be asked for by name.` }),
+      data: { network: this.network.name, first: formatIpv4(first), last: formatIpv4(last), ...(away === 0 ? {} : { away }) },
     });
   }
 
-  /** Holds one given address. Throws ADDRESS_INVALID, ADDRESS_IN_USE. */
-  claim(text: string, owner: Uuid): string {
-    const address = parseIpv4(this.check(text))!;
+  /** Holds one given address; `anywhere`: one of another host's range too. Throws ADDRESS_INVALID, ADDRESS_IN_USE. */
+  claim(text: string, owner: Uuid, anywhere = false): string {
+    const address = parseIpv4(this.check(text, anywhere))!;
     const holder = this.#holders.get(address);
     if (holder !== undefined) {
       throw new ShoalError('ADDRESS_IN_USE', `${text} is in use on network "${this.network.name}".`, {
@@ -80,14 +85,17 @@ export class AddressBook {
       });
     }
     this.#holders.set(address, owner);
+    this.#away.delete(address);
     return text;
   }
 
-  /** That a VM of the network could have it. Throws ADDRESS_INVALID. */
-  check(text: string): string {
-    const { first, last } = this.#subnet();
+  /** That a VM of the network could have it; `anywhere`: on any host of the subnet. Throws ADDRESS_INVALID. */
+  check(text: string, anywhere = false): string {
+    const { first, last, prefix, gateway } = this.#subnet();
     const address = parseIpv4(text);
-    if (address === undefined || address < first || address > last || this.#reserved(address)) {
+    const size = 2 ** (32 - prefix);
+    const [least, most] = anywhere ? [gateway - (gateway % size), gateway - (gateway % size) + size - 1] : [first, last];
+    if (address === undefined || address < least || address > most || this.#reserved(address)) {
       throw new ShoalError(
         'ADDRESS_INVALID',
         `"${text}" is not an address for VMs of network "${this.network.name}" (${formatIpv4(first)} to ${formatIpv4(last)}).`,
@@ -95,6 +103,17 @@ export class AddressBook {
       );
     }
     return text;
+  }
+
+  /** One of the own range that is in use on another host; until a VM here has it again. */
+  goesAway(text: string): void {
+    const { subnet } = this.network;
+    const address = parseIpv4(text);
+    if (subnet !== undefined && address !== undefined && address >= subnet.first && address <= subnet.last) this.#away.add(address);
+  }
+
+  away(): string[] {
+    return [...this.#away].map(formatIpv4);
   }
 
   release(text: string, owner: Uuid): void {

@@ -28,6 +28,7 @@ export interface SavedVif {
   also?: string[];
   backend?: 'switch' | 'netback';
   rateKbit?: number;
+  lockingMode?: 'unlocked';
 }
 
 export interface SavedRecord {
@@ -201,10 +202,11 @@ export function parseRecord(bytes: Uint8Array): SavedRecord {
 function isVif(value: unknown): boolean {
   if (typeof value !== 'object' || value === null) return false;
   const v = value as Record<string, unknown>;
-  const { backend, rateKbit, also } = v;
+  const { backend, rateKbit, also, lockingMode } = v;
   return (
     Number.isInteger(v['handle']) && isText(v['mac']) && isText(v['network']) && isText(v['subnet']) && isTexts(v['ipv4']) && v['ipv4'].length <= mostAddresses &&
     (also === undefined || (isTexts(also) && also.length <= mostAddresses)) &&
-    (backend === undefined || backend === 'switch' || backend === 'netback') && (rateKbit === undefined || Number.isSafeInteger(rateKbit))
+    (backend === undefined || backend === 'switch' || backend === 'netback') && (rateKbit === undefined || Number.isSafeInteger(rateKbit)) &&
+    (lockingMode === undefined || lockingMode === 'unlocked')
   );
 }

@@ -22,6 +22,8 @@ export interface Vif {
   backend?: VifBackend;
   /** What the guest may send, in kbit/s; no limit when left out. */
   rateKbit?: number;
+  /** It may send IPv4 from any address, as who forwards does; when left out, on the switch from its own only. */
+  lockingMode?: 'unlocked';
 }
 
 /** What the operator last asked for. Xen says what is; this says which of two readings of Xen is meant. */
@@ -37,6 +39,8 @@ export interface Leaving {
   url: string;
   /** SHA-256 of its certificate, as node:tls prints it. */
   fingerprint: string;
+  /** Addresses that it has there, too. */
+  along?: string[];
 }
 
 export interface Vm {
@@ -114,6 +118,17 @@ export function checkMemory(memoryKib: number): number {
 export function checkArgs(args: string): string {
   if (!argsForm.test(args)) throw unsupported('PV_args', args, 'printable ASCII only');
   return args;
+}
+
+/** Of XenAPI's modes those that can be kept; undefined stands for network_default. Throws VALUE_NOT_SUPPORTED. */
+export function checkLockingMode(mode: string): 'unlocked' | undefined {
+  if (mode === 'network_default') return undefined;
+  if (mode === 'unlocked') return mode;
+  const why = 'network_default or unlocked';
+  throw new ShoalError('VALUE_NOT_SUPPORTED', `locking_mode: ${why}; it is "${mode.slice(0, 40)}"`, {
+    hint: 'Use unlocked for a VM that forwards for others. With network_default a VM on the switch sends from its own addresses only; netback locks nothing.',
+    params: ['locking_mode', mode.slice(0, 40), why],
+  });
 }
 
 export function checkOtherConfig(map: Record<string, string>): Record<string, string> {
@@ -201,7 +216,7 @@ function vifsFrom(value: unknown): Vif[] | undefined {
   for (const v of value as Record<string, unknown>[]) {
     if (typeof v !== 'object' || v === null || !Number.isInteger(v['handle'])) return undefined;
     if (typeof v['mac'] !== 'string' || typeof v['network'] !== 'string' || !isStrings(v['ipv4'])) return undefined;
-    const { backend, rateKbit, also } = v;
+    const { backend, rateKbit, also, lockingMode } = v;
     vifs.push({
       handle: v['handle'] as number,
       mac: v['mac'],
@@ -210,6 +225,7 @@ function vifsFrom(value: unknown): Vif[] | undefined {
       ...(isStrings(also) ? { also } : {}),
       ...(backend === 'switch' || backend === 'netback' ? { backend } : {}),
       ...(typeof rateKbit === 'number' ? { rateKbit } : {}),
+      ...(lockingMode === 'unlocked' ? { lockingMode } : {}),
     });
   }
   return vifs;
@@ -283,7 +299,7 @@ export function fromJournal(r: Record<string, unknown>): Vm | undefined {
 
 function leavingFrom(value: unknown): { leaving?: Leaving } {
   if (typeof value !== 'object' || value === null) return {};
-  const { id, token, url, fingerprint } = value as Record<string, unknown>;
+  const { id, token, url, fingerprint, along } = value as Record<string, unknown>;
   if (![id, token, url, fingerprint].every((text) => typeof text === 'string')) return {};
-  return { leaving: { id, token, url, fingerprint } as Leaving };
+  return { leaving: { id, token, url, fingerprint, ...(isStrings(along) ? { along } : {}) } as Leaving };
 }

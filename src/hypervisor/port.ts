@@ -104,6 +104,8 @@ export interface VifConfig extends VifShape {
   also?: string[] | undefined;
   /** What the guest may send, in kbit/s; no limit when left out. Needs the switch. */
   rateKbit?: number | undefined;
+  /** It forwards for others: it may send IPv4 from any address. When left out, on the switch from its own only; netback asks nobody. */
+  lockingMode?: 'unlocked' | undefined;
 }
 
 export interface DomainConfig extends DomainShape {
@@ -253,9 +255,12 @@ export interface Hypervisor {
   moveAddress(move: AddressMove): Promise<void>;
   /**
    * For `ms` (0: no longer) ARP is answered for an address that no running guest has, and the first frames for it wait until one does and is
-   * up. Throws as moveAddress; SWITCH_REFUSED with errno EEXIST where a guest that runs has it.
+   * up. `mac`: of a guest that comes from elsewhere, so that for those outside only its place changes. Throws as moveAddress; SWITCH_REFUSED with errno EEXIST where
+   * a guest that runs has it.
    */
-  holdAddress(network: string, ip: string, ms: number): Promise<void>;
+  holdAddress(network: string, ip: string, ms: number, mac?: string): Promise<void>;
+  /** Everybody outside is told that the address is here (gratuitous ARP), and its guest gets what waited for it. Throws as moveAddress; SWITCH_REFUSED with errno ENOENT where no guest has it. */
+  announceAddress(network: string, ip: string): Promise<void>;
   /** Undefined where nobody has it, or there is no switch. */
   addressTraffic(network: string, ip: string): Promise<AddressTraffic | undefined>;
 

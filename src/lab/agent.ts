@@ -18,28 +18,28 @@ import { exec, mustExec, type SshTarget } from './ssh.ts';
 const programs = [agentBundle, agentAddon, agentSwitch];
 
 /** /etc/shoal/agent.json of host `index`, a machine of so many processors. */
-export function agentConfig(index: number, processors: number): Record<string, unknown> {
-  const { address, cidr, gateway, first, last } = hostPlan(index);
+export function agentConfig(index: number, processors: number, oneSubnet = false): Record<string, unknown> {
+  const { address, cidr, gateway, first, last } = hostPlan(index, oneSubnet);
   // The first of dom0's own is the emulator's, which no other host reaches.
   return { ...hostConfig({ bridge: 'xenbr0', range: { cidr, gateway, first, last }, guestCpus: [processors - 1] }), address };
 }
 
 /** Hash of all that makes the agent of host `index`. */
-export async function agentKey(index: number, processors: number): Promise<string> {
+export async function agentKey(index: number, processors: number, oneSubnet: boolean): Promise<string> {
   const files = await hostIdentity(index);
-  const hash = createHash('sha256').update(JSON.stringify(agentConfig(index, processors)));
+  const hash = createHash('sha256').update(JSON.stringify(agentConfig(index, processors, oneSubnet)));
   for (const file of [...programs, files.passwordFile, files.certFile]) hash.update(readFileSync(file));
   return hash.digest('hex').slice(0, 20);
 }
 
 /** Puts the agent into dom0 and starts its supervisor. */
-export async function installAgent(target: SshTarget, index: number, processors: number): Promise<void> {
+export async function installAgent(target: SshTarget, index: number, processors: number, oneSubnet: boolean): Promise<void> {
   const files = await hostIdentity(index);
   const root = join(target.folder, 'agent');
   rmSync(root, { recursive: true, force: true });
   mkdirSync(join(root, 'etc/shoal'), { recursive: true, mode: 0o700 });
   mkdirSync(join(root, 'usr/lib/shoal'), { recursive: true });
-  writeFileSync(join(root, 'etc/shoal/agent.json'), `${JSON.stringify(agentConfig(index, processors), null, 2)}\n`);
+  writeFileSync(join(root, 'etc/shoal/agent.json'), `${JSON.stringify(agentConfig(index, processors, oneSubnet), null, 2)}\n`);
   for (const [from, name] of [
     [files.passwordFile, 'password'],
     [files.certFile, 'cert.pem'],

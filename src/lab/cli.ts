@@ -10,7 +10,7 @@ import { enter } from './network.ts';
 import { parseHostName, routerNamespace } from './plan.ts';
 import { attach, connect } from './ssh.ts';
 
-export const labUsage = `shoal lab up [--hosts N] [--memory MiB] [--lab NAME] [--store NAME] [--no-agent] [--json]
+export const labUsage = `shoal lab up [--hosts N] [--memory MiB] [--lab NAME] [--store NAME] [--one-subnet] [--no-agent] [--json]
 shoal lab down [--lab NAME]
 shoal lab status [--lab NAME] [--json]
 shoal lab shell HOST [--lab NAME] [-- COMMAND…]
@@ -30,6 +30,7 @@ export interface LabArguments {
   store: string | undefined;
   json: boolean;
   agent: boolean;
+  oneSubnet: boolean;
   delayMs: number | undefined;
   lossPercent: number | undefined;
   rateKbps: number | undefined;
@@ -62,6 +63,7 @@ export function parseLabArguments(argv: readonly string[]): LabArguments {
         store: text,
         json: flag,
         'no-agent': flag,
+        'one-subnet': flag,
         delay: text,
         loss: text,
         rate: text,
@@ -80,6 +82,8 @@ export function parseLabArguments(argv: readonly string[]): LabArguments {
   if (verb === 'inside' && (command ?? []).length === 0)
     throw new ShoalError('USAGE', 'shoal lab inside needs a command', { hint: labUsage });
   const { values } = parsed;
+  if (values['one-subnet'] === true && verb !== 'up')
+    throw new ShoalError('USAGE', `shoal lab ${verb} does not take --one-subnet`, { hint: 'A lab gets its subnets when it comes up.' });
   return {
     verb,
     words: rest,
@@ -90,6 +94,7 @@ export function parseLabArguments(argv: readonly string[]): LabArguments {
     store: values.store,
     json: values.json ?? false,
     agent: !(values['no-agent'] ?? false),
+    oneSubnet: values['one-subnet'] ?? false,
     delayMs: number(values.delay, 'delay'),
     lossPercent: number(values.loss, 'loss'),
     rateKbps: number(values.rate, 'rate'),
@@ -108,7 +113,7 @@ function print(status: LabStatus): void {
   }
   console.log(
     `lab ${status.name}: Xen ${status.versions?.xen}, dom0 Linux ${status.versions?.kernel}, ${status.store}, ` +
-      `${status.accelerator}, ${status.memoryMib} MiB a host`,
+      `${status.accelerator}, ${status.memoryMib} MiB a host${status.oneSubnet ? ', in one subnet' : ''}`,
   );
   for (const host of status.hosts) {
     console.log(
@@ -170,6 +175,7 @@ export async function labCommand(argv: string[]): Promise<number> {
         await labUp({
           ...given({ name: args.name, hosts: args.hosts, memoryMib: args.memoryMib, store: args.store as Store | undefined }),
           agent: args.agent,
+          ...(args.oneSubnet ? { oneSubnet: true } : {}),
           onProgress: progress.stage,
         });
       } finally {

@@ -51,14 +51,14 @@ export async function agentState(
   who: Identity,
   progress: (text: string) => void,
 ): Promise<SavedState> {
-  const key = stateKey(['agent', base.key, seat.index, await agentKey(seat.index, shape.processors)]);
+  const key = stateKey(['agent', base.key, seat.index, await agentKey(seat.index, shape.processors, seat.oneSubnet)]);
   return stateNamed(key, waiting(progress), () => {
     progress(`starting the host agent for the snapshot of host${seat.index}`);
     return makeState(key, base, shape, seat, async (machine) => {
       const ssh = target(seat, machine, who);
       await connect(ssh, 60_000);
-      await personalise(ssh, seat.index);
-      await installAgent(ssh, seat.index, shape.processors);
+      await personalise(ssh, seat);
+      await installAgent(ssh, seat.index, shape.processors, seat.oneSubnet);
       await untilAgentAnswers(machine.agentPort, seat.index, ssh, 120_000);
       await disconnect(ssh);
     });
@@ -66,8 +66,8 @@ export async function agentState(
 }
 
 /** Clock, random pool, name and addresses. */
-async function personalise(ssh: SshTarget, index: number): Promise<void> {
-  const plan = hostPlan(index);
+async function personalise(ssh: SshTarget, { index, oneSubnet }: MachineSeat): Promise<void> {
+  const plan = hostPlan(index, oneSubnet);
   const argv = [Date.now() * 1000, plan.name, plan.mac, `${plan.address}/${plan.prefixLength}`, plan.gateway];
   await mustExec(ssh, `/usr/lib/shoal/personalise ${argv.join(' ')}`, { input: randomBytes(64), timeoutMs: 30_000 });
 }
@@ -84,7 +84,7 @@ export async function startHost(
   machine.qmp.close();
   const ssh = target(seat, machine, who);
   await connect(ssh, 60_000);
-  await personalise(ssh, seat.index);
+  await personalise(ssh, seat);
   if (agent) await untilAgentAnswers(machine.agentPort, seat.index, ssh, 60_000);
   return { index: seat.index, process: machine.process, sshPort: machine.sshPort, agentPort: machine.agentPort, agent };
 }

@@ -16,7 +16,7 @@ import { locked } from './lock.ts';
 import { enter, makeNetwork, removeNetwork } from './network.ts';
 import { checkLabName, labFolder } from './paths.ts';
 import { openPinger, type Pinger } from './pinger.ts';
-import { checkMemory, defaultMemoryMib, hostPlan, processorsOf, routerNamespace } from './plan.ts';
+import { checkMemory, checkOneSubnet, defaultMemoryMib, hostPlan, processorsOf, routerNamespace } from './plan.ts';
 import { endProcess, isAlive, run, type RunOptions, type RunResult } from './processes.ts';
 import { stores, type Accelerator, type MachineSeat, type MachineShape, type Store } from './qemu.ts';
 import {
@@ -51,6 +51,8 @@ export interface LabOptions {
   store?: Store;
   /** False leaves the host agent out even where it is built: plain Xen. */
   agent?: boolean;
+  /** All hosts in one subnet, where an address may go from one to another; otherwise each has its own. One that is up stays as it is when left out. */
+  oneSubnet?: boolean;
 }
 
 export interface LabHost {
@@ -79,11 +81,12 @@ export interface LabHost {
 export interface Lab {
   name: string;
   accelerator: Accelerator;
+  oneSubnet: boolean;
   hosts: LabHost[];
   pinger(hostIndex: number): Promise<Pinger>;
   /** Runs a program inside the router's namespace: outside of the Xen hosts, one hop from every guest. */
   inside(argv: string[], options?: RunOptions): Promise<RunResult>;
-  /** Shapes what passes between two hosts' subnets, each direction alike; an empty shape routes directly again. */
+  /** Shapes what passes between two hosts' subnets, each direction alike; an empty shape routes directly again. USAGE where hosts share a subnet. */
   link(from: number, to: number, shape: LinkShape): Promise<void>;
   down(): Promise<void>;
 }
@@ -94,6 +97,7 @@ export interface LabStatus {
   accelerator: Accelerator | undefined;
   memoryMib: number | undefined;
   store: Store | undefined;
+  oneSubnet: boolean;
   versions: { xen: string; kernel: string } | undefined;
   hosts: {
     name: string;
@@ -127,11 +131,12 @@ export async function labUp(options: LabOptions = {}): Promise<Lab> {
       const record = readRecord(name);
       if (record !== undefined && record.hosts.length > 0 && record.hosts.every((host) => isAlive(host.process))) {
         const hosts = options.hosts ?? record.hosts.length;
-        if (hosts <= record.hosts.length && memoryMib === record.memoryMib && (options.store ?? record.store) === record.store)
+        const oneSubnet = record.oneSubnet === true;
+        if (hosts <= record.hosts.length && memoryMib === record.memoryMib && (options.store ?? record.store) === record.store && (options.oneSubnet ?? oneSubnet) === oneSubnet)
           return attach(record);
         throw new ShoalError(
           'LAB_FAILED',
-          `lab ${name} is up with ${record.hosts.length} host(s) of ${record.memoryMib} MiB and ${record.store}`,
+          `lab ${name} is up with ${record.hosts.length} host(s) of ${record.memoryMib} MiB and ${record.store}, ${oneSubnet ? 'all in one subnet' : 'each in its own subnet'}`,
           {
             hint: `Take it down first (shoal lab down${name === defaultName ? '' : ` --lab ${name}`}), or name another lab.`,
           },
@@ -139,12 +144,14 @@ export async function labUp(options: LabOptions = {}): Promise<Lab> {
       }
       const hosts = options.hosts ?? 1;
       hostPlan(hosts - 1);
+      const oneSubnet = options.oneSubnet ?? false;
+      if (oneSubnet) checkOneSubnet(hosts);
       const store = options.store ?? 'shoal';
       if (!stores.includes(store))
         throw new ShoalError('USAGE', `"${store}" is no store daemon`, { hint: `Use one of: ${stores.join(', ')}.` });
       await clear(name);
       try {
-        return await bringUp({ name, hosts, memoryMib, store, withAgent: options.agent !== false }, progress);
+        return await bringUp({ name, hosts, memoryMib, store, oneSubnet, withAgent: options.agent !== false }, progress);
       } catch (error) {
         await clear(name);
         throw error;
@@ -158,10 +165,11 @@ interface Wanted {
   hosts: number;
   memoryMib: number;
   store: Store;
+  oneSubnet: boolean;
   withAgent: boolean;
 }
 
-async function bringUp({ name, hosts, memoryMib, store, ...wanted }: Wanted, progress: (text: string) => void): Promise<Lab> {
+async function bringUp({ name, hosts, memoryMib, store, oneSubnet, ...wanted }: Wanted, progress: (text: string) => void): Promise<Lab> {
   const tools = await buildTools();
   const withAgent = wanted.withAgent && (await buildAgent());
   const image = await dom0Image(tools, progress);
@@ -172,11 +180,12 @@ async function bringUp({ name, hosts, memoryMib, store, ...wanted }: Wanted, pro
   const shape: MachineShape = { accelerator, processors: processorsOf(hosts, availableParallelism()), memoryMib, store, xen: image.xen, kernel: image.kernel, initramfs: boot.file };
 
   makeFolder(name);
-  await makeNetwork(name, hosts);
+  await makeNetwork(name, hosts, oneSubnet);
   const seats = Array.from({ length: hosts }, (_, index): MachineSeat => ({
     folder: hostFolder(name, index),
     lab: name,
     index,
+    oneSubnet,
     tools,
   }));
   const base = await baseState(shape, seats[0]!, who, boot.key, progress);
@@ -189,6 +198,7 @@ async function bringUp({ name, hosts, memoryMib, store, ...wanted }: Wanted, pro
     accelerator,
     memoryMib,
     store,
+    oneSubnet,
     versions: image.versions,
     keyFile: who.keyFile,
     knownHostsFile: who.knownHostsFile,
@@ -213,13 +223,14 @@ export async function labAttach(name: string = defaultName): Promise<Lab> {
 }
 
 async function attach(record: LabRecord): Promise<Lab> {
-  const { name } = record;
+  const { name, oneSubnet = false } = record;
   const hosts = await Promise.all(record.hosts.map((host) => labHost(record, host)));
   return {
     name,
     accelerator: record.accelerator,
+    oneSubnet,
     hosts,
-    pinger: async (index) => openPinger(name, hosts[index]?.index ?? hostPlan(index).index, await buildTools()),
+    pinger: async (index) => openPinger(name, hostPlan(hosts[index]?.index ?? index, oneSubnet), await buildTools()),
     inside: (argv, options) => run([...enter(routerNamespace(name)), ...argv], options),
     link: (from, to, shape) =>
       locked(
@@ -233,7 +244,7 @@ async function attach(record: LabRecord): Promise<Lab> {
 }
 
 async function labHost(record: LabRecord, host: HostRecord): Promise<LabHost> {
-  const plan = hostPlan(host.index);
+  const plan = hostPlan(host.index, record.oneSubnet);
   const files = await hostIdentity(host.index);
   const folder = hostFolder(record.name, host.index);
   const ssh: SshTarget = { folder, port: host.sshPort, keyFile: record.keyFile, knownHostsFile: record.knownHostsFile };
@@ -291,7 +302,7 @@ async function clear(name: string): Promise<void> {
 export async function labStatus(name: string = defaultName): Promise<LabStatus> {
   const record = readRecord(checkLabName(name));
   const hosts = (record?.hosts ?? []).map((host) => {
-    const plan = hostPlan(host.index);
+    const plan = hostPlan(host.index, record?.oneSubnet);
     return {
       name: plan.name,
       pid: host.process.pid,
@@ -310,6 +321,7 @@ export async function labStatus(name: string = defaultName): Promise<LabStatus> 
     accelerator: record?.accelerator,
     memoryMib: record?.memoryMib,
     store: record?.store,
+    oneSubnet: record?.oneSubnet === true,
     versions: record?.versions,
     hosts,
     links: record?.links ?? [],

@@ -32,6 +32,10 @@ export async function setLink(lab: string, from: number, to: number, shape: Link
     if (!record.hosts.some((host) => host.index === index)) throw new ShoalError('USAGE', `lab ${lab} has no host ${index}`);
   }
   if (from === to) throw new ShoalError('USAGE', 'a link joins two different hosts');
+  if (record.oneSubnet === true)
+    throw new ShoalError('USAGE', `the hosts of lab ${lab} are in one subnet: what passes between them does not pass the router`, {
+      hint: 'Shape links in a lab whose hosts have subnets of their own (without --one-subnet).',
+    });
   const checked = checkShape(shape);
   const plain = checked.delayUs === 0 && checked.lossPpm === 0 && checked.rateKbps === 0;
   for (const [a, b] of [

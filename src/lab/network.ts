@@ -4,6 +4,8 @@
  *
  *   namespace shoal-NAME:    host0 [bridge] -- tap0 (the NIC of host 0), r0 (veth) ... one set for each host
  *   namespace shoal-NAME-r:  leg0 (veth, 10.64.0.1/16) ... one for each host; forwards between them
+ *
+ * With one subnet there is one bridge, host0, with every tap, and one leg: frames between hosts never see the router.
  */
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { sysctls } from '../setup/dom0.ts';
@@ -37,8 +39,8 @@ function roomForNeighbours(): void {
   }
 }
 
-/** Makes both namespaces with `hosts` bridges. They must not exist. */
-export async function makeNetwork(lab: string, hosts: number): Promise<void> {
+/** Makes both namespaces with `hosts` bridges, or with one that all share. They must not exist. */
+export async function makeNetwork(lab: string, hosts: number, oneSubnet = false): Promise<void> {
   const bridges = bridgesNamespace(lab);
   const router = routerNamespace(lab);
   roomForNeighbours();
@@ -56,16 +58,17 @@ export async function makeNetwork(lab: string, hosts: number): Promise<void> {
   const inside: string[] = ['link set lo up'];
   const legs: string[] = ['link set lo up'];
   for (let k = 0; k < hosts; k += 1) {
-    const { gateway, prefixLength } = hostPlan(k);
-    inside.push(
-      `link add host${k} type bridge stp_state 0 forward_delay 0 mcast_snooping 0`,
-      `tuntap add dev tap${k} mode tap vnet_hdr`,
-      `link set tap${k} master host${k} up`,
-      `link add r${k} type veth peer name leg${k} netns ${router}`,
-      `link set r${k} master host${k} up`,
-      `link set host${k} up`,
-    );
-    legs.push(`addr add ${gateway}/${prefixLength} dev leg${k}`, `link set leg${k} txqueuelen 10000 up`);
+    const { gateway, prefixLength, bridge, leg } = hostPlan(k, oneSubnet);
+    if (k === 0 || !oneSubnet) {
+      inside.push(
+        `link add ${bridge} type bridge stp_state 0 forward_delay 0 mcast_snooping 0`,
+        `link add r${k} type veth peer name ${leg} netns ${router}`,
+        `link set r${k} master ${bridge} up`,
+        `link set ${bridge} up`,
+      );
+      legs.push(`addr add ${gateway}/${prefixLength} dev ${leg}`, `link set ${leg} txqueuelen 10000 up`);
+    }
+    inside.push(`tuntap add dev tap${k} mode tap vnet_hdr`, `link set tap${k} master ${bridge} up`);
   }
   await batch(bridges, inside);
   await batch(router, legs);

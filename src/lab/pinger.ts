@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { ShoalError } from '../model/errors.ts';
 import { namespacePath } from './network.ts';
-import { routerNamespace } from './plan.ts';
+import { routerNamespace, type HostPlan } from './plan.ts';
 
 export interface Pinger {
   /**
@@ -24,9 +24,9 @@ interface Waiter {
   timer: NodeJS.Timeout;
 }
 
-/** Starts a pinger on the router's leg towards a host. At most `rate` packets a second. */
-export async function openPinger(lab: string, hostIndex: number, tools: string, rate = 20_000): Promise<Pinger> {
-  const child = spawn(join(tools, 'pinger'), [namespacePath(routerNamespace(lab)), `leg${hostIndex}`, String(rate)], {
+/** Starts a pinger for a host's VMs on the router's leg towards it. At most `rate` packets a second. */
+export async function openPinger(lab: string, { leg, first }: HostPlan, tools: string, rate = 20_000): Promise<Pinger> {
+  const child = spawn(join(tools, 'pinger'), [namespacePath(routerNamespace(lab)), leg, first, String(rate)], {
     stdio: ['pipe', 'pipe', 'pipe'],
   });
   const waiters = new Map<string, Waiter[]>();

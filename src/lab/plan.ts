@@ -2,7 +2,8 @@
  * The address plan of a lab: who has which subnet, address and name. Pure, so that host, router, agent configuration and tests
  * cannot disagree.
  *
- * Host k has the subnet 10.(64+k).0.0/16: the router is .0.1, dom0 .0.2, VMs .1.0 to .250.255.
+ * Host k has the subnet 10.(64+k).0.0/16: the router is .0.1, dom0 .0.2, VMs .1.0 to .250.255. Hosts in one subnet have the very same addresses, in 10.64.0.0/10 with
+ * the router at 10.64.0.1: so no two of them, and no two of their VMs, can have the same one.
  */
 import { ShoalError } from '../model/errors.ts';
 
@@ -24,23 +25,30 @@ export interface HostPlan {
   last: string;
   /** Of dom0's bridge: differs per host, while the NIC below it is part of the snapshot that all hosts share. */
   mac: string;
+  /** The bridge that its NIC is on, and the router's interface there. */
+  bridge: string;
+  leg: string;
 }
 
-export function hostPlan(index: number): HostPlan {
+/** `oneSubnet`: of a lab whose hosts share a subnet. */
+export function hostPlan(index: number, oneSubnet = false): HostPlan {
   if (!Number.isInteger(index) || index < 0 || index >= maxHosts) {
     throw new ShoalError('USAGE', `there is no host ${index}: a lab has hosts 0 to ${maxHosts - 1}`);
   }
   const net = `10.${64 + index}`;
+  const shared = oneSubnet ? 0 : index;
   return {
     index,
     name: `host${index}`,
     address: `${net}.0.2`,
-    prefixLength: 16,
-    cidr: `${net}.0.0/16`,
-    gateway: `${net}.0.1`,
+    prefixLength: oneSubnet ? 10 : 16,
+    cidr: oneSubnet ? '10.64.0.0/10' : `${net}.0.0/16`,
+    gateway: `10.${64 + shared}.0.1`,
     first: `${net}.1.0`,
     last: `${net}.250.255`,
     mac: `52:54:00:00:01:${index.toString(16).padStart(2, '0')}`,
+    bridge: `host${shared}`,
+    leg: `leg${shared}`,
   };
 }
 
@@ -50,6 +58,12 @@ export function parseHostName(text: string): number {
   if (match === null)
     throw new ShoalError('USAGE', `"${text}" is not the name of a host`, { hint: 'Hosts are called host0, host1, …' });
   return hostPlan(Number(match[1])).index;
+}
+
+/** Two or more: one host alone is in a subnet of its own either way. Throws USAGE. */
+export function checkOneSubnet(hosts: number): void {
+  if (hosts < 2)
+    throw new ShoalError('USAGE', 'one subnet takes two hosts or more', { hint: 'Add --hosts 2, or leave --one-subnet out.' });
 }
 
 /** Network namespaces of a lab: where the hosts' bridges are, and the router that joins them. */

@@ -35,6 +35,8 @@ export interface MachineSeat {
   folder: string;
   lab: string;
   index: number;
+  /** Its lab's hosts share one subnet. */
+  oneSubnet: boolean;
   /** Folder of tap-launch. */
   tools: string;
 }

@@ -42,6 +42,8 @@ export interface LabRecord {
   accelerator: Accelerator;
   memoryMib: number;
   store: Store;
+  /** Its hosts share one subnet. */
+  oneSubnet?: boolean;
   versions: { xen: string; kernel: string };
   keyFile: string;
   knownHostsFile: string;

@@ -1,5 +1,5 @@
 /** The calls of the data model that are not the same for every class, and the setters of the fields that can be set. */
-import { checkOtherConfig } from '../host/vm.ts';
+import { checkLockingMode, checkOtherConfig } from '../host/vm.ts';
 import { refOf, nullRef, vbdUuid, vifUuid } from '../host/refs.ts';
 import type { VmDefinition } from '../host/definitions.ts';
 import { asShoalError, ShoalError } from '../model/errors.ts';
@@ -120,6 +120,7 @@ export const calls: Record<string, Handler> = {
     const vif = await api.agent.definitions.addVif(vm, device === '' ? undefined : Number(device), network, {
       ...(mac === undefined || mac === '' ? {} : { mac }),
       ...(ipv4 === undefined ? {} : { ipv4 }),
+      lockingMode: checkLockingMode((given['locking_mode'] as string | undefined) ?? 'network_default'),
     });
     return refOf(vifUuid(vm.uuid, vif.handle));
   },
@@ -157,6 +158,10 @@ export const setters: Record<string, (api: Api, ref: string, value: unknown, cal
     const address = oneAddress(value as string[]);
     if (address === undefined) throw notSupported('ipv4_allowed', '', 'one address is needed');
     return api.agent.definitions.setVifAddress(vm, vif, address);
+  },
+  'VIF.locking_mode': (api, ref, value) => {
+    const { vm, vif } = needVif(api, ref);
+    return api.agent.definitions.setLockingMode(vm, vif, checkLockingMode(value as string));
   },
   'pool.other_config': (api, ref, value) => {
     api.poolOtherConfig = { ...checkOtherConfig(value as Record<string, string>) };

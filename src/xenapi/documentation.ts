@@ -32,11 +32,11 @@ const plugin = `## The plugin "shoal"
 | fn | args | result |
 | --- | --- | --- |
 | \`launch\` | \`spec\`: JSON, see below | \`{"vms": [VM…], "error"?: {code, message, hint, data}}\` |
-| \`launch-each\` | \`specs\`: JSON list of \`{name, image, memoryKib, args?, vifs?: [{network, ip?, also?}], otherConfig?}\` | \`{"results": [{name, vm?: VM, error?: {code, message, hint, data}}]}\`, in the same order |
+| \`launch-each\` | \`specs\`: JSON list of \`{name, image, memoryKib, args?, vifs?: [{network, ip?, also?, lockingMode?}], otherConfig?}\` | \`{"results": [{name, vm?: VM, error?: {code, message, hint, data}}]}\`, in the same order |
 | \`held\` | \`names\`: JSON list | \`{"held": [names]}\`: those of them that a VM has, or that a launch under way may still take |
 | \`stop\` | \`vms\`: JSON list of uuids, or \`all\`; \`force\`: \`true\` ends them at once; \`timeoutMs\`: how long to wait for a guest, 10,000 by default | \`{"done": n, "failed": [{uuid, code, message, hint, data}]}\` |
 | \`destroy\` | \`vms\` | as \`stop\`; running ones are ended first |
-| \`list\` | \`columns\`: JSON list of some of \`uuid\`, \`name\`, \`state\`, \`domid\`, \`memoryKib\`, \`addresses\`, \`image\`, \`args\`, all by default; \`names\`: JSON list of names or uuids, all VMs by default | \`{"token", "columns", "rows", "texts"}\`, see below |
+| \`list\` | \`columns\`: JSON list of some of \`uuid\`, \`name\`, \`state\`, \`domid\`, \`memoryKib\`, \`addresses\`, \`lockingModes\`, \`image\`, \`args\`, all by default; \`names\`: JSON list of names or uuids, all VMs by default | \`{"token", "columns", "rows", "texts"}\`, see below |
 | \`console\` | \`vm\`: uuid; \`cursor\`: of the answer before, 0 at first | \`{"text", "cursor", "live"}\`; \`live\` is false for what a crashed guest left |
 | \`console-write\` | \`vm\`, \`text\` | \`{"bytes"}\`: how many the guest's ring took |
 | \`vif\` | \`vm\`, \`handle\` (0 by default) | \`{"rxFrames", "rxBytes", "txFrames", "txBytes", "rxDropped", "txDropped"}\` of a vif on the switch; rx is what the guest received |
@@ -63,6 +63,7 @@ const plugin = `## The plugin "shoal"
 \`launch\` creates and starts VMs in one call. Its spec: \`name\` for one VM, or \`prefix\` and \`count\` (and \`first\`, 1 by default) for prefix-1, prefix-2, …;
 \`image\` (digest), \`memoryKib\`; optional: \`network\` (by default the host's first; "" for none), \`ip\` (with \`name\` only) or \`ips\` (a list, with \`prefix\` only), else addresses are assigned, \`args\`,
 \`disks\` (\`[{"disk", "readonly"}]\`, by name or uuid; the vifs are netback's then), \`backend\` (\`switch\` or \`netback\`; by default what the network prefers and the image can), \`rateKbit\` (what it may send; needs the switch),
+\`lockingMode\` (as VIF.locking_mode, of all its vifs), \`vifs\` (\`[{"network", "ip"?}]\`, several vifs in place of \`network\` and \`ip\`; an address with \`name\` only),
 \`concurrency\` (at most what the host allows). A VM of the result: \`{"ref", "uuid", "name", "domid", "ip", "mac", "startMs", "steps": {"create", "build", "register",
 "attachVif", "seal", "unpause"}, "ms"}\`; the times are milliseconds, \`startMs\` counts from the beginning of the call.
 
@@ -78,7 +79,7 @@ beginning of the call until each has started or failed; a second call for one of
 and that are not its own yet: they may be moved to it. Only on the switch.
 
 \`list\` is a table of the VMs: each row has the cells of \`columns\`. A cell of \`state\` (running, paused, halted), \`image\` or \`args\` is a place in \`texts\`, which
-has each text once; \`domid\` is 0 while halted; \`addresses\` has blanks between. Names that no VM has are passed over. \`token\` is for \`event.from\`: what changed
+has each text once; \`domid\` is 0 while halted; \`addresses\` and \`lockingModes\` have blanks between. Names that no VM has are passed over. \`token\` is for \`event.from\`: what changed
 since the table was begun.
 
 \`shells\` is about domains built beforehand: a start that finds one of its shape (image, memory, network) has only to give it its identity. The host sizes

@@ -31,6 +31,7 @@ const cells: { [C in ListColumn]: Cell } = {
   memoryKib: (vm) => vm.memoryKib,
   addresses: (vm) =>
     vm.vifs.length === 1 ? (vm.vifs[0]!.ipv4[0] ?? '') : vm.vifs.flatMap(({ ipv4 }) => ipv4).join(' '),
+  lockingModes: (vm) => vm.vifs.map(({ lockingMode }) => lockingMode ?? 'network_default').join(' '),
   image: (vm, texts) => texts.place(vm.image),
   args: (vm, texts) => texts.place(vm.args),
 };

@@ -100,7 +100,7 @@ export interface BulkOutcome {
 }
 
 /** In the order of a row when none are chosen. */
-export const listColumns = ['uuid', 'name', 'state', 'domid', 'memoryKib', 'addresses', 'image', 'args'] as const;
+export const listColumns = ['uuid', 'name', 'state', 'domid', 'memoryKib', 'addresses', 'lockingModes', 'image', 'args'] as const;
 export type ListColumn = (typeof listColumns)[number];
 
 /** The result of `list`. */

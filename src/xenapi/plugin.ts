@@ -4,7 +4,7 @@
  */
 import { refOf } from '../host/refs.ts';
 import { bulkMax, type BulkLaunch, type BulkResult, type EachSpec } from '../host/bulk.ts';
-import { limits } from '../host/vm.ts';
+import { checkLockingMode, limits } from '../host/vm.ts';
 import { ShoalError } from '../model/errors.ts';
 import type { Api, Caller } from './api.ts';
 import { leanEvents } from './event-calls.ts';
@@ -207,7 +207,7 @@ function columnsOf(text: string | undefined): readonly ListColumn[] {
   throw wrong('columns', `a JSON list of some of ${listColumns.join(', ')}`);
 }
 
-const specFields = ['name', 'prefix', 'count', 'first', 'image', 'memoryKib', 'network', 'ip', 'ips', 'args', 'backend', 'rateKbit', 'disks', 'concurrency', 'clone'];
+const specFields = ['name', 'prefix', 'count', 'first', 'image', 'memoryKib', 'network', 'ip', 'ips', 'args', 'backend', 'rateKbit', 'lockingMode', 'vifs', 'disks', 'concurrency', 'clone'];
 
 function launchSpecOf(text: string | undefined): LaunchSpec {
   const value = json('spec', text);
@@ -234,7 +234,7 @@ function launchSpecOf(text: string | undefined): LaunchSpec {
   if (backend !== undefined && backend !== 'switch' && backend !== 'netback') throw wrong('spec.backend', '"switch" or "netback"');
   const clone = string('clone');
   if (clone !== undefined)
-    for (const own of ['image', 'memoryKib', 'args', 'backend', 'rateKbit', 'disks']) if (spec[own] !== undefined) throw wrong(`spec.${own}`, 'left out with "clone": it is the original\'s');
+    for (const own of ['image', 'memoryKib', 'args', 'backend', 'rateKbit', 'lockingMode', 'vifs', 'disks']) if (spec[own] !== undefined) throw wrong(`spec.${own}`, 'left out with "clone": it is the original\'s');
   const memoryKib = spec['memoryKib'];
   if (clone === undefined && typeof memoryKib !== 'number') throw wrong('spec.memoryKib', `a number, at least ${limits.memoryMinKib}`);
   const given: { [K in keyof LaunchSpec]: LaunchSpec[K] | undefined } = {
@@ -251,10 +251,27 @@ function launchSpecOf(text: string | undefined): LaunchSpec {
     args: string('args'),
     backend: backend as LaunchSpec['backend'],
     rateKbit: number('rateKbit', 1, 100_000_000),
+    lockingMode: lockingModeOf(spec['lockingMode']),
+    vifs: vifsOf(spec),
     disks: disksOf(spec['disks']),
     concurrency: number('concurrency', 1, 64),
   };
   return Object.fromEntries(Object.entries(given).filter(([, v]) => v !== undefined)) as unknown as LaunchSpec;
+}
+
+const lockingModeOf = (value: unknown): 'unlocked' | undefined => (value === undefined ? undefined : checkLockingMode(String(value)));
+
+/** [{network, ip}], in place of the one vif that `network` and `ip` mean. */
+function vifsOf({ vifs, network, ip, ips, prefix }: Record<string, unknown>): LaunchSpec['vifs'] | undefined {
+  if (vifs === undefined) return undefined;
+  if (!Array.isArray(vifs) || vifs.length === 0 || vifs.length > limits.vifs) throw wrong('spec.vifs', `a list of 1 to ${limits.vifs}`);
+  if (network !== undefined || ip !== undefined || ips !== undefined) throw wrong('spec.vifs', 'in place of network, ip and ips');
+  return vifs.map((each: unknown, i) => {
+    const vif = objectOf(`spec.vifs[${i}]`, each, ['network', 'ip']);
+    if (typeof vif['network'] !== 'string' || (vif['ip'] !== undefined && (typeof vif['ip'] !== 'string' || prefix !== undefined)))
+      throw wrong(`spec.vifs[${i}]`, 'network and, with "name" only, ip as strings');
+    return vif as { network: string; ip?: string };
+  });
 }
 
 /** [{disk, readonly}]; a disk by name or uuid. */
@@ -284,9 +301,10 @@ function eachSpecsOf(text: string | undefined): EachSpec[] {
     const vifs = spec['vifs'] ?? [];
     if (!Array.isArray(vifs) || vifs.length > limits.vifs) throw wrong(`specs[${i}].vifs`, `a list of at most ${limits.vifs}`);
     for (const [j, vif] of vifs.entries()) {
-      const { network, ip, also } = objectOf(`specs[${i}].vifs[${j}]`, vif, ['network', 'ip', 'also']);
+      const { network, ip, also, lockingMode } = objectOf(`specs[${i}].vifs[${j}]`, vif, ['network', 'ip', 'also', 'lockingMode']);
       if (typeof network !== 'string' || (ip !== undefined && typeof ip !== 'string') || !(also === undefined || isStrings(also)))
         throw wrong(`specs[${i}].vifs[${j}]`, 'network and, if wanted, ip as strings, also as a list of strings');
+      lockingModeOf(lockingMode);
     }
     const otherConfig = spec['otherConfig'] ?? {};
     if (

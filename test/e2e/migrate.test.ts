@@ -2,20 +2,22 @@
  * VMs that stop and go on, on two real Xen hosts of the lab: suspended and resumed, saved and restored, migrated plainly and live, with agents killed at the moments
  * that count, and Xen's own tools beside it. The unikernel says its name and how long it has been up.
  */
-import { createReadStream, createWriteStream, mkdtempSync, readFileSync, rmSync, statSync, truncateSync } from 'node:fs';
+import { createReadStream, createWriteStream, mkdtempSync, rmSync, statSync, truncateSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import test from 'tape';
-import { Client } from '../../src/cli/client.ts';
+import { migrateVm } from '../../bench/migration/lab-waypoint.ts';
+import type { Client } from '../../src/cli/client.ts';
+import { command } from '../../src/cli/main.ts';
 import { xlConfiguration } from '../../src/cli/demo/xl.ts';
 import { putImage, readImage } from '../../src/cli/images.ts';
 import { pingImage } from '../../src/cli/verbs/build.ts';
-import { labDown, labUp, type Lab, type LabHost } from '../../src/lab/lab.ts';
+import { labDown, labUp, type Lab } from '../../src/lab/lab.ts';
 import { repositoryRoot } from '../../src/lab/paths.ts';
 import { run } from '../../src/lab/processes.ts';
-import { ShoalError } from '../../src/model/errors.ts';
 import { refOf, type Departed, type Listing } from '../../src/xenapi/plugin-types.ts';
+import { agentOf, codeOf, restartAgent, shellOf } from './agents.ts';
 
 const name = process.env['SHOAL_TEST_LAB'] ?? 'migratetest';
 const minutes = 60_000;
@@ -27,23 +29,7 @@ const clients: Client[] = [];
 let image: string;
 let uuid: string;
 
-const connect = (host: LabHost): Client =>
-  new Client({ url: host.url, ca: readFileSync(host.caFile, 'utf8'), password: readFileSync(host.passwordFile, 'utf8').trim() });
-
-async function codeOf(promise: Promise<unknown>): Promise<string> {
-  try {
-    await promise;
-    return 'none';
-  } catch (error) {
-    return error instanceof ShoalError ? error.code : String(error);
-  }
-}
-
-async function shell(host: number, command: string): Promise<string> {
-  const { code, stdout, stderr } = await lab.hosts[host]!.exec(command, { timeoutMs });
-  if (code !== 0) throw new Error(`${command}: ${code} ${stderr}`);
-  return stdout.trim();
-}
+const shell = (host: number, command: string): Promise<string> => shellOf(lab.hosts[host]!, command);
 
 /** What the guest at this address says; asked until it answers. */
 async function ask(address: string): Promise<{ name: string; uptimeMs: number } | undefined> {
@@ -65,30 +51,10 @@ async function places(): Promise<{ host: number; state: string; address: string 
   return found;
 }
 
-async function send(from: number, to: number, live = false): Promise<Departed> {
-  const { agent } = await clients[from]!.plugin<{ agent: { fingerprint: string } }>('facts');
-  const [host] = Object.keys(await clients[to]!.records('host'));
-  const dest = await clients[to]!.call<Record<string, string>>('host.migrate_receive', [host, '', { fingerprint: agent.fingerprint }]);
-  return clients[from]!.plugin<Departed>('migrate', { vm: uuid, dest, live: String(live) }, { timeoutMs });
-}
+const send = (from: number, to: number, live = false): Promise<Departed> => migrateVm(clients[from]!, clients[to]!, uuid, live);
 
-async function restartAgent(host: number, environment: string): Promise<void> {
-  await shell(host, [
-    `printf '%s\\n' '${environment}' > /etc/shoal/agent.env`,
-    'touch /run/shoal-agent.stop',
-    'while kill -0 $(cat /run/shoal-supervise.pid) 2>/dev/null; do kill -9 $(cat /run/shoal-agent.pid) 2>/dev/null; sleep 0.1; done',
-    'rm -f /run/shoal-agent.stop; setsid -f /usr/lib/shoal/supervise </dev/null >/dev/null 2>&1',
-  ].join('; '));
-  await untilAnswers(host);
-}
-
-async function untilAnswers(host: number): Promise<void> {
-  for (const deadline = Date.now() + timeoutMs; Date.now() < deadline; await new Promise((resolve) => setTimeout(resolve, 200))) {
-    await clients[host]!.close();
-    clients[host] = connect(lab.hosts[host]!);
-    if ((await codeOf(clients[host]!.plugin('facts'))) === 'none') return;
-  }
-  throw new Error('the agent does not answer');
+async function restart(host: number, environment: string): Promise<void> {
+  clients[host] = await restartAgent(lab.hosts[host]!, environment, clients[host]!);
 }
 
 /** In the end one of it runs, and its domain is the only one of its uuid on both hosts. */
@@ -111,7 +77,7 @@ test('migrate: two hosts, and a VM on the first', { timeout: 20 * minutes }, asy
   t.equal(made.code, 0, made.stderr.slice(-500));
   await labDown(name);
   lab = await labUp({ name, hosts: 2, memoryMib: 2048 });
-  for (const host of lab.hosts) clients.push(connect(host));
+  for (const host of lab.hosts) clients.push(agentOf(host));
   ({ digest: image } = await putImage(clients[0]!, readImage(pingImage)));
   const { vms } = await clients[0]!.plugin<{ vms: { uuid: string; ip: string }[] }>('launch', { spec: { name: 'moving', image, memoryKib: 8192 } });
   uuid = vms[0]!.uuid;
@@ -169,15 +135,43 @@ test('migrate: an agent is killed, and one of it runs', { timeout: 20 * minutes 
     const from = (await settled(t, 'before')).host;
     const to = 1 - from;
     const victim = who === 'source' ? from : to;
-    await restartAgent(victim, `SHOAL_CRASH_AT="${who} ${moment}"`);
+    await restart(victim, `SHOAL_CRASH_AT="${who} ${moment}"`);
     const sent = codeOf(send(from, to));
     t.notEqual(await Promise.race([sent, new Promise((resolve) => setTimeout(resolve, 30_000))]), 'INTERNAL_ERROR', `killed at ${who} ${moment}`);
-    await restartAgent(victim, '');
+    await restart(victim, '');
     await sent;
     const { host, address } = await settled(t, `${who} ${moment}`);
     t.equal(host, moment === 'committed' || moment === 'commit:committed' ? to : from, 'where it should');
     t.equal((await ask(address))?.name, 'moving', 'and answers');
   }
+});
+
+test("migrate: all by one command, while the target's agent is killed; and again, until none is left", { timeout: 20 * minutes }, async (t) => {
+  const { host: from, address } = await settled(t, 'before');
+  const to = 1 - from;
+  const { vms } = await clients[from]!.plugin<{ vms: { uuid: string; ip: string }[] }>('launch', { spec: { prefix: 'many', count: 11, image, memoryKib: 1024 } });
+  t.ok((await ask(address)) !== undefined && (await ask(vms.at(-1)!.ip)) !== undefined, 'they answer');
+  const migrate = async (): Promise<{ code: number; said: { done?: number; failed?: { error: { code: string } }[] } }> => {
+    let text = '';
+    const keep = { write: (piece: string) => (text += piece) };
+    const code = await command(['vm', 'migrate', '--all', '--lab', `${name}/host${from}`, '--to', `${name}/host${to}`, '--json'], { stdout: keep, stderr: { write: () => undefined }, env: process.env });
+    return { code, said: JSON.parse(text.trimEnd().split('\n').at(-1)!) };
+  };
+  const killed = new Promise((done) => setTimeout(done, 700)).then(() => shell(to, 'kill -9 $(cat /run/shoal-agent.pid)'));
+  const first = await migrate();
+  await killed;
+  t.comment(`the first time: ${JSON.stringify(first.said).slice(0, 300)}`);
+  clients[to] = await restartAgent(lab.hosts[to]!, '', clients[to]!);
+  const domains = async (host: number): Promise<number> => Number(await shell(host, 'xl list | grep -c -E "many-|moving" || true'));
+  for (let i = 0; i < 20 && (await domains(from)) > 0; i++) {
+    await migrate();
+    await new Promise((done) => setTimeout(done, 1000));
+  }
+  t.deepEqual([await domains(from), await domains(to)], [0, 12], 'each once, and there');
+  const { rows, texts } = await clients[to]!.plugin<Listing>('list', { columns: ['uuid', 'state', 'addresses'] });
+  t.equal(rows.filter((row) => texts[row[1] as number] === 'running').length, 12, 'all run');
+  for (const row of rows) if ((await ask(String(row[2]))) === undefined) t.fail(`${row[2]} does not answer`);
+  await clients[to]!.plugin('destroy', { vms: vms.map((vm) => vm.uuid) });
 });
 
 test("migrate: Xen's own tools save and restore the same unikernel", { timeout: 10 * minutes }, async (t) => {

@@ -30,7 +30,7 @@
 
 /* One network device on Xen's netif rings (xen/io/netif.h), a single page each. Both rings lie initialised (SHARED_RING_INIT) before the
  * guest runs, and a backend in domain `backend` may look at them already. One event channel serves both directions; the guest's buffers are
- * granted to `backend` by the guest. Agreed on without a word: frames are copied into one receive buffer each, checksums may be left
+ * granted to `backend` by the guest, each for as long as the device is up, for a backend may keep those of a busy guest mapped. Agreed on without a word: frames are copied into one receive buffer each, checksums may be left
  * blank in both directions, no scatter-gather, no segmentation, no extra information. The backend needs no event for posted
  * receive buffers. */
 struct wiring_vif {

@@ -47,7 +47,7 @@ async function portOf(terminal: Terminal, words: Words, name: string): Promise<C
     for (const vif of record['VIFs'] as string[]) {
       addresses.push(...((await client.call<Record<string, unknown>>('VIF.get_record', [vif]))['ipv4_allowed'] as string[]));
     }
-    const vm = viewOf(ref, record, addresses);
+    const vm = viewOf(ref, record, addresses, []);
     const [address] = vm.addresses;
     if (vm.state !== 'running') throw new ShoalError('VM_BAD_POWER_STATE', `${vm.name} does not run.`, { params: [ref, 'Running', vm.state] });
     if (address === undefined) throw new ShoalError('REQUEST_INVALID', `${vm.name} has no address.`, { hint: 'Give the VM a network; its admin port listens there.' });

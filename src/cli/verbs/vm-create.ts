@@ -24,12 +24,13 @@ export const vmCreate: Verb = {
       help: 'a kernel file, or the digest (or its beginning) of one the host has; default: the only one it has',
     },
     'memory-kib': { value: 'N', help: `memory of the VM; default ${defaultMemoryKib}` },
-    network: { value: 'NETWORK', help: 'network of its device; default the host\'s first, "" for none' },
-    ip: { value: 'ADDRESS', help: 'its address; default the next free one' },
+    network: { value: 'NETWORK', help: 'network of its device, with commas between of several; default the host\'s first, "" for none' },
+    ip: { value: 'ADDRESS', help: 'its address, with commas between of several devices; default the next free one' },
     args: { value: 'TEXT', help: 'words for the application' },
     backend: { value: 'NAME', help: 'switch or netback; default what the network prefers and the image can' },
     disk: { value: 'NAME[:ro]', help: 'a disk of the host, to write or read-only; several with commas between' },
     'rate-kbit': { value: 'N', help: 'what it may send, in kbit/s; needs the switch' },
+    'locking-mode': { value: 'MODE', help: 'unlocked: it may send IPv4 from any address, to forward for others; default network_default' },
     count: { value: 'N', help: 'make N of them: NAME-1, NAME-2, …' },
     first: { value: 'N', help: 'number of the first of them; default 1' },
     halted: { help: 'do not start it' },
@@ -54,6 +55,22 @@ function disksOf(words: Words): { disk: string; readonly: boolean }[] {
   return (words.text('disk') ?? '').split(',').filter((word) => word !== '').map((word) => ({ disk: word.replace(/:ro$/, ''), readonly: word.endsWith(':ro') }));
 }
 
+/** One device, as most VMs have, or the several that commas part. */
+function devicesOf(words: Words): { network?: string | undefined; ip?: string | undefined; vifs?: { network: string; ip?: string }[] } {
+  const [network, ip] = [words.text('network'), words.text('ip')];
+  if (network === undefined || !network.includes(',')) return { network, ip };
+  const [networks, ips] = [network.split(','), ip?.split(',') ?? []];
+  if (ips.length > networks.length) throw new ShoalError('USAGE', `There are ${ips.length} addresses for ${networks.length} devices.`, { hint: 'Give --ip at most as many as --network, in the same order.' });
+  return { vifs: networks.map((each, i) => ({ network: each, ...(ips[i] === undefined || ips[i] === '' ? {} : { ip: ips[i] }) })) };
+}
+
+function lockingModeOf(words: Words): 'unlocked' | undefined {
+  const mode = words.text('locking-mode') ?? 'network_default';
+  if (mode === 'unlocked') return mode;
+  if (mode === 'network_default') return undefined;
+  throw new ShoalError('USAGE', `There is no locking mode "${mode.slice(0, 40)}".`, { hint: 'Use unlocked, for a VM that forwards for others, or network_default.' });
+}
+
 async function imageOf(client: Client, word: string | undefined, terminal: Terminal): Promise<string> {
   if (word === undefined || !existsSync(word)) return findImage(client, word);
   const { digest, sent } = await putImage(client, readImage(word));
@@ -65,12 +82,12 @@ async function start(terminal: Terminal, words: Words, client: Client, image: st
   const name = words.operands[0]!;
   const count = words.number('count', 1, 1, maxVms);
   const optional = {
-    network: words.text('network'),
-    ip: words.text('ip'),
+    ...devicesOf(words),
     args: words.text('args'),
     backend: words.text('backend'),
     disks: words.flag('disk') ? disksOf(words) : undefined,
     rateKbit: words.flag('rate-kbit') ? words.number('rate-kbit', 0, 1, 100_000_000) : undefined,
+    lockingMode: lockingModeOf(words),
   };
   const { vms, error } = await launchMany(terminal, client, {
     ...(many ? { prefix: name, count, first: words.number('first', 1, 0, 1_000_000) } : { name }),
@@ -114,18 +131,17 @@ async function define(terminal: Terminal, words: Words, client: Client, image: s
     PV_args: words.text('args') ?? '',
     memory_static_max: memory,
   };
-  const networks = words.text('network') === '' ? [] : Object.entries(await client.records('network'));
-  const wanted = words.text('network') ?? networks[0]?.[1]['name_label'];
-  const network = networks.find(([, { name_label: name }]) => name === wanted)?.[0];
-  if (network === undefined && wanted !== '' && wanted !== undefined) {
-    throw new ShoalError('NETWORK_UNKNOWN', `The host has no network "${String(wanted)}".`);
-  }
+  const devices = devicesOf(words);
+  const networks = devices.network === '' ? [] : Object.entries(await client.records('network'));
+  const wanted = devices.vifs ?? (networks.length === 0 ? [] : [{ network: devices.network ?? String(networks[0]![1]['name_label']), ip: devices.ip }]);
+  const vifs = wanted.map(({ network, ip }, device) => {
+    const found = networks.find(([, { name_label: name }]) => name === network)?.[0];
+    if (found === undefined) throw new ShoalError('NETWORK_UNKNOWN', `The host has no network "${network}".`);
+    return { network: found, device: String(device), ipv4_allowed: ip === undefined ? [] : [ip], locking_mode: lockingModeOf(words) ?? 'network_default' };
+  });
   const ref = await client.call<string>('VM.create', [record]);
   try {
-    const ip = words.text('ip');
-    if (network !== undefined) {
-      await client.call('VIF.create', [{ VM: ref, network, device: '0', ipv4_allowed: ip === undefined ? [] : [ip] }]);
-    }
+    for (const vif of vifs) await client.call('VIF.create', [{ VM: ref, ...vif }]);
     const disks = words.flag('disk') ? Object.entries(await client.records('VDI')) : [];
     for (const { disk, readonly } of disksOf(words)) {
       const found = disks.find(([, record]) => record['name_label'] === disk || record['uuid'] === disk);

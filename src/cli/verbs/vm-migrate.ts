@@ -4,6 +4,7 @@
  */
 import { ShoalError } from '../../model/errors.ts';
 import type { Departed, Plan } from '../../xenapi/plugin-types.ts';
+import { addressPlanner } from '../address-plan.ts';
 import type { Verb, Words } from '../arguments.ts';
 import { Client } from '../client.ts';
 import { summaryOf } from '../demo/statistics.ts';
@@ -32,7 +33,7 @@ export const vmMigrate: Verb = {
     ...allOption,
     live: { help: 'copy its memory while it runs, then only the rest' },
     ip: { value: 'ADDRESS', help: 'the address it is to have there' },
-    plan: { help: 'say how long it would take, and whether to; nothing moves' },
+    plan: { help: 'say how long it would take, whether to, and which addresses it keeps; nothing moves' },
     'rtt-ms': { value: 'N', help: 'with --plan: round trip of whoever uses the VM as it moves' },
     resolve: { value: 'here|there', help: 'of a migration in doubt, when the target is gone for good: where the VM is to be' },
   },
@@ -75,13 +76,17 @@ async function resolve(terminal: Terminal, words: Words, client: Client, { uuid,
 async function planAll(terminal: Terminal, words: Words, client: Client, target: Client, vms: readonly VmName[], many: boolean): Promise<void> {
   const rtt = words.flag('rtt-ms') ? { rttMs: String(words.number('rtt-ms', 0, 0, 3_600_000)) } : {};
   const url = urlOf(words).url ?? (await addressOf(target));
+  const addressesOf = await addressPlanner(client, target, words.text('ip'));
   const plans: object[] = [];
-  for (const { uuid, name } of vms) {
+  for (const vm of vms) {
+    const { uuid, name } = vm;
     const said = await client.plugin<Plan>('migrate-plan', { vm: uuid, url, live: String(words.flag('live')), ...rtt }, { timeoutMs: 60_000 });
-    plans.push({ name, ...said });
+    const addresses = await addressesOf(vm);
+    plans.push({ name, ...said, addresses });
     const way = said.rttMs === undefined ? 'the host cannot be reached from there' : `round trip ${ms(said.rttMs)} ms`;
     terminal.print(`${name}: ${said.advice === 'migrate' ? 'migrate' : 'start afresh there'}`);
     terminal.print(`  ${way}; ${Math.ceil(said.bytes / 1024)} KiB, ${ms(said.totalMs)} ms in all, ${ms(said.downtimeMs)} ms of standstill; after ${said.migrations} migrations that way`);
+    for (const { address, kept, why } of addresses) terminal.print(`  ${address} ${kept ? 'goes along: plain TCP survives' : 'does not go along: plain TCP over it ends'}; ${why}`);
   }
   terminal.printJson(many ? { plans } : plans[0]!);
 }

@@ -1,4 +1,5 @@
 /** The simulator's switch as far as addresses go: whose they are, which are held, and what a test says was counted. */
+import { ShoalError } from '../../model/errors.ts';
 import type { Domid } from '../../model/ids.ts';
 import type { AddressMove, VifConfig } from '../port.ts';
 import type { AddressTraffic } from '../../model/traffic.ts';
@@ -11,6 +12,8 @@ export class SimAddresses {
   /** What is told of an address that somebody has. */
   trafficOf: (ip: string) => Partial<AddressTraffic> = () => ({});
   readonly #held = new Set<string>();
+  /** What those outside were told, in order: "hold", "give-up" or "announce", address, and a MAC that was said. */
+  readonly told: string[] = [];
 
   move({ network, ip, to }: AddressMove, guests: Guests): void {
     for (const { domid, vifs } of guests)
@@ -23,9 +26,17 @@ export class SimAddresses {
     else this.holders.set(`${network}/${ip}`, to.domid);
   }
 
-  hold(network: string, ip: string, ms: number): void {
+  hold(network: string, ip: string, ms: number, mac?: string): void {
+    this.told.push([ms === 0 ? 'give-up' : 'hold', ip, ...(mac === undefined ? [] : [mac])].join(' '));
     if (ms === 0) this.#held.delete(`${network}/${ip}`);
     else this.#held.add(`${network}/${ip}`);
+  }
+
+  announce(network: string, ip: string, guests: Guests): void {
+    if (![...guests].some(({ vifs }) => vifs.some((vif) => vif.network === network && vif.ipv4.includes(ip))))
+      throw new ShoalError('SWITCH_REFUSED', 'switch: nobody has this address', { data: { errno: 'ENOENT' } });
+    this.told.push(`announce ${ip}`);
+    this.#held.delete(`${network}/${ip}`);
   }
 
   traffic(network: string, ip: string, guests: Guests): AddressTraffic | undefined {

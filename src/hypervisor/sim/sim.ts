@@ -302,8 +302,12 @@ export class SimHypervisor implements Hypervisor {
     this.addresses.move(move, this.#domains.values());
   }
 
-  async holdAddress(network: string, ip: string, ms: number): Promise<void> {
-    this.addresses.hold(network, ip, ms);
+  async holdAddress(network: string, ip: string, ms: number, mac?: string): Promise<void> {
+    this.addresses.hold(network, ip, ms, mac);
+  }
+
+  async announceAddress(network: string, ip: string): Promise<void> {
+    this.addresses.announce(network, ip, this.#domains.values());
   }
 
   async addressTraffic(network: string, ip: string): Promise<AddressTraffic | undefined> {

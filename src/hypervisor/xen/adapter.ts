@@ -319,8 +319,12 @@ class Xen implements XenHypervisor {
     return this.wired.move(move);
   }
 
-  holdAddress(network: string, ip: string, ms: number): Promise<void> {
-    return this.wired.hold(network, ip, ms);
+  holdAddress(network: string, ip: string, ms: number, mac?: string): Promise<void> {
+    return this.wired.hold(network, ip, ms, mac);
+  }
+
+  announceAddress(network: string, ip: string): Promise<void> {
+    return this.wired.announce(network, ip);
   }
 
   addressTraffic(network: string, ip: string): Promise<AddressTraffic | undefined> {

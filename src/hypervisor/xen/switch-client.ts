@@ -27,6 +27,8 @@ export interface SwitchIdentity {
   rateKbit?: number | undefined;
   /** Whether it gets broadcasts and multicasts. */
   flood?: boolean | undefined;
+  /** Whether it may send IPv4 from any address. */
+  unlocked?: boolean | undefined;
 }
 
 export interface VifName {
@@ -44,6 +46,7 @@ export interface SwitchVif {
   ipv4: string[];
   rateKbit: number;
   flood: boolean;
+  unlocked: boolean;
   /** Broken: its guest did not keep to the protocol, and nothing flows until it is attached anew. */
   state: 'up' | 'broken';
 }
@@ -126,11 +129,12 @@ export class SwitchClient {
     await this.ask('attach', `${domid}.${handle}`, `network=${network}`, `tx=${txMfn}`, `rx=${rxMfn}`, `port=${port}`);
   }
 
-  async identity(domid: number, handle: number, { mac, ipv4 = [], rateKbit = 0, flood = false }: SwitchIdentity): Promise<void> {
+  async identity(domid: number, handle: number, { mac, ipv4 = [], rateKbit = 0, flood = false, unlocked = false }: SwitchIdentity): Promise<void> {
     const words = [`mac=${mac}`];
     if (ipv4.length > 0) words.push(`ip=${ipv4.join(',')}`);
     if (rateKbit > 0) words.push(`rate=${rateKbit}`);
     if (flood) words.push('flood=1');
+    if (unlocked) words.push('unlocked=1');
     await this.ask('identity', `${domid}.${handle}`, ...words);
   }
 
@@ -168,9 +172,14 @@ export class SwitchClient {
     await this.ask('move', ...words, `drain=${drainMs}`);
   }
 
-  /** For so long ARP is answered for an address that nobody has yet, and frames for it are kept for who gets it; 0 ends that. */
-  async hold(network: string, ip: string, ms: number): Promise<void> {
-    await this.ask('hold', network, ip, `ms=${ms}`);
+  /** For so long ARP is answered for an address that nobody has yet, and frames for it are kept for who gets it; 0 ends that. `mac`: of who it is that comes. */
+  async hold(network: string, ip: string, ms: number, mac?: string): Promise<void> {
+    await this.ask('hold', network, ip, `ms=${ms}`, ...(mac === undefined ? [] : [`mac=${mac}`]));
+  }
+
+  /** Tells everybody outside who has the address here, and gives that guest what was kept for it. */
+  async announce(network: string, ip: string): Promise<void> {
+    await this.ask('announce', network, ip);
   }
 
   async traffic(network: string, ip: string): Promise<AddressTraffic> {
@@ -351,6 +360,8 @@ function parseVif(line: string): SwitchVif {
   return {
     domid: domid!, handle: handle!, network: text(of, 'network'), port: number(of, 'port'), mac: text(of, 'mac') || undefined,
     ipv4: text(of, 'ip').split(',').filter((address) => address !== ''), rateKbit: number(of, 'rate'), flood: text(of, 'flood') === '1',
+    // A switch from before does not say it, and knows none.
+    unlocked: of.get('unlocked') === '1',
     state: text(of, 'state') === 'up' ? 'up' : 'broken',
   };
 }

@@ -70,7 +70,8 @@ export class Wired {
 
   async identify(domid: number, config: DomainConfig): Promise<void> {
     await twice(() => all(
-      config.vifs.map(({ handle, mac, ipv4, rateKbit }) => this.switchboard!.identity(domid, handle, { mac, ipv4, rateKbit })),
+      config.vifs.map(({ handle, mac, ipv4, rateKbit, lockingMode }) =>
+        this.switchboard!.identity(domid, handle, { mac, ipv4, rateKbit, unlocked: lockingMode === 'unlocked' })),
     ));
   }
 
@@ -136,9 +137,13 @@ export class Wired {
     await twice(() => this.needSwitch().move(network, ip, from, to, drainMs));
   }
 
-  async hold(network: string, ip: string, ms: number): Promise<void> {
+  async hold(network: string, ip: string, ms: number, mac?: string): Promise<void> {
     await this.network(network);
-    await twice(() => this.needSwitch().hold(network, ip, ms));
+    await twice(() => this.needSwitch().hold(network, ip, ms, mac));
+  }
+
+  async announce(network: string, ip: string): Promise<void> {
+    await twice(() => this.needSwitch().announce(network, ip));
   }
 
   async traffic(network: string, ip: string): Promise<AddressTraffic | undefined> {

@@ -1,12 +1,12 @@
 /*
  * Says when guests first answer a ping.
  *
- *   pinger NAMESPACE-PATH INTERFACE PACKETS-PER-SECOND
+ *   pinger NAMESPACE-PATH INTERFACE ADDRESS PACKETS-PER-SECOND
  *
  * Standard input: one command a line. "10.64.1.7" watches an address, "-10.64.1.7" forgets it. End of input ends the program.
  * Standard output: "10.64.1.7 123456789" when the first echo reply of a watched address arrived: CLOCK_MONOTONIC nanoseconds.
  *
- * Raw frames, and a table of its own for all 65,536 addresses of the interface's /16: the kernel's neighbour table ends at 1,024.
+ * Raw frames, and a table of its own for all 65,536 addresses of the /16 that ADDRESS is in: the kernel's neighbour table ends at 1,024.
  * For the same reason it answers the guests' questions for the interface's own address, beside the kernel, which needs a free
  * entry to answer.
  *
@@ -74,6 +74,7 @@ static uint16_t watched[ADDRESSES];
 static int watched_count;
 static int cursor;
 static uint32_t own_ip; /* host order */
+static uint32_t guests; /* the /16, host order */
 static unsigned char own_mac[6];
 static int sock;
 static uint64_t own_mark;
@@ -162,7 +163,7 @@ static void send_echo(uint16_t low, const unsigned char *mac)
 	f.ip.ttl = 64;
 	f.ip.protocol = IPPROTO_ICMP;
 	f.ip.saddr = htonl(own_ip);
-	f.ip.daddr = htonl((own_ip & 0xffff0000u) | low);
+	f.ip.daddr = htonl(guests | low);
 	f.ip.check = checksum(&f.ip, sizeof f.ip);
 	f.icmp.type = ICMP_ECHO;
 	f.icmp.un.echo.id = htons((uint16_t)getpid());
@@ -215,7 +216,7 @@ static void command(char *line, int64_t now)
 
 	if (line[0] == '\0')
 		return;
-	if (inet_pton(AF_INET, line + removing, &parsed) != 1 || ((ip = ntohl(parsed.s_addr)) & 0xffff0000u) != (own_ip & 0xffff0000u)) {
+	if (inet_pton(AF_INET, line + removing, &parsed) != 1 || ((ip = ntohl(parsed.s_addr)) & 0xffff0000u) != guests) {
 		fprintf(stderr, "pinger: %s is no address of this network\n", line);
 		return;
 	}
@@ -257,7 +258,7 @@ static void got_arp(const struct ether_arp *arp, int64_t now)
 	memcpy(&target, arp->arp_tpa, 4);
 	sender = ntohl(sender);
 	target = ntohl(target);
-	if ((sender & 0xffff0000u) != (own_ip & 0xffff0000u) || sender == own_ip)
+	if ((sender & 0xffff0000u) != guests || sender == own_ip)
 		return;
 	e = &table[sender & 0xffff];
 	memcpy(e->mac, arp->arp_sha, 6);
@@ -292,7 +293,7 @@ static void got_frame(const unsigned char *frame, size_t length, int64_t now)
 	source = ntohl(ip->saddr);
 	if (icmp->type != ICMP_ECHOREPLY || icmp->un.echo.id != htons((uint16_t)getpid()))
 		return;
-	if ((source & 0xffff0000u) != (own_ip & 0xffff0000u))
+	if ((source & 0xffff0000u) != guests)
 		return;
 	memcpy(&mark, icmp + 1, sizeof mark);
 	if (mark.pinger != own_mark || !table[source & 0xffff].watched || mark.watch != table[source & 0xffff].watch)
@@ -336,7 +337,7 @@ static int64_t send_due(struct bucket *all, struct bucket *asks, int64_t now)
 				if (!take(asks, now)) {
 					e->ask_due = now + 10 * MS;
 				} else {
-					send_arp(ARPOP_REQUEST, NULL, (own_ip & 0xffff0000u) | watched[cursor]);
+					send_arp(ARPOP_REQUEST, NULL, guests | watched[cursor]);
 					e->ask_wait = e->ask_wait * 2 > ASK_MOST_MS * MS ? ASK_MOST_MS * MS : e->ask_wait * 2;
 					e->ask_due = now + e->ask_wait;
 				}
@@ -358,10 +359,11 @@ int main(int argc, char **argv)
 	struct sockaddr_ll place;
 	struct bucket all, asks;
 	struct ifreq ifr;
+	struct in_addr parsed;
 	int buffer = 8 << 20, rate, control;
 
-	if (argc != 4 || (rate = atoi(argv[3])) < 1 || strlen(argv[2]) >= IFNAMSIZ) {
-		fprintf(stderr, "usage: pinger NAMESPACE-PATH INTERFACE PACKETS-PER-SECOND\n");
+	if (argc != 5 || inet_pton(AF_INET, argv[3], &parsed) != 1 || (rate = atoi(argv[4])) < 1 || strlen(argv[2]) >= IFNAMSIZ) {
+		fprintf(stderr, "usage: pinger NAMESPACE-PATH INTERFACE ADDRESS PACKETS-PER-SECOND\n");
 		return 2;
 	}
 	if (enter_namespace(argv[1]) != 0)
@@ -376,6 +378,7 @@ int main(int argc, char **argv)
 	if (ioctl(control, SIOCGIFADDR, &ifr) != 0)
 		die(argv[2]);
 	own_ip = ntohl(((struct sockaddr_in *)&ifr.ifr_addr)->sin_addr.s_addr);
+	guests = ntohl(parsed.s_addr) & 0xffff0000u;
 	if (ioctl(control, SIOCGIFHWADDR, &ifr) != 0)
 		die(argv[2]);
 	memcpy(own_mac, ifr.ifr_hwaddr.sa_data, 6);

@@ -95,8 +95,11 @@ test('migrate: to another host, planned before, by XenAPI too', (t) =>
   withVm(async ({ rig, other, uuid, shoal }) => {
     const plan = await shoal('vm', 'migrate', 'web', '--to', other.url, '--plan');
     t.deepEqual([plan.code, plan.json.advice, plan.json.migrations], [0, 'migrate', 0]);
+    t.deepEqual(plan.json.addresses, [{ address: '10.64.1.0', network: 'default', kept: true, why: 'the target is in the same subnet' }]);
     t.ok(plan.json.rttMs > 0 && plan.json.totalMs >= plan.json.downtimeMs);
     t.equal((await shoal('vm', 'migrate', 'web', '--to', other.url, '--plan', '--rtt-ms', '2000')).json.advice, 'start-afresh');
+    const elsewhere = await shoal('vm', 'migrate', 'web', '--to', other.url, '--plan', '--ip', '10.64.9.9');
+    t.deepEqual(elsewhere.json.addresses.map(({ kept, why }: { kept: boolean; why: string }) => [kept, why]), [[false, 'it is to have 10.64.9.9 there']]);
     t.equal(rig.agent.fleet.need(uuid).power, 'Running', 'a plan moves nothing');
     const moved = await shoal('vm', 'migrate', 'web', '--to', other.url, '--live');
     t.equal(moved.code, 0, moved.err);

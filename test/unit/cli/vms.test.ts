@@ -169,3 +169,27 @@ test('an agent of another build than the checkout is pointed out', async (t) => 
   await client.close();
   rmSync(folder, { recursive: true });
 });
+
+test('vm create with several devices, and unlocked; what it cannot mean is told before anything is made', async (t) => {
+  const rig = await makeServer();
+  const create = (...words: string[]): Promise<Cost> => cost(rig, 'vm', 'create', ...words, '--json');
+  t.equal((await create('router', '--network', 'default,default', '--ip', '10.64.7.1,10.64.7.2', '--locking-mode', 'unlocked')).code, 0);
+  t.equal((await create('halted', '--network', 'default,default', '--ip', '10.64.7.3', '--locking-mode', 'unlocked', '--halted')).code, 0);
+  t.equal((await create('plain', '--locking-mode', 'network_default')).code, 0);
+  const vifs = (name: string): unknown => rig.agent.fleet.named(name)!.vifs.map(({ ipv4, lockingMode }) => [ipv4[0], lockingMode]);
+  t.deepEqual(vifs('router'), [['10.64.7.1', 'unlocked'], ['10.64.7.2', 'unlocked']]);
+  t.deepEqual((vifs('halted') as unknown[][])[0], ['10.64.7.3', 'unlocked']);
+  t.deepEqual((vifs('halted') as unknown[][])[1]![1], 'unlocked', 'a definition, too');
+  t.deepEqual((vifs('plain') as unknown[][])[0]![1], undefined);
+  for (const mode of ['open', 'disabled', '']) {
+    const { code, err } = await cost(rig, 'vm', 'create', 'odd', '--locking-mode', mode);
+    t.ok(code !== 0 && /Use unlocked/.test(err), `"${mode}" is refused, with a hint`);
+  }
+  t.ok((await cost(rig, 'vm', 'create', 'odd', '--network', 'default,default', '--ip', '10.64.8.1,10.64.8.2,10.64.8.3')).code !== 0, 'more addresses than devices');
+  t.ok((await cost(rig, 'vm', 'create', 'odd', '--network', 'default,nowhere')).code !== 0, 'a network that there is not');
+  t.equal(rig.agent.fleet.named('odd'), undefined, 'and nothing was made');
+  const shown = JSON.parse((await cost(rig, 'vm', 'show', 'router', '--json')).out) as { lockingModes: string[]; vifs: { lockingMode: string }[] };
+  t.deepEqual([shown.lockingModes, shown.vifs.map((vif) => vif.lockingMode)], [['unlocked', 'unlocked'], ['unlocked', 'unlocked']]);
+  t.match((await cost(rig, 'vm', 'show', 'router')).out, /10\.64\.7\.1 {2}unlocked/, 'people are told, too');
+  await rig.close();
+});

@@ -22,6 +22,13 @@ export const elsewhere: Network = {
   subnet: { prefix: 16, gateway: parseIpv4('10.65.0.1')!, first: parseIpv4('10.65.1.0')!, last: parseIpv4('10.65.250.255')! },
 };
 
+/** The range of host 0 or 1 in a subnet that both are in. */
+export const shared = (host: 0 | 1): Network => ({
+  name: 'default',
+  bridge: 'xenbr0',
+  subnet: { prefix: 10, gateway: parseIpv4('10.64.0.1')!, first: parseIpv4(`10.${64 + host}.1.0`)!, last: parseIpv4(`10.${64 + host}.1.9`)! },
+});
+
 /** Forwards to a port that may change; `cutAfter` bytes from the source it cuts the connection, once. */
 class Way {
   port = 0;
@@ -119,10 +126,10 @@ export class World {
   hook: (moment: string) => void | Promise<void> = () => {};
 
   /** `through`: what the agents have in place of their simulators. */
-  async open(targetSim: SimOptions = {}, targetAgent: Partial<AgentOptions> = {}, through?: (sim: SimHypervisor) => Hypervisor, sourceSim: SimOptions = {}): Promise<this> {
+  async open(targetSim: SimOptions = {}, targetAgent: Partial<AgentOptions> = {}, through?: (sim: SimHypervisor) => Hypervisor, sourceSim: SimOptions = {}, sourceAgent: Partial<AgentOptions> = {}): Promise<this> {
     const migrationHook = (moment: string): void | Promise<void> => this.hook(moment);
     const common = { credentials, migrationPatienceMs: 250 };
-    this.near = await new Host(common).open(sourceSim, { migrationHook }, through);
+    this.near = await new Host({ ...common, ...sourceAgent }).open(sourceSim, { migrationHook }, through);
     this.far = await new Host({ ...common, ...targetAgent }).open(targetSim, { migrationHook }, through);
     return this;
   }

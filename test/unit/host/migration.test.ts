@@ -7,7 +7,7 @@ import type { Ticket } from '../../../src/host/departure-link.ts';
 import type { Hypervisor, MemoryWriter } from '../../../src/hypervisor/port.ts';
 import type { SimOptions } from '../../../src/hypervisor/sim/sim.ts';
 import { ShoalError } from '../../../src/model/errors.ts';
-import { elsewhere, fingerprint, never, World } from './migration-rig.ts';
+import { elsewhere, fingerprint, never, shared, World } from './migration-rig.ts';
 import { codeOf, image, until } from './rig.ts';
 
 test('a VM moves with its memory, name, uuid and address, and is gone where it was', async (t) => {
@@ -88,6 +88,70 @@ test('a guest that cannot be looked at while it runs moves all the same', async 
     await world.settled(vm.uuid, 'moved');
     await world.close();
   }
+});
+
+test('within a subnet whose hosts have ranges of their own the address goes along, is nobody else\'s where it came from, and comes back', async (t) => {
+  const world = await new World().open({}, { networks: [shared(1)] }, undefined, {}, { networks: [shared(0)] });
+  const vm = await world.launch();
+  const [mac] = vm.vifs.map((vif) => vif.mac);
+  t.deepEqual((await world.send(vm)).addresses, ['10.64.1.0'], 'of the source\'s range');
+  await world.settled(vm.uuid, 'moved');
+  const there = world.target.agent.fleet.need(vm.uuid);
+  t.deepEqual([there.vifs[0]!.ipv4, there.vifs[0]!.mac], [['10.64.1.0'], mac]);
+  await world.killTarget();
+  t.equal(world.target.agent.fleet.withAddress('default', '10.64.1.0')?.uuid, vm.uuid, 'the next agent there has it, too');
+  await world.killSource();
+  const others = await Promise.all(Array.from({ length: 9 }, (_, i) => world.launch(`other-${i}`)));
+  t.notOk(others.some((each) => each.vifs[0]!.ipv4.includes('10.64.1.0')), 'the source, started afresh, does not give it to another');
+  t.equal(await codeOf(world.launch('one-more')), 'ADDRESSES_EXHAUSTED');
+  await world.killSource();
+  t.equal(await codeOf(world.launch('one-more')), 'ADDRESSES_EXHAUSTED', 'nor does the one after it');
+  t.deepEqual([...world.source.agent.fleet.keptEntries()].find((entry) => 'away' in entry), { away: [{ network: 'default', ip: '10.64.1.0' }] }, 'nor one whose journal was written anew');
+  await world.close();
+});
+
+test('within a subnet: killed after the commit, the source that comes after it does not give the address away', async (t) => {
+  const world = await new World().open({}, { networks: [shared(1)] }, undefined, {}, { networks: [shared(0)] });
+  const vm = await world.launch();
+  let killed: Promise<unknown> | undefined;
+  world.hook = (moment) => (moment === 'source commit:committed' && killed === undefined ? ((killed = world.killSource()), new Promise(() => {})) : undefined);
+  void world.send(vm).catch(() => {});
+  await until(() => killed !== undefined, 'the source is killed');
+  await killed;
+  await world.settled(vm.uuid, 'moved');
+  await until(() => world.source.agent.fleet.size === 0, 'the source knows');
+  t.notEqual((await world.launch('other')).vifs[0]!.ipv4[0], '10.64.1.0');
+  await world.close();
+});
+
+test('within a subnet: frames wait at the target while it stands still, and where it goes on is said, there or here', async (t) => {
+  const world = await new World().open({}, { networks: [shared(1)] }, undefined, {}, { networks: [shared(0)] });
+  const vm = await world.launch();
+  const { mac } = vm.vifs[0]!;
+  const [here, there] = [world.source.sim.addresses.told, world.target.sim.addresses.told];
+  world.hook = (moment) => {
+    if (moment === 'source verify') throw new ShoalError('MIGRATION_FAILED', 'for the test');
+  };
+  t.equal(await codeOf(world.send(vm)), 'MIGRATION_FAILED');
+  await until(() => here.length > 0 && there.length === 2, 'told');
+  t.deepEqual([there, here[0]], [[`hold 10.64.1.0 ${mac}`, 'give-up 10.64.1.0'], 'announce 10.64.1.0'], 'it goes on here');
+  there.splice(0);
+  world.hook = () => {};
+  await world.send(vm);
+  await until(() => there.includes('announce 10.64.1.0'), 'announced there');
+  t.equal(there[0], `hold 10.64.1.0 ${mac}`);
+  t.notOk(there.includes('give-up 10.64.1.0'));
+  await world.close();
+});
+
+test('to another subnet nobody waits for its old address there', async (t) => {
+  const world = await new World().open({}, { networks: [elsewhere] });
+  const vm = await world.launch();
+  await world.send(vm);
+  const { told } = world.target.sim.addresses;
+  await until(() => told.length > 0, 'told');
+  t.ok(told.every((each) => each === 'announce 10.65.1.0'), told.join());
+  await world.close();
 });
 
 test('to another subnet it gets an address there; the image goes along', async (t) => {

@@ -54,6 +54,32 @@ test('an address that was given back is the last to be given again', (t) => {
   t.end();
 });
 
+test('an address that went to another host is not handed out, until a VM here has it again', (t) => {
+  const ring = book('10.0.0.10', '10.0.0.11');
+  ring.claim('10.0.0.10', a!);
+  ring.release('10.0.0.10', a!);
+  ring.goesAway('10.0.0.10');
+  ring.goesAway('10.0.0.99');
+  t.deepEqual(ring.away(), ['10.0.0.10'], 'those of the own range');
+  t.equal(ring.take(a!), '10.0.0.11');
+  t.equal(code(() => ring.take(a!)), 'ADDRESSES_EXHAUSTED');
+  ring.claim('10.0.0.10', b!);
+  t.deepEqual(ring.away(), []);
+  ring.release('10.0.0.10', b!);
+  t.equal(ring.take(b!), '10.0.0.10');
+  t.end();
+});
+
+test('one that comes along may be of another range, and must be of the subnet', (t) => {
+  const ring = book('10.0.0.10', '10.0.0.11');
+  t.equal(code(() => ring.claim('10.0.0.99', a!)), 'ADDRESS_INVALID');
+  t.equal(ring.claim('10.0.0.99', a!, true), '10.0.0.99');
+  t.equal(code(() => ring.claim('10.0.0.99', b!, true)), 'ADDRESS_IN_USE');
+  for (const bad of ['10.0.0.0', '10.0.0.1', '10.0.0.255', '10.0.1.1', '9.255.255.255'])
+    t.equal(code(() => ring.claim(bad, b!, true)), 'ADDRESS_INVALID', bad);
+  t.end();
+});
+
 test('only its holder gives an address back', (t) => {
   const one = book('10.0.0.10', '10.0.0.12');
   one.claim('10.0.0.11', a!);

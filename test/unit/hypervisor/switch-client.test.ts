@@ -61,15 +61,15 @@ test('the switch client: requests', async (t) => {
   t.equal(await client.network('default', 'xenbr0'), 'shoal-default', 'a network');
   await Promise.all([client.network('default', 'xenbr0'), client.attach(20, 0, rings), client.attach(20, 1, rings), client.attach(21, 0, rings)]);
   t.equal(await failure(client.attach(20, 0, rings)), 'SWITCH_REFUSED EEXIST', 'attached once');
-  await client.identity(20, 0, { mac: '02:00:00:00:00:20', ipv4: ['10.0.0.20', '10.0.1.20'], rateKbit: 5000, flood: true });
+  await client.identity(20, 0, { mac: '02:00:00:00:00:20', ipv4: ['10.0.0.20', '10.0.1.20'], rateKbit: 5000, flood: true, unlocked: true });
   await client.identity(21, 0, { mac: '02:00:00:00:00:21', ipv4: [], rateKbit: undefined });
   t.equal(await failure(client.identity(21, 0, { mac: '02:00:00:00:00:20' })), 'SWITCH_REFUSED EADDRINUSE', 'a MAC is one vif\'s');
   t.deepEqual(
     await client.list(),
     [
-      { domid: 20, handle: 0, network: 'default', port: 9, mac: '02:00:00:00:00:20', ipv4: ['10.0.0.20', '10.0.1.20'], rateKbit: 5000, flood: true, state: 'up' },
-      { domid: 20, handle: 1, network: 'default', port: 9, mac: undefined, ipv4: [], rateKbit: 0, flood: false, state: 'up' },
-      { domid: 21, handle: 0, network: 'default', port: 9, mac: '02:00:00:00:00:21', ipv4: [], rateKbit: 0, flood: false, state: 'up' },
+      { domid: 20, handle: 0, network: 'default', port: 9, mac: '02:00:00:00:00:20', ipv4: ['10.0.0.20', '10.0.1.20'], rateKbit: 5000, flood: true, unlocked: true, state: 'up' },
+      { domid: 20, handle: 1, network: 'default', port: 9, mac: undefined, ipv4: [], rateKbit: 0, flood: false, unlocked: false, state: 'up' },
+      { domid: 21, handle: 0, network: 'default', port: 9, mac: '02:00:00:00:00:21', ipv4: [], rateKbit: 0, flood: false, unlocked: false, state: 'up' },
     ],
     'they are listed',
   );

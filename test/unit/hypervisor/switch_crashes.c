@@ -190,7 +190,7 @@ static void resumed(void)
     steps(2);
     switch_close();
     fake_forget();
-    check(switch_open(state_path) == 0 && strstr(ask("list"), "3.0 network=n port=7 mac=02:00:00:00:00:03 ip=10.0.0.3 rate=0 flood=0 state=broken"),
+    check(switch_open(state_path) == 0 && strstr(ask("list"), "3.0 network=n port=7 mac=02:00:00:00:00:03 ip=10.0.0.3 rate=0 flood=0 unlocked=0 state=broken"),
           "one that was broken stays broken");
     check(!vif_find(3, 0)->tx, "and is not mapped");
     ask("detach 2");

@@ -208,6 +208,23 @@ int hypervisor_copy(xengnttab_grant_copy_segment_t *segments, size_t count)
     return 0;
 }
 
+void *hypervisor_lend(unsigned domid, const uint32_t *refs, size_t count, bool write, uint8_t **pages)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (domid == 0 || domid > GUESTS || refs[i] == 0 || refs[i] > GRANTS || refs[i] == world->guests[domid].bad_ref || (write && refs[i] > RING_SLOTS))
+            return NULL;
+        pages[i] = world->guests[domid].pages[refs[i] - 1];
+    }
+    calls.lent += count;
+    return pages[0];
+}
+
+void hypervisor_return(void *handle, size_t count)
+{
+    (void)handle;
+    calls.lent -= count;
+}
+
 /* ---- guests ---- */
 
 netif_tx_sring_t *guest_tx(unsigned g)

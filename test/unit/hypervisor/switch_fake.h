@@ -27,7 +27,7 @@ struct world {
     uint8_t ring[PACKET_SLOTS * PACKET_SLOT_BYTES] __attribute__((aligned(4096)));
 };
 /* Calls that a real switch makes to the kernel for Xen, and what they carry. */
-struct calls { uint64_t events, unmasks, notifies, copies, segments, ports; };
+struct calls { uint64_t events, unmasks, notifies, copies, segments, ports, lent; }; /* lent: pages mapped now */
 extern struct calls calls;
 extern struct world *world;
 extern int crash_after;     /* the process ends at this crash point; 0: never */
@@ -73,6 +73,8 @@ void test_guests(void);
 void test_requests(void);
 void test_crashes(void);
 void test_places(void);
+void test_unlocked(void);
+void test_busy(void);
 void bench(void);
 void test_uplink(void);
 int uplink_guest(const char *bridge);

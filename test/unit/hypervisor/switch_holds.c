@@ -52,6 +52,31 @@ static void holds(void)
     check(!strncmp(ask("hold n 10.0.0.60 ms=5000"), "error EEXIST ", 13), "an address in use is not held");
 
     begin_places();
+    check(!strcmp(ask("hold n 10.0.0.63 ms=5000 mac=00:16:3e:00:00:2a"), "ok"), "one that comes with its MAC is held under that");
+    steps(2);
+    check(outside_receive(header, got) == 42 && got[7] == 0x16 && got[11] == 0x2a && got[31] == 63 && got[41] == 63 && arp_says(63) == 0x2a, "which is announced, and answered with");
+    outside_send(NULL, sent, make_tcp(0, 0x2a, 200, 63, 9, 80, ACK));
+    steps(2);
+    check(strstr(ask("traffic n 10.0.0.63"), "held=1 waiting=1") && !strncmp(ask("announce n 10.0.0.63"), "error ENOENT ", 13), "nobody has it here yet");
+    ask("identity 3.0 mac=02:00:00:00:00:03 ip=10.0.0.3,10.0.0.63");
+    steps(2);
+    clear_all();
+    ask("detach 4");
+    guest_init(4, 0);
+    ask("hold n 10.0.0.64 ms=5000");
+    ask("attach 4.0 network=n tx=8 rx=9 port=7");
+    ask("identity 4.0 mac=02:00:00:00:00:04 ip=10.0.0.64");
+    guest_post(4, 0);
+    outside_send(NULL, sent, make_tcp(0, 4, 200, 64, 9, 80, ACK));
+    steps(2);
+    while (outside_receive(header, got) > 0)
+        ;
+    check(clear(4) == 0 && !strcmp(ask("announce n 10.0.0.64"), "ok"), "a guest that says nothing is announced");
+    steps(3);
+    check(outside_receive(header, got) == 42 && got[11] == 4 && got[31] == 64 && got[41] == 64 && clear(4) == 1, "and gets what waited for it");
+    check(!strncmp(ask("announce n 10.0.0.64 now"), "error EINVAL ", 13) && !strncmp(ask("announce x 10.0.0.64"), "error ENOENT ", 13) && !strncmp(ask("hold n 10.0.0.65 ms=1 mac=1"), "error EINVAL ", 13), "what is not understood is refused");
+
+    begin_places();
     ask("hold n 10.0.0.60 ms=5000");
     outside_send(NULL, sent, make_tcp(0, 0xfe, 200, ip, 9, 80, SYN));
     guest_send(2, sent, make_arp(sent, 2, 2, ip), 0);

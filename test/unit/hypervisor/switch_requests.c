@@ -27,7 +27,7 @@ static void bad_lines(void)
         "identity 1.0 mac=00:00:00:00:00:00", "identity 1.0 mac=02:00:00:00:00:01:", "identity 1.0 mac=02:00:00:00:00:01 ip=", "identity 1.0 mac=02:00:00:00:00:01 ip=10.0.0",
         "identity 1.0 mac=02:00:00:00:00:01 ip=10.0.0.1,", "identity 1.0 mac=02:00:00:00:00:01 ip=10.0.0.1,10.0.0.1", "identity 1.0 mac=02:00:00:00:00:01 ip=0.0.0.0",
         "identity 1.0 mac=02:00:00:00:00:01 ip=1.1.1.1,1.1.1.2,1.1.1.3,1.1.1.4,1.1.1.5,1.1.1.6,1.1.1.7,1.1.1.8,1.1.1.9",
-        "identity 1.0 mac=02:00:00:00:00:01 rate=fast", "identity 1.0 mac=02:00:00:00:00:01 rate=999999999999", "identity 1.0 mac=02:00:00:00:00:01 flood=2",
+        "identity 1.0 mac=02:00:00:00:00:01 rate=fast", "identity 1.0 mac=02:00:00:00:00:01 rate=999999999999", "identity 1.0 mac=02:00:00:00:00:01 flood=2", "identity 1.0 mac=02:00:00:00:00:01 unlocked=2", "identity 1.0 mac=02:00:00:00:00:01 unlocked=",
         "identity 1.0 mac=02:00:00:00:00:01 extra", "detach", "detach x", "detach 1.0", "detach 1 2", "detach -1", "stats", "stats 1", "stats 1.0 x", "mirror 1.0",
         "mirror 1.0 on", "mirror 1.0 file=here", "mirror 1.0 off off", "a b c d e f g h i j k l m n",
     };
@@ -56,13 +56,13 @@ static void good_lines(void)
     check(!strcmp(ask("network a-long-name-one bridge=b"), "ok interface=shoal-a-long-na"), "an interface's name is cut");
     const char *two = ask("network a-long-name-two bridge=b");
     check(!strncmp(two, "ok interface=shoal-a-lo", 23) && strlen(two) == 28 && strcmp(two, "ok interface=shoal-a-long-na"), "another one's too, and is another: %s", two);
-    check(!strcmp(ask("list"), "ok 3\n1.0 network=n port=7 mac=02:00:00:00:00:01 ip=10.0.0.1 rate=0 flood=0 state=up\n"
-                               "2.0 network=n port=7 mac=02:00:00:00:00:02 ip=10.0.0.2 rate=0 flood=1 state=up\n"
-                               "3.0 network=n port=7 mac=02:00:00:00:00:03 ip=10.0.0.3 rate=0 flood=0 state=up"),
+    check(!strcmp(ask("list"), "ok 3\n1.0 network=n port=7 mac=02:00:00:00:00:01 ip=10.0.0.1 rate=0 flood=0 unlocked=0 state=up\n"
+                               "2.0 network=n port=7 mac=02:00:00:00:00:02 ip=10.0.0.2 rate=0 flood=1 unlocked=0 state=up\n"
+                               "3.0 network=n port=7 mac=02:00:00:00:00:03 ip=10.0.0.3 rate=0 flood=0 unlocked=0 state=up"),
           "list");
     check(!strcmp(ask("identity 1.0 mac=02:00:00:00:00:01 ip=10.0.0.9,10.0.0.8 rate=0"), "ok"), "an identity is changed");
     check(!strcmp(ask("identity 3.0 mac=02:00:00:00:00:03 ip=10.0.0.1"), "ok"), "and its address is free for others");
-    check(!strcmp(ask("attach 9.1 network=n tx=2 rx=3 port=7"), "ok") && strstr(ask("list"), "\n9.1 network=n port=7 mac= ip= rate=0 flood=0 state=up"),
+    check(!strcmp(ask("attach 9.1 network=n tx=2 rx=3 port=7"), "ok") && strstr(ask("list"), "\n9.1 network=n port=7 mac= ip= rate=0 flood=0 unlocked=0 state=up"),
           "a vif without identity is listed so");
     check(!strcmp(ask("detach 2"), "ok 1") && !strcmp(ask("detach 2"), "ok 0") && !strcmp(ask("detach 200"), "ok 0"), "detaching again is well");
     check(!strcmp(ask("stats 1.0"), "ok rx_frames=0 rx_bytes=0 tx_frames=0 tx_bytes=0 rx_dropped=0 tx_dropped=0"), "stats");

@@ -163,6 +163,8 @@ int main(int argc, char **argv)
         test_guests();
         test_requests();
         test_places();
+        test_unlocked();
+        test_busy();
         stop_switch();
         test_crashes();
     }

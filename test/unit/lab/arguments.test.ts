@@ -7,7 +7,8 @@ test('lab arguments: options, words, and what follows --', (t) => {
   t.equal(up.hosts, 2);
   t.equal(up.memoryMib, 4096);
   t.equal(up.name, 'x');
-  t.ok(up.json && up.agent);
+  t.ok(up.json && up.agent && !up.oneSubnet);
+  t.ok(parseLabArguments(['up', '--hosts', '2', '--one-subnet']).oneSubnet);
   t.equal(up.command, undefined);
   const shell = parseLabArguments(['shell', 'host1', '--', 'ls', '--json', '--', 'x']);
   t.deepEqual(shell.words, ['host1']);
@@ -31,6 +32,8 @@ test('lab arguments: what is not understood is refused, with the usage as its hi
     ['up', '--wat'],
     ['inside'],
     ['up', '--memory', '-5'],
+    ['link', 'host0', 'host1', '--one-subnet'],
+    ['status', '--one-subnet'],
   ];
   for (const argv of bad) {
     try {

@@ -13,11 +13,11 @@ test('a row a VM, the columns asked for, each text once', async (t) => {
   const { vms } = await rig.plugin('launch', launch(3, 'web'));
   vms.sort((a: any, b: any) => a.domid - b.domid);
   const whole: Listing = await rig.plugin('list');
-  t.deepEqual(whole.columns, ['uuid', 'name', 'state', 'domid', 'memoryKib', 'addresses', 'image', 'args']);
+  t.deepEqual(whole.columns, ['uuid', 'name', 'state', 'domid', 'memoryKib', 'addresses', 'lockingModes', 'image', 'args']);
   t.deepEqual(whole.texts, ['running', image, '']);
   t.deepEqual(
     whole.rows,
-    vms.map((vm: any) => [vm.uuid, vm.name, 0, vm.domid, 4096, vm.ip, 1, 2]),
+    vms.map((vm: any) => [vm.uuid, vm.name, 0, vm.domid, 4096, vm.ip, 'network_default', 1, 2]),
   );
   const some: Listing = await rig.plugin('list', { columns: list(['state', 'name']), names: list(['web-2', 'no', vms[0].uuid]) });
   t.deepEqual([some.columns, some.rows, some.texts], [['state', 'name'], [[0, 'web-2'], [0, 'web-1']], ['running']]);

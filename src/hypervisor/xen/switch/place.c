@@ -88,6 +88,14 @@ static void virtual_mac(uint8_t mac[6], uint32_t address)
 const uint8_t *place_mac(const struct place *p)
 {
     static uint8_t mac[6];
+    const struct drain *held = NULL; /* the MAC of the youngest hold */
+    for (unsigned i = 0; i < DRAINS_MAX; i++) {
+        const struct drain *d = &p->drains[i];
+        if (d->state == DRAIN_OVER && d->slot == NO_SLOT && (!held || d->until_us > held->until_us))
+            held = d;
+    }
+    if (held)
+        return held->mac;
     virtual_mac(mac, p->address);
     return mac;
 }
@@ -161,7 +169,19 @@ int place_for(struct network *n, uint32_t address, uint32_t *index, struct place
     return state_take_place(index);
 }
 
-int place_hold(struct network *n, uint32_t address, uint32_t ms)
+int place_here(struct network *n, uint32_t address)
+{
+    struct vif *owner = vif_by_address(n, address);
+    struct place *p = place_find(n, address);
+    if (!owner || !vif_identity(owner))
+        return ENOENT;
+    place_announce(n, address, vif_identity(owner)->mac);
+    if (p && place_held(p))
+        place_give(p, owner);
+    return 0;
+}
+
+int place_hold(struct network *n, uint32_t address, uint32_t ms, const uint8_t *given)
 {
     struct place *p = place_find(n, address), fresh;
     int64_t now = now_us();
@@ -190,7 +210,10 @@ int place_hold(struct network *n, uint32_t address, uint32_t ms)
         place_list(p);
     }
     uint8_t mac[6];
-    virtual_mac(mac, address);
+    if (given)
+        memcpy(mac, given, 6);
+    else
+        virtual_mac(mac, address);
     struct drain *d = place_room(p, mac);
     if (!d)
         return EBUSY;

@@ -149,7 +149,7 @@ static void attach(struct line *l, struct reply *r)
         reply_add(r, "ok\n");
 }
 
-static bool parse_mac(const char *text, uint8_t mac[6])
+bool parse_mac(const char *text, uint8_t mac[6])
 {
     static const uint8_t none[6];
     for (unsigned i = 0; i < 6; i++, text += 3) {
@@ -183,18 +183,18 @@ static bool parse_addresses(const char *text, struct identity *who)
 static void identity(struct line *l, struct reply *r)
 {
     struct identity who = { 0 };
-    uint64_t rate = 0, flood = 0;
+    uint64_t rate = 0, flood = 0, unlocked = 0;
     struct vif *v = vif_of(l, r);
     if (!v)
         return;
-    const char *mac = value_of(l, "mac"), *ip = value_of(l, "ip"), *rate_text = value_of(l, "rate"), *flood_text = value_of(l, "flood");
+    const char *mac = value_of(l, "mac"), *ip = value_of(l, "ip"), *rate_text = value_of(l, "rate"), *flood_text = value_of(l, "flood"), *unlocked_text = value_of(l, "unlocked");
     if (!mac || !parse_mac(mac, who.mac) || (ip && !parse_addresses(ip, &who)) || (rate_text && !number(rate_text, RATE_MAX, &rate)) ||
-        (flood_text && !number(flood_text, 1, &flood)) || !all_used(l)) {
-        refuse(r, EINVAL, "identity DOMID.HANDLE mac=MAC [ip=A.B.C.D[,...]] [rate=KBIT] [flood=1]");
+        (flood_text && !number(flood_text, 1, &flood)) || (unlocked_text && !number(unlocked_text, 1, &unlocked)) || !all_used(l)) {
+        refuse(r, EINVAL, "identity DOMID.HANDLE mac=MAC [ip=A.B.C.D[,...]] [rate=KBIT] [flood=1] [unlocked=1]");
         return;
     }
     who.rate_kbit = (uint32_t)rate;
-    who.flags = flood ? FLAG_FLOOD : 0;
+    who.flags = (uint8_t)((flood ? FLAG_FLOOD : 0) | (unlocked ? FLAG_UNLOCKED : 0));
     int error = vif_identify(v, &who);
     if (error == EADDRINUSE)
         refuse(r, error, "another vif of the network has this MAC or address");
@@ -225,8 +225,8 @@ static void list_vif(const struct vif *v, struct reply *r)
         char text[INET_ADDRSTRLEN];
         reply_add(r, "%s%s", i ? "," : "", inet_ntop(AF_INET, &who->addresses[i], text, sizeof text));
     }
-    reply_add(r, " rate=%u flood=%u state=%s\n", who ? who->rate_kbit : 0, who && who->flags & FLAG_FLOOD ? 1 : 0,
-              record->state == RECORD_UP ? "up" : "broken");
+    reply_add(r, " rate=%u flood=%u unlocked=%u state=%s\n", who ? who->rate_kbit : 0, who && who->flags & FLAG_FLOOD ? 1 : 0,
+              who && who->flags & FLAG_UNLOCKED ? 1 : 0, record->state == RECORD_UP ? "up" : "broken");
 }
 
 static void list(struct line *l, struct reply *r)
@@ -271,9 +271,9 @@ static void all_totals(struct line *l, struct reply *r)
     if (l->count != 1)
         refuse(r, EINVAL, "totals has no words");
     else
-        reply_add(r, "ok vifs=%u frames=%lu bytes=%lu turns=%lu copies=%lu dropped=%lu memory_kib=%lu waits=%lu sends=%lu notifies=%lu lost=%lu\n",
+        reply_add(r, "ok vifs=%u frames=%lu bytes=%lu turns=%lu copies=%lu dropped=%lu memory_kib=%lu waits=%lu sends=%lu notifies=%lu lost=%lu maps=%lu waited=%lu\n",
                   vifs_count(), totals.frames, totals.bytes, totals.turns, totals.copies, totals.dropped, memory_kib(), totals.waits,
-                  totals.sends, totals.notifies, networks_lost());
+                  totals.sends, totals.notifies, networks_lost(), totals.maps, totals.waited);
 }
 
 static void mirror(struct line *l, struct reply *r)
@@ -302,7 +302,7 @@ void request_handle(char *text, struct reply *r)
     static const struct { const char *name; void (*handle)(struct line *l, struct reply *r); } requests[] = {
         { "hello", hello },   { "network", network }, { "attach", attach },     { "identity", identity }, { "detach", detach },
         { "list", list },     { "stats", stats },     { "totals", all_totals }, { "mirror", mirror },
-        { "move", request_move },     { "hold", request_hold },       { "traffic", request_traffic },
+        { "move", request_move },     { "hold", request_hold },       { "announce", request_announce }, { "traffic", request_traffic },
     };
     struct line l = { .count = 0 };
     char *rest = text;

@@ -1,4 +1,4 @@
-/* The requests about addresses: move, hold, traffic. */
+/* The requests about addresses: move, hold, announce, traffic. */
 #include <arpa/inet.h>
 #include <string.h>
 #include "request.h"
@@ -74,15 +74,31 @@ void request_hold(struct line *l, struct reply *r)
     struct network *n = place_of(l, r, &address);
     if (!n)
         return;
-    if (!number_of(l, "ms", HOLD_MOST_MS, &ms) || !all_used(l)) {
-        refuse(r, EINVAL, "hold NETWORK ADDRESS ms=MS (0: no longer)");
+    uint8_t mac[6];
+    const char *mac_text = value_of(l, "mac");
+    if (!number_of(l, "ms", HOLD_MOST_MS, &ms) || (mac_text && !parse_mac(mac_text, mac)) || !all_used(l)) {
+        refuse(r, EINVAL, "hold NETWORK ADDRESS ms=MS [mac=MAC] (0: no longer)");
         return;
     }
-    int error = place_hold(n, address, (uint32_t)ms);
+    int error = place_hold(n, address, (uint32_t)ms, mac_text ? mac : NULL);
     if (error == EEXIST)
         refuse(r, error, "a guest that runs has this address");
     else if (error)
         refuse(r, error, "no room for another address");
+    else
+        reply_add(r, "ok\n");
+}
+
+void request_announce(struct line *l, struct reply *r)
+{
+    uint32_t address;
+    struct network *n = place_of(l, r, &address);
+    if (!n)
+        return;
+    if (!all_used(l))
+        refuse(r, EINVAL, "announce NETWORK ADDRESS");
+    else if (place_here(n, address))
+        refuse(r, ENOENT, "nobody has this address");
     else
         reply_add(r, "ok\n");
 }

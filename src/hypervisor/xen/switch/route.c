@@ -4,9 +4,12 @@
  */
 #include "switch.h"
 
-/* Somebody else's address is nobody's to use, not even that of a guest whose own is not known. */
+/* Somebody else's address is nobody's to use, not even that of a guest whose own is not known; but who forwards passes on what others sent. By ARP
+ * it speaks for itself, like all. */
 static bool usurps(const struct vif *v, const struct frame *f)
 {
+    if (f->ipv4 && vif_identity(v)->flags & FLAG_UNLOCKED)
+        return false;
     const struct vif *owner = f->has_sender && f->sender ? vif_by_address(v->network, f->sender) : NULL;
     return owner && owner != v;
 }
@@ -37,7 +40,8 @@ void route_sent(struct vif *from, const struct frame *f)
     if (!f->protocol)
         return;
     traffic_count(from, f->sender, f->length);
-    if ((p = place_find(from->network, f->sender)) && place_draining(p))
+    /* A connection is with a guest that has, or had, the address, and not with one that forwards it. */
+    if ((p = place_find(from->network, f->sender)) && place_draining(p) && (vif_by_address(from->network, f->sender) == from || place_drains(p, from)))
         flow_sent(p, f, from);
 }
 

@@ -4,7 +4,8 @@
  * delivers what they get. Who is where is told by the host agent (request.c) and never learned, so no guest can take another's place.
  *
  * One thread, one epoll loop (main.c). Files: vif (attach, detach, resume), event, ring, identity, place (addresses that go from one guest to
- * another, or wait for one), flow (whose connection), hold (frames that wait), move (a turn of the data path), route (who gets a frame), frame (bytes, pure), table (hashes), pace (rate limits), networks, uplink (frames from and to outside), packet (the interface and its socket), control and
+ * another, or wait for one), flow (whose connection), hold (frames that wait for a guest),
+ * backlog (frames that wait for a buffer), lasting (buffers that stay mapped), move (a turn of the data path), route (who gets a frame), frame (bytes, pure), table (hashes), pace (rate limits), networks, uplink (frames from and to outside), packet (the interface and its socket), control and
  * request (the socket of the agent), state (what survives a crash), mirror (pcap), xen (the only one that speaks to Xen, behind hypervisor.h).
  *
  * Errors: functions give 0 or an errno value, which the protocol sends by name. Sizes are bytes. Addresses are in network order.
@@ -30,7 +31,8 @@
 #define PAGE 4096u
 
 /* ---- state: a file that is mapped, docs/formats/switch-state.md ---- */
-enum { FLAG_FLOOD = 1, FLAG_KNOWN = 2 }; /* known: with no address it may use none, and not any */
+/* known: with no address it may use none, and not any. unlocked: it forwards, so its IPv4 may come from any address. */
+enum { FLAG_FLOOD = 1, FLAG_KNOWN = 2, FLAG_UNLOCKED = 4 };
 struct identity {
     uint8_t mac[6];
     uint8_t address_count, flags;
@@ -131,7 +133,7 @@ struct frame {
     size_t length;
     const uint8_t *destination, *source;
     bool group;                   /* broadcast or multicast */
-    bool arp_request, has_sender; /* has_sender: ARP or IPv4, sender says by whom */
+    bool ipv4, arp_request, has_sender; /* has_sender: ARP or IPv4, sender says by whom */
     uint32_t sender, arp_target;
     uint32_t target;              /* of IPv4; 0: none */
     uint8_t protocol;             /* of IPv4 that has ports: TCP or UDP, not a later fragment; 0: none */
@@ -207,6 +209,14 @@ struct vif {
     unsigned idle;                /* turns in which it had nothing, while it is watched */
     bool skipping, touched, failing, masked; /* masked: its event channel is */
     unsigned drains;              /* places where it has connections left */
+    struct lasting *lasting;      /* its buffers, while it is busy; NULL */
+    unsigned busy_frames;         /* since busy_us */
+    int64_t busy_us;
+    struct link backlog;
+    struct waiting *backlog_first, *backlog_last;
+    unsigned backlog_count;
+    int64_t backlog_us;           /* when it posted buffers last, or began to have none */
+    bool stuck;                   /* it posts none: nothing waits for it */
     struct traffic { uint32_t address; uint64_t frames, bytes; int64_t last_us; } *traffic; /* one for each address */
     unsigned traffics;
 };
@@ -265,7 +275,8 @@ struct place *place_find(const struct network *n, uint32_t address); /* NULL for
 bool place_drains(const struct place *p, const struct vif *v);      /* has it connections left there? */
 /* Takes the address from one and gives it to the other; either may be NULL. Done before is well. */
 int place_move(struct network *n, uint32_t address, struct vif *from, struct vif *to, uint32_t drain_ms);
-int place_hold(struct network *n, uint32_t address, uint32_t ms);   /* 0: no longer */
+int place_hold(struct network *n, uint32_t address, uint32_t ms, const uint8_t *mac); /* 0: no longer; a MAC that is to stand for it; NULL: one is made */
+int place_here(struct network *n, uint32_t address);                /* those outside are told who has it here, and that guest gets what waited */
 bool place_held(const struct place *p);
 const uint8_t *place_mac(const struct place *p);                    /* of one that is held and nobody's */
 /* Who gets the frame, for the address of a place; NULL: nobody, or (kept) it waits. `v`: whose MAC it bears. */
@@ -303,6 +314,21 @@ void hold_clear(void);             /* at the end of a turn: forgets those delive
 bool hold_pending(void);           /* given and not delivered yet */
 unsigned hold_count(const struct place *p);
 
+/* ---- backlog ---- */
+bool backlog_keep(struct vif *v, const uint8_t *frame, size_t length, unsigned checksum); /* false: it is not kept */
+bool backlog_deliver(void);        /* inside of a turn; whether there was one */
+void backlog_clear(void);          /* at the end of a turn: forgets those delivered */
+void backlog_drop(struct vif *v);
+bool backlog_pending(void);
+bool backlog_ready(void);          /* has one of those that some wait for buffers now? */
+void backlog_reset(void);
+
+/* ---- lasting ---- */
+void lasting_count(struct vif *v); /* a frame passes: is it busy? */
+uint8_t *lasting_page(struct vif *v, uint32_t ref, bool write); /* NULL: Xen is to copy */
+void lasting_map(void);            /* at the end of a turn */
+void lasting_drop(struct vif *v);
+
 /* ---- pace ---- */
 void pace_init(void);
 void pace_start(struct vif *v, int64_t now_us);
@@ -316,11 +342,12 @@ int64_t turn_us(void);           /* the same, read once a turn */
 void turn_begins(void);
 
 /* ---- move ---- */
-struct totals { uint64_t frames, bytes, turns, copies, dropped, waits, sends, notifies; };
+struct totals { uint64_t frames, bytes, turns, copies, dropped, waits, sends, notifies, maps, waited; };
 extern struct totals totals;
 int move_init(void);
 bool move_turn(void);             /* false when there was nothing to do */
 void move_deliver(struct vif *v, uint8_t *frame, size_t length, unsigned checksum); /* inside of a turn; the frame stays until its end */
+void move_put(struct vif *v, uint8_t *frame, size_t length, unsigned checksum);     /* the same, to one that has a buffer */
 bool move_waiting(void);          /* is there something? Looks into memory only */
 
 /* ---- route ---- */

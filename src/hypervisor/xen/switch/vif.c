@@ -51,6 +51,7 @@ static void disconnect(struct vif *v)
 {
     if (!v->tx)
         return;
+    lasting_drop(v);
     link_remove(&v->queue);
     v->masked = false;
     by_port[v->port] = NULL;
@@ -181,6 +182,7 @@ static void drop(struct vif *v)
     identity_forget(v);
     places_left(v);
     hold_left(v);
+    backlog_drop(v);
     disconnect(v);
     link_remove(&v->queue);
     v->record->state = RECORD_FREE;
@@ -278,6 +280,7 @@ void vifs_close(void)
         free(v->traffic);
         free(v);
     }
+    backlog_reset();
     free(by_slot);
     free(by_port);
     identities_close();

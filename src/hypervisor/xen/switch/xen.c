@@ -16,6 +16,7 @@
 /* Linux's event device takes and gives a page of ports in one call. */
 #define PORTS_MAX 1024u
 #define NOTIFIES_MAX 32u /* in one call */
+#define XC_PAGE 4096u
 
 /* Memory that Xen may read while it is in a call of ours. */
 struct notifies { multicall_entry_t calls[NOTIFIES_MAX]; struct evtchn_send sends[NOTIFIES_MAX]; };
@@ -126,6 +127,20 @@ void hypervisor_notify(const uint32_t *ports, size_t count)
         else
             notify_each(ports + at, some);
     }
+}
+
+void *hypervisor_lend(unsigned domid, const uint32_t *refs, size_t count, bool write, uint8_t **pages)
+{
+    uint8_t *base = xengnttab_map_domain_grant_refs(grants, (uint32_t)count, domid, (uint32_t *)refs, PROT_READ | (write ? PROT_WRITE : 0));
+    for (size_t i = 0; base && i < count; i++)
+        pages[i] = base + i * XC_PAGE;
+    return base;
+}
+
+void hypervisor_return(void *handle, size_t count)
+{
+    if (xengnttab_unmap(grants, handle, (uint32_t)count))
+        perror("shoal-switch: unmapping buffers");
 }
 
 int hypervisor_copy(xengnttab_grant_copy_segment_t *segments, size_t count)
