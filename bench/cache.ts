@@ -21,6 +21,7 @@ import { must } from '../src/lab/processes.ts';
 import { measureEvents, measureNginx } from './cache/cold.ts';
 import { crowd, type CrowdResult } from './cache/crowd.ts';
 import { csvOf, endServers, measureGuests, servers, sizes, startServers, type GuestServer, type GuestSpeed } from './cache/speed.ts';
+import { backends, measureStreams, streamsCsv, type StreamSpeed } from './cache/streams.ts';
 import { atLeast, atMost, compared, machineFacts, type BenchContext, type Benchmark, type BenchOutcome } from './harness.ts';
 import { measureConformance, testsPort } from './minicache/conformance.ts';
 import { Network } from './minicache/network.ts';
@@ -29,6 +30,7 @@ import { preparePrograms } from './minicache/programs.ts';
 const filmPort = 8090;
 const filesPort = 8091;
 const memoryKib = 32_768;
+const secret = 'of-the-benchmark';
 const film = ['-f', 'lavfi', '-i', 'testsrc=size=426x240:rate=25:duration=20', '-c:v', 'libx264', '-preset', 'ultrafast', '-pix_fmt', 'yuv420p'];
 
 /** What the guests are filled from: bodies of the sizes, and the tests' server. */
@@ -49,12 +51,14 @@ async function measureOneHost(world: EventLab, network: Network, scratch: string
     };
     await world.start('files', [process.execPath, '-e', origin], /ready/);
     await startServers(host);
-    const guests = { switch: await start('cache-switch', `origin=${outside}:${filesPort}`, 'switch'), netback: await start('cache-netback', `origin=${outside}:${filesPort}`, 'netback') };
+    const words = `origin=${outside}:${filesPort} secret=${secret}`;
+    const guests = { switch: await start('cache-switch', words, 'switch'), netback: await start('cache-netback', words, 'netback') };
     const speeds = await measureGuests(network, host, guests, quick ? { rounds: 1, seconds: 2 } : { rounds: 3, seconds: 3 }, onStep);
     await endServers(host);
+    const streams = await measureStreams(network, scratch, guests, { to: outside, path: `/${sizes.at(-1)}`, secret, rounds: quick ? 1 : 3, seconds: 3 }, onStep);
     const tested = await start('cache-tests', `origin=${outside}:${testsPort} fetches=64`, 'switch');
     const [conformance] = await measureConformance(network, scratch, [{ server: 'guest', base: `http://${tested}` }], onStep);
-    return { speeds, conformance: conformance! };
+    return { speeds, streams, conformance: conformance! };
   } finally {
     await destroyVms(context.terminal, client, await findVms(client, names));
     await client.close();
@@ -69,7 +73,7 @@ async function run(context: BenchContext): Promise<BenchOutcome> {
   const world = await openEventLab({ name: lab.name, capacity: { connections: 200 }, scale: { holdMs: 60_000 } });
   const network = new Network(routerNamespace(lab.name));
   try {
-    const { speeds, conformance } = await measureOneHost(world, network, scratch, quick, onStep, context);
+    const { speeds, streams, conformance } = await measureOneHost(world, network, scratch, quick, onStep, context);
     onStep('a film');
     const file = join(scratch, 'film.mp4');
     await must(['ffmpeg', '-v', 'error', '-y', ...film, file], { code: 'SETUP_FAILED', timeoutMs: 120_000 });
@@ -83,7 +87,7 @@ async function run(context: BenchContext): Promise<BenchOutcome> {
     onStep('a crowd, one cache');
     const fixed = await crowd(world, 'fixed', filmPort, { ...size, min: 1, max: 1 });
     terminal.status('');
-    return outcomeOf(speeds, conformance, ours, theirs, grown, fixed, lab.accelerator);
+    return outcomeOf(speeds, streams, conformance, ours, theirs, grown, fixed, lab.accelerator);
   } finally {
     terminal.status('');
     await network.close();
@@ -92,7 +96,7 @@ async function run(context: BenchContext): Promise<BenchOutcome> {
   }
 }
 
-function outcomeOf(speeds: readonly GuestSpeed[], conformance: { passed: number; required: number; failed: string[] }, ours: number[], theirs: number[], grown: CrowdResult, fixed: CrowdResult, accelerator: string): BenchOutcome {
+function outcomeOf(speeds: readonly GuestSpeed[], streams: readonly StreamSpeed[], conformance: { passed: number; required: number; failed: string[] }, ours: number[], theirs: number[], grown: CrowdResult, fixed: CrowdResult, accelerator: string): BenchOutcome {
   const rate = (server: GuestServer, bytes: number) => p50(speeds.filter((one) => one.server === server && one.bytes === bytes).map(({ requestsPerS }) => requestsPerS));
   const right = (title: string) => ({ title, align: 'right' as const });
   const trouble = (one: CrowdResult) => Object.entries(one.problems).map(([what, n]) => `${n} × ${what}`).join(', ');
@@ -102,6 +106,8 @@ function outcomeOf(speeds: readonly GuestSpeed[], conformance: { passed: number;
       ...sizes.map((bytes) => atLeast('CACHE-1', `requests/s of ${bytes} bytes, a guest by netback over node in dom0`, rate('netback', bytes) / rate('node', bytes), 'times', 2)),
       ...sizes.map((bytes) => atLeast('CACHE-2', `the same by the switch`, rate('switch', bytes) / rate('node', bytes), 'times', 2)),
       ...sizes.map((bytes) => compared('CACHE-3', `a guest by netback over nginx in dom0, ${bytes} bytes`, rate('netback', bytes) / rate('nginx', bytes), 'times')),
+      ...backends.map((backend) => compared('PACK-2', `packetizing out of a guest by ${backend}, what arrives outside`, p50(streams.filter((one) => one.backend === backend).map(({ gbps }) => gbps)), 'Gb/s')),
+      ...backends.map((backend) => compared('PACK-2', `datagrams lost on the way, by ${backend}`, p50(streams.filter((one) => one.backend === backend).map(({ arrived, sent }) => (100 * (sent - arrived)) / sent)), '%')),
       atLeast('CACHE-4', `http-cache-tests against the guest, required passed of ${conformance.required}`, conformance.passed, '', 142),
       atLeast('CACHE-5', 'request to first byte on a new event, nginx started cold in a Debian guest over ours', p50(theirs) / p50(ours), 'times', 10),
       compared('CACHE-6', 'request to first byte on a new event', p50(ours), 'ms'),
@@ -121,6 +127,7 @@ function outcomeOf(speeds: readonly GuestSpeed[], conformance: { passed: number;
     ],
     files: {
       'cache-speed.csv': csvOf(speeds),
+      'cache-streams.csv': streamsCsv(streams),
       'cache-crowd.csv': ['caches,at_ms,watching,slowest_ms,serving,load', ...[['come', grown] as const, ['one', fixed] as const].flatMap(([name, one]) => one.series.map((s) => [name, s.atMs, s.watching, s.slowestMs, s.caches, s.load.toFixed(2)].join(','))), ''].join('\n'),
       'cache-crowd.svg': plotSvg({
         title: 'Slowest answer of each second while a crowd comes', xLabel: 'seconds', yLabel: 'ms', scale: 'log',

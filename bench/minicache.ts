@@ -44,13 +44,14 @@ async function measure({ terminal, quick }: Omit<BenchContext, 'lab'>): Promise<
   try {
     await preparePrograms();
     await network.open();
-    const speeds = await measureSpeed(network, folder, quick ? 3 : 10, onStep);
+    const speeds = await measureSpeed(network, folder, quick ? { rounds: 1, seconds: 2 } : { rounds: 3, seconds: 3 }, onStep);
     const of = (server: string, bytes: number) => speeds.find((one) => one.server === server && one.bytes === bytes)!;
     for (const bytes of sizes) {
       const ours = of('minicache', bytes), theirs = of('nginx', bytes);
       promises.push(compared('MINI-2', `requests/s of ${bytes} bytes on one core`, ours.requestsPerS, '1/s'));
       promises.push(compared('MINI-3', `the same in bits`, ours.gbps, 'Gb/s'));
       promises.push(atLeast('MINI-4', `beside nginx on the same machine, ${bytes} bytes`, ours.requestsPerS / theirs.requestsPerS, 'times', 1));
+      for (const other of ['varnish', 'node']) promises.push(compared('MINI-4', `beside ${other}, ${bytes} bytes`, ours.requestsPerS / of(other, bytes).requestsPerS, 'times'));
     }
     const conformance = await measureConformance(network, folder, localCandidates(folder), onStep);
     for (const { server, passed, required, failed } of conformance) {

@@ -2,7 +2,7 @@
 import type { LabHost } from '../../src/lab/lab.ts';
 import { run } from '../minicache/programs.ts';
 import type { Network } from '../minicache/network.ts';
-import { nginxSettings, readWrk, sizes } from '../minicache/speed.ts';
+import { nginxSettings, nodeServer, readWrk, sizes } from '../minicache/speed.ts';
 import { inDom0, librariesOf } from './debian.ts';
 
 export { sizes };
@@ -21,17 +21,13 @@ export interface GuestSpeed {
 const folder = '/run/shoal-bench';
 const ports = { node: 8101, nginx: 8102 };
 
-const nodeServer = `const bodies = new Map(${JSON.stringify(sizes)}.map((n) => ['/' + n, Buffer.alloc(n, 'shoal ')]));
-require('node:http').createServer((request, response) => { const body = bodies.get(request.url); response.writeHead(body ? 200 : 404, { 'content-length': body?.length ?? 0 }); response.end(body); }).listen(${ports.node});
-`;
-
 /** Starts node and nginx in dom0, with what they serve in memory. They end with `endServers`. */
 export async function startServers(host: LabHost): Promise<void> {
   await inDom0(host, `mkdir -p ${folder}/files ${folder}/lib; cd ${folder}/files; for n in ${sizes.join(' ')}; do yes 'shoal ' | head -c $n > $n; done`);
   for (const file of ['/usr/sbin/nginx', ...(await librariesOf('/usr/sbin/nginx'))]) await host.put(file, `${folder}/lib/${file.split('/').pop()}`);
   const server = `open_file_cache max=100; server { listen ${ports.nginx}; root ${folder}/files; }`;
   await host.exec(`cat > ${folder}/nginx.conf`, { input: nginxSettings(folder, `0.0.0.0:${ports.nginx}`, server) });
-  await host.exec(`cat > ${folder}/server.cjs`, { input: nodeServer });
+  await host.exec(`cat > ${folder}/server.cjs`, { input: nodeServer(ports.node) });
   const loader = `${folder}/lib/ld-linux-x86-64.so.2 --library-path ${folder}/lib ${folder}/lib/nginx`;
   await inDom0(
     host,

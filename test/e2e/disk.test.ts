@@ -95,7 +95,7 @@ test('disk: what was filled is there after a hard end, and the origin is not ask
 test('disk: ends while it fills', { timeout: 8 * minutes }, async (t) => {
   const kept = '/3000000/film';
   for (let round = 0; round < 4; round++) {
-    const path = `/slow/2400000/part${round}`;
+    const path = `/stuck/2400000/part${round}`;
     const viewer = fetched(`http://${ipOf('edge')}${path}`);
     await fetched(`http://${ipOf('edge')}/200000/round${round}`);
     await sleep(300 * round);

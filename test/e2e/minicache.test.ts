@@ -1,7 +1,15 @@
-/** Minicache as a guest of 5 MiB on a real Xen host of the lab, before an origin outside: by the switch and by netback. */
+/**
+ * Minicache as a guest of 5 MiB on a real Xen host of the lab, before an origin outside: by the switch and by netback. Fills once and serves many, a hundred viewers at
+ * once, and streams of datagrams that ffprobe reads.
+ */
 import { createHash } from 'node:crypto';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import test from 'tape';
 import { labAttach, labDown, type Lab } from '../../src/lab/lab.ts';
+import { repositoryRoot } from '../../src/lab/paths.ts';
+import { run } from '../../src/lab/processes.ts';
 import { shoal } from './shoal.ts';
 
 const name = process.env['SHOAL_TEST_LAB'] ?? 'minicache';
@@ -9,6 +17,9 @@ const minutes = 60_000;
 const bytes = 300_000;
 const body = Buffer.alloc(bytes, Uint8Array.from({ length: 251 }, (_, i) => i));
 const sha256 = createHash('sha256').update(body).digest('hex');
+const folder = mkdtempSync(join(tmpdir(), 'shoal-minicache-'));
+const film = join(folder, 'film.ts');
+const outside = '10.64.0.1';
 
 /** Says how often it was asked for what; ends when told, or by itself. */
 const origin = `
@@ -20,7 +31,7 @@ require('node:http').createServer((request, response) => {
   if (request.url === '/asked') return response.end(JSON.stringify(asked));
   asked[request.url] = (asked[request.url] ?? 0) + 1;
   response.setHeader('cache-control', 'max-age=600');
-  response.end(request.url.startsWith('/big') ? body : 'small');
+  response.end(request.url.startsWith('/big') ? body : request.url.startsWith('/film') ? require('node:fs').readFileSync('${film}') : 'small');
 }).listen(8080, '10.64.0.1');
 `;
 
@@ -64,7 +75,72 @@ for (const [i, backend] of ['switch', 'netback'].entries())
     t.equal((await curl('-o', '/dev/null', '-w', '%{http_code}', `http://${ip}:8081/metrics`)).trim(), '401', 'its numbers are for who has the secret');
   });
 
+type Ends = Record<string, number>;
+const ask = (ip: string, count: number, kind: string, path: string, holdMs = 0) => {
+  const script = join(repositoryRoot, 'test/e2e/fixtures/viewers.mjs');
+  const words = [process.execPath, script, JSON.stringify({ host: ip, path, count, kind, holdMs })];
+  return lab.inside(words, { timeoutMs: 2 * minutes }).then(({ stdout, stderr }) => JSON.parse(stdout.trim().split('\n').pop() || `{"failed": ${JSON.stringify(stderr.slice(-300))}}`) as Ends);
+};
+const pause = (ms: number) => new Promise<void>((next) => setTimeout(next, ms));
+
+for (const [i, backend] of ['switch', 'netback'].entries())
+  test(`minicache: a hundred viewers at once in 5 MiB, by ${backend}`, { timeout: 6 * minutes }, async (t) => {
+    const ip = `10.64.9.${i + 1}`;
+    const admin = (...words: string[]) => curl('-H', 'Authorization: Bearer s', ...words);
+    const metrics = async () => Object.fromEntries([...(await admin(`http://${ip}:8081/metrics`)).matchAll(/^minicache_(\w+) (\d+)$/gm)].map(([, name, value]) => [name!, Number(value)]));
+    const path = `/big-${backend}`;
+    await curl('-o', '/dev/null', '-H', 'Host: site', `http://${ip}${path}`);
+    const before = await metrics();
+    for (let round = 0; round < 2; round++) t.deepEqual(await ask(ip, 100, 'read', path), { [sha256]: 100 }, 'a hundred, each whole');
+    const beside = ask(ip, 60, 'idle', path, 6000);
+    await pause(1500);
+    t.deepEqual(await ask(ip, 40, 'read', path), { [sha256]: 40 }, 'forty beside sixty that are idle');
+    await beside;
+    const deaf = ask(ip, 90, 'deaf', path, 5000);
+    await pause(2000);
+    const during = await metrics();
+    t.ok(during['memory_free_bytes']! > 64 * 1024, `${Math.round(during['memory_free_bytes']! / 1024)} KiB are free beside ninety that do not read (${Math.round(before['memory_free_bytes']! / 1024)} before)`);
+    t.deepEqual(await ask(ip, 8, 'read', path), { [sha256]: 8 }, 'eight are served beside them');
+    t.deepEqual(await deaf, { [sha256]: 90 }, 'who read at last');
+    const all = ask(ip, 100, 'deaf', path, 6000);
+    await pause(2000);
+    const more = await ask(ip, 30, 'read', path);
+    t.equal((more['503'] ?? 0) + (more['ECONNRESET'] ?? 0) + (more['nothing'] ?? 0), 30, `thirty more than there is place for: ${JSON.stringify(more)}`);
+    t.ok((more['503'] ?? 0) >= 16, 'as many as can be told are told to come again');
+    t.deepEqual(await all, { [sha256]: 100 }, 'those who had a place lose nothing by it');
+    await pause(1000);
+    t.deepEqual(await ask(ip, 50, 'read', path), { [sha256]: 50 }, 'and then all is as before');
+    const after = await metrics();
+    t.ok(after['queued_bytes'] === 0 && after['memory_free_bytes']! > before['memory_free_bytes']! - 128 * 1024, `nothing is held: ${Math.round(after['memory_free_bytes']! / 1024)} KiB free`);
+  });
+
+for (const [i, backend] of ['switch', 'netback'].entries())
+  test(`minicache: ffprobe reads a stream of datagrams, by ${backend}`, { timeout: 4 * minutes }, async (t) => {
+    const ip = `10.64.9.${i + 1}`;
+    if (i === 0) {
+      const words = ['-f', 'lavfi', '-i', 'testsrc=size=320x180:rate=25:duration=6', '-c:v', 'mpeg2video', '-b:v', '800k', '-muxrate', '1200k', '-f', 'mpegts', film];
+      t.equal((await run(['ffmpeg', '-nostdin', '-v', 'error', '-y', ...words], { timeoutMs: minutes })).code, 0, 'a film');
+    }
+    await curl('-o', '/dev/null', '-H', 'Host: site', `http://${ip}/film.ts`);
+    const port = 5004 + i;
+    const probe = lab.inside(['ffprobe', '-v', 'debug', '-count_packets', '-show_entries', 'stream=nb_read_packets', '-of', 'csv=p=0', `udp://${outside}:${port}?timeout=6000000&fifo_size=100000`], { timeoutMs: minutes });
+    for (let n = 0; n < 100 && !(await lab.inside(['ss', '-uln'])).stdout.includes(`:${port}`); n++) await pause(50);
+    const begun = Date.now();
+    const { stream } = JSON.parse(await curl('-X', 'POST', '-H', 'Authorization: Bearer s', `http://${ip}:8081/streams?url=site/film.ts&to=${outside}:${port}`)) as { stream: number };
+    type Playout = { id: number; state: string; datagrams: number };
+    const state = async () => (JSON.parse(await curl('-H', 'Authorization: Bearer s', `http://${ip}:8081/streams`)) as { streams: Playout[] }).streams.find(({ id }) => id === stream)!;
+    while (Date.now() - begun < 30_000 && (await state()).state !== 'done') await pause(100);
+    const took = Date.now() - begun;
+    t.equal((await state()).state, 'done', `sent in ${took} ms`);
+    t.ok(took > 4500, 'at the pace of its clock');
+    const { stdout, stderr } = await probe;
+    t.ok(Number.parseInt(stdout, 10) >= 145, `${Number.parseInt(stdout, 10)} pictures of 150`);
+    const complaint = /Continuity check failed|Packet corrupt|PES packet size mismatch/.exec(stderr);
+    t.notOk(complaint, `without a continuity error ${complaint?.[0] ?? ''}`);
+  });
+
 test('minicache: down', { timeout: 2 * minutes }, async () => {
   await curl('http://10.64.0.1:8080/quit').catch(() => '');
   await labDown(name);
+  rmSync(folder, { recursive: true });
 });

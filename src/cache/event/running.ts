@@ -10,7 +10,7 @@ import { route, tableOf, type CacheView, type Table } from '../route/table.ts';
 import { Cache, type Endpoint, type Scraper } from './caches.ts';
 import type { CacheFleet, FleetService, FleetVm } from './fleet-port.ts';
 import type { EventRecord } from './records.ts';
-import { argsOf, serviceOf, tiersOf, type CacheWords, type TierService } from './spec.ts';
+import { argsOf, connectionsIn, serviceOf, tiersOf, type CacheWords, type TierService } from './spec.ts';
 import { Statistics } from './statistics.ts';
 
 export interface RunningOptions {
@@ -107,7 +107,8 @@ export class Running {
 
   /** Each cache is asked; their answers come when they come. */
   #measure(): void {
-    const { scraper, capacity, now } = this.#options;
+    const { scraper, now } = this.#options;
+    const capacity = this.#capacity();
     const shield = this.record.spec.shield;
     for (const cache of this.#caches.values()) {
       const edge = cache.tier === 'edge';
@@ -168,8 +169,14 @@ export class Running {
       port: this.#options.ports.viewers,
       adminPort: this.#options.ports.admin,
       secret,
-      connections: this.#options.capacity.connections,
+      connections: this.#capacity().connections,
     };
+  }
+
+  /** Of one cache of this event: no more connections than its memory is enough for. */
+  #capacity(): Capacity {
+    const { capacity } = this.#options;
+    return { ...capacity, connections: Math.min(capacity.connections, connectionsIn(this.record.spec.memoryKib)) };
   }
 
   async #make(): Promise<void> {
@@ -239,7 +246,7 @@ export class Running {
 
   /** Best first; empty while none serves. */
   route(key: string, place: string): CacheView[] {
-    const { capacity } = this.#options;
+    const capacity = this.#capacity();
     return route(this.#table, key, place, new Map([...this.#caches].map(([id, cache]) => [id, cache.loadNow(capacity)])));
   }
 

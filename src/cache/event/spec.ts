@@ -109,6 +109,12 @@ export function tiersOf({ name, hosts, shield }: Pick<EventSpec, 'name' | 'hosts
   return shield ? [{ tier: 'shield', name: `ev-${name}-s`, place: '', labels: {} }, ...tiers] : tiers;
 }
 
+/**
+ * Connections that a cache of so much memory, half of which is for objects, can serve at once (docs/formats/minicache.md has where the numbers are from): told more
+ * than that it would take them, and be short of memory when they all read slowly.
+ */
+export const connectionsIn = (memoryKib: number): number => Math.max(1, Math.floor((memoryKib - 2_090) / 25));
+
 export interface CacheWords {
   /** "10.0.0.5:8080". */
   origin: string;

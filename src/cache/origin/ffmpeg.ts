@@ -26,6 +26,36 @@ export function shown(input: string): string {
   return `${url.protocol}//${url.host}${url.pathname}`;
 }
 
+/**
+ * How ffmpeg is told to open a source: words in front of `-i`, and what stands behind it. Silence at the opening is bounded; `rtmp://…?listen` waits for an
+ * encoder to connect; datagrams that come faster than they are decoded are lost, and do not end the stream.
+ */
+export function opening(input: string): { words: readonly string[]; name: string } {
+  const protocol = /^([a-z]+):\/\//.exec(input)?.[1];
+  switch (protocol) {
+    case 'udp':
+      return { words: ['-overrun_nonfatal', '1'], name: input };
+    case 'rtmp':
+    case 'rtmps': {
+      const [url, query] = [input.split('?', 1)[0]!, new URLSearchParams(input.split('?')[1] ?? '')];
+      const listens = query.has('listen');
+      query.delete('listen');
+      const rest = query.toString();
+      // Its own option of that name is in seconds, and has it listen.
+      return { words: listens ? ['-timeout', String(silentOpeningS)] : ['-rw_timeout', String(silentOpeningS * 1e6)], name: rest === '' ? url : `${url}?${rest}` };
+    }
+    case 'rtsp':
+    case 'http':
+    case 'https':
+      return { words: ['-rw_timeout', String(silentOpeningS * 1e6)], name: input };
+    default:
+      return { words: [], name: input };
+  }
+}
+
+/** How long a network source may be silent at its opening. */
+const silentOpeningS = 15;
+
 export class Gathered {
   #text = '';
   constructor(stream: Readable) {
@@ -55,7 +85,8 @@ const rate = (text: string | undefined): number => {
 
 /** Throws MEDIA_UNREADABLE with ffprobe's reason, TIMEOUT, SETUP_FAILED. */
 export async function probe(input: string, timeoutMs = 15_000): Promise<Source> {
-  const child = spawn('ffprobe', ['-v', 'error', '-of', 'json', '-show_streams', '-show_format', '-i', input], { stdio: ['ignore', 'pipe', 'pipe'] });
+  const { words, name } = opening(input);
+  const child = spawn('ffprobe', ['-v', 'error', '-of', 'json', '-show_streams', '-show_format', ...words, '-i', name], { stdio: ['ignore', 'pipe', 'pipe'] });
   let out = '';
   child.stdout.setEncoding('utf8').on('data', (part: string) => {
     if (out.length < 1024 * 1024) out += part;
@@ -71,7 +102,7 @@ export async function probe(input: string, timeoutMs = 15_000): Promise<Source> 
     child.once('close', resolve);
   }).finally(() => clearTimeout(timer));
   if (late) throw new ShoalError('TIMEOUT', `${shown(input)} gave no media within ${timeoutMs} ms.`, { hint: 'Check that the source sends.' });
-  if (code !== 0) throw new ShoalError('MEDIA_UNREADABLE', `${shown(input)}: ${reasonOf(said.text.replaceAll(`${input}: `, ''))}`);
+  if (code !== 0) throw new ShoalError('MEDIA_UNREADABLE', `${shown(input)}: ${reasonOf(said.text.replaceAll(`${name}: `, ''))}`);
   const { streams = [], format = {} } = JSON.parse(out) as Probed;
   const picture = streams.find((s) => s.codec_type === 'video' && (s.width ?? 0) > 0 && (s.height ?? 0) > 0);
   const audio = streams.some((s) => s.codec_type === 'audio');
@@ -96,8 +127,6 @@ export interface EncodeOptions {
   partS: number;
   /** In real time, again from the beginning at its end. */
   loop: boolean;
-  /** Words in front of `-i`. */
-  inputWords?: readonly string[];
 }
 
 export const audioRate = 48_000;
@@ -114,7 +143,8 @@ export function encodeWords(options: EncodeOptions): string[] {
   const { source, segmentS } = options;
   const words = ['-hide_banner', '-nostdin', '-loglevel', 'error', '-progress', 'pipe:1', '-stats_period', '0.5'];
   if (options.loop) words.push('-re', '-stream_loop', '-1');
-  words.push(...(options.inputWords ?? []), '-i', options.input);
+  const { words: before, name } = opening(options.input);
+  words.push(...before, '-i', name);
   options.renditions.forEach((rendition, i) => {
     const frame = rendition.kind === 'video' ? 1 / (source.video?.framesPerSecond ?? 25) : audioFrame / audioRate;
     const fragmentUs = Math.round(1e6 * (partSeconds(rendition, source, options.partS) - frame / 2));

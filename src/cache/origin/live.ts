@@ -11,7 +11,7 @@ import { join } from 'node:path';
 import { asShoalError, ShoalError } from '../../model/errors.ts';
 import type { Track } from './boxes.ts';
 import type { Cutter, MadePart, MadeSegment } from './cutter.ts';
-import { encode, partSeconds, probe, type Encoder, type Progress } from './ffmpeg.ts';
+import { encode, partSeconds, probe, shown, type Encoder, type Progress } from './ffmpeg.ts';
 import { ladderOf, type Rendition, type Source } from './ladder.ts';
 import { dashManifest, multivariantPlaylist, type DashTrack, type MediaPlaylist, type Segment } from './playlists.ts';
 import { cutRendition } from './rendition.ts';
@@ -23,7 +23,6 @@ export interface LiveOptions {
   input: string;
   /** A file, played again and again in real time. */
   loop: boolean;
-  inputWords?: readonly string[];
   /** Segments of this stream are in FOLDER/NAME. */
   folder: string;
   segmentS: number;
@@ -40,6 +39,8 @@ export interface LiveOptions {
 const segmentsWithParts = 3;
 /** A source that sends nothing for so many segments is gone. */
 const patienceSegments = 5;
+/** … but at the beginning it has this long: whoever joins a stream waits for its next key frame first, and a source that was looked at has to connect again. */
+const beginMs = 20_000;
 
 class LiveRendition {
   readonly rendition: Rendition;
@@ -72,6 +73,7 @@ export class LiveStream {
   #beganMs = 0;
   #done: Promise<void> | undefined;
   #silence: NodeJS.Timeout | undefined;
+  #silent = false;
   state: LiveState = 'starting';
   error: ShoalError | undefined;
 
@@ -91,7 +93,7 @@ export class LiveStream {
 
   /** Resolves when a viewer can begin: each rendition has a segment. Throws MEDIA_UNREADABLE, MEDIA_FAILED, TIMEOUT; then nothing is published. */
   async start(): Promise<void> {
-    const { input, segmentS, partS, loop, workers, inputWords } = this.#options;
+    const { input, segmentS, partS, loop, workers } = this.#options;
     try {
       await rm(this.#folder, { recursive: true, force: true });
       await mkdir(this.#folder, { recursive: true });
@@ -99,7 +101,7 @@ export class LiveStream {
       const renditions = ladderOf(source, this.#options.renditions);
       this.#beganMs = Date.now();
       const encoder = (this.#encoder = encode(
-        { input, source, renditions, segmentS, partS, loop, ...(inputWords === undefined ? {} : { inputWords }) },
+        { input, source, renditions, segmentS, partS, loop },
         this.#options.onProgress,
       ));
       this.#heard();
@@ -121,6 +123,9 @@ export class LiveStream {
             await this.#segment(live, segment);
             if (this.state === 'starting' && [...this.#renditions.values()].every((r) => r.segments.length > 0)) {
               this.state = 'live';
+              clearTimeout(this.#silence);
+              this.#silence = undefined;
+              this.#heard(); // from now on with the shorter patience
               begun();
             }
           },
@@ -134,7 +139,10 @@ export class LiveStream {
         return this.#end(failed === undefined ? undefined : asShoalError(failed.reason));
       });
       await Promise.race([first, this.#done]);
-      if (this.state !== 'live' && this.state !== 'ended') throw this.error ?? new ShoalError('MEDIA_UNREADABLE', `${input}: it ended before its first segment`);
+      if (this.state !== 'live' && this.state !== 'ended') {
+        if (this.error === undefined && this.#silent) throw new ShoalError('TIMEOUT', `${shown(input)}: nothing of it could be decoded within ${beginMs} ms.`, { hint: 'Check that the source still sends, and that it sends key frames.' });
+        throw this.error ?? new ShoalError('MEDIA_UNREADABLE', `${shown(input)}: it ended before its first segment`);
+      }
     } catch (error) {
       this.#encoder?.stop();
       await this.#done;
@@ -157,9 +165,11 @@ export class LiveStream {
       this.#silence.refresh();
       return;
     }
-    const silentMs = this.#options.segmentS * patienceSegments * 1000;
+    const patienceMs = this.#options.segmentS * patienceSegments * 1000;
+    const silentMs = this.state === 'starting' ? Math.max(beginMs, patienceMs) : patienceMs;
     this.#silence = setTimeout(() => {
       this.#options.log?.(`${this.name}: the source sent nothing for ${silentMs} ms; the stream ends`);
+      this.#silent = true;
       this.#encoder?.stop();
     }, silentMs);
   }

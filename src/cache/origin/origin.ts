@@ -48,9 +48,6 @@ export interface Origin {
 
 const isUrl = (input: string): boolean => /^(rtmps?|srt|udp|rtp|rtsp|https?):\/\//.test(input);
 
-/** Words in front of `-i` that bound how long a network source may be silent at its opening. */
-const inputWordsOf = (input: string): readonly string[] => (/^(rtmps?|rtsp|https?):/.test(input) ? ['-rw_timeout', '15000000'] : []);
-
 /** Throws the first input's error, unless `keepGoing` and another is good. */
 export async function openOrigin(options: OriginOptions): Promise<Origin> {
   const { stateFolder, log, signal } = options;
@@ -94,7 +91,6 @@ export async function openOrigin(options: OriginOptions): Promise<Origin> {
             name,
             input,
             loop: !isUrl(input),
-            inputWords: inputWordsOf(input),
             folder: liveFolder,
             segmentS: options.segmentS,
             partS: options.partS,

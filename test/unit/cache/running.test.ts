@@ -116,6 +116,15 @@ test('the tiers are made, edges know their shield, and follow it when it is repl
   await pass(500);
 });
 
+test('a cache is told no more connections than its memory is enough for', async (t) => {
+  for (const [memoryKib, connections] of [[16_384, 100], [5_120, 100], [4_096, 80]] as const) {
+    const { fleet, pass } = makeRunning({ memoryKib, min: 1, max: 1, shield: false });
+    await pass(1000);
+    const args = [...fleet.specs.values()].map((spec) => /connections=(\d+)/.exec(spec.args)?.[1]);
+    t.deepEqual(args, [String(connections)], `${memoryKib} KiB`);
+  }
+});
+
 test('a name that leads to an address that may be no origin boots nothing', async (t) => {
   const { running, fleet, pass, options } = makeRunning({ origin: 'http://localhost:8080' });
   (options as RunningOptions).isDenied = (address) => address.startsWith('127.');

@@ -17,7 +17,7 @@ test('no fuzzer of the kernel finds anything', (t) => {
     timeout: 300_000 + seconds * 10_000,
   });
   t.equal(status, 0, `${stdout}${stderr}`.slice(-5000));
-  for (const name of ['http', 'config', 'store', 'netfront', 'network', 'wired', 'disk', 'blkfront', 'http1', 'cache_control', 'click', 'click_ip']) {
+  for (const name of ['http', 'config', 'store', 'netfront', 'network', 'wired', 'disk', 'blkfront', 'http1', 'cache_control', 'hls', 'click', 'click_ip']) {
     const runs = new RegExp(`^fuzz ${name}: (\\d+) runs without a finding$`, 'm').exec(stdout)?.[1];
     t.ok(Number(runs) > 100, `${name}: ${runs} runs`);
   }

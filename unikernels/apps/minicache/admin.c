@@ -1,8 +1,11 @@
 /* See admin.h. */
 #include "admin.h"
+#include "allowance.h"
 #include "counters.h"
 #include "log.h"
 #include "meta.h"
+#include "playout.h"
+#include "query.h"
 #include "respond.h"
 #include "store_disk.h"
 #include "text.h"
@@ -16,37 +19,6 @@ static bool may(const struct viewer *viewer) {
   uint8_t difference = 0;
   for (size_t i = 0; i < secret.length; i++) difference |= (uint8_t)(given.at[7 + i] ^ secret.at[i]);
   return difference == 0;
-}
-
-/* The value of a query parameter, percent-decoded into `out`; false: not there or too long. */
-static bool parameter(struct slice query, struct slice name, char *out, size_t capacity, struct slice *value) {
-  while (query.length > 0) {
-    size_t end = slice_find(query, '&');
-    struct slice pair = {query.at, end};
-    query = slice_from(query, end + 1);
-    size_t equals = slice_find(pair, '=');
-    if (!slice_equal((struct slice){pair.at, equals}, name)) continue;
-    struct slice raw = slice_from(pair, equals + 1);
-    size_t length = 0;
-    for (size_t i = 0; i < raw.length; i++) {
-      char c = raw.at[i];
-      if (length == capacity) return false;
-      if (c == '%' && i + 2 < raw.length + 0u) {
-        unsigned number = 0;
-        for (unsigned j = 1; j <= 2; j++) {
-          char digit = slice_lower(raw.at[i + j]);
-          if (!slice_is_digit(digit) && (digit < 'a' || digit > 'f')) return false;
-          number = number * 16 + (unsigned)(slice_is_digit(digit) ? digit - '0' : digit - 'a' + 10);
-        }
-        c = (char)number;
-        i += 2;
-      }
-      out[length++] = c;
-    }
-    *value = (struct slice){out, length};
-    return true;
-  }
-  return false;
 }
 
 /* ---- purge ---- */
@@ -98,8 +70,8 @@ static void purge_all(struct viewer *viewer, struct slice query) {
   struct slice soft;
   char flag[4];
   struct purge purge = {.url = SLICE(""), .tag = SLICE("")};
-  bool by_url = parameter(query, SLICE("url"), url, sizeof url, &purge.url), by_tag = parameter(query, SLICE("key"), tag, sizeof tag, &purge.tag);
-  purge.soft = parameter(query, SLICE("soft"), flag, sizeof flag, &soft) && slice_equal(soft, SLICE("1"));
+  bool by_url = query_find(query, SLICE("url"), url, sizeof url, &purge.url), by_tag = query_find(query, SLICE("key"), tag, sizeof tag, &purge.tag);
+  purge.soft = query_find(query, SLICE("soft"), flag, sizeof flag, &soft) && slice_equal(soft, SLICE("1"));
   if (!by_url && !by_tag) {
     respond_status(viewer, 400, SLICE(""));
     return;
@@ -147,7 +119,8 @@ static void write_metrics(struct text *text) {
              {SLICE("evicted"), store.evicted, false}, {SLICE("store_torn"), store.torn, false}, {SLICE("store_io_errors"), store.io_errors, false},
              {SLICE("device_reads"), store.device_reads, false}, {SLICE("device_writes"), store.device_writes, false},
              {SLICE("objects"), store.objects, true}, {SLICE("store_bytes"), store.bytes, true}, {SLICE("store_capacity_bytes"), store.capacity, true},
-             {SLICE("store_settled"), !cache.settings.on_disk || store_settled(cache.store) != 0, true}, {SLICE("connections"), cache.viewers, true}};
+             {SLICE("store_settled"), !cache.settings.on_disk || store_settled(cache.store) != 0, true}, {SLICE("connections"), cache.viewers, true},
+             {SLICE("memory_free_bytes"), shoal_memory().free_bytes, true}, {SLICE("queued_bytes"), allowance_used(), true}};
   for (size_t i = 0; i < sizeof all / sizeof *all; i++) add_metric(text, all[i].name, all[i].gauge ? SLICE("gauge") : SLICE("counter"), all[i].value);
   text_literal(text, "# TYPE minicache_responses counter\n");
   for (unsigned i = 1; i < 6; i++) {
@@ -158,6 +131,39 @@ static void write_metrics(struct text *text) {
     text_literal(text, "\n");
   }
   text_literal(text, "# EOF\n");
+}
+
+/* ---- streams ---- */
+
+static void streams(struct viewer *viewer, struct slice query) {
+  struct text text = {page, 0, sizeof page, false};
+  struct slice extra = SLICE("Cache-Control: no-store\r\n"), given;
+  uint8_t method = viewer->request.method;
+  char digits[12];
+  uint32_t id;
+  uint64_t number;
+  if (method == METHOD_POST) {
+    uint16_t status = playout_begin(query, &id);
+    if (status != 0) {
+      respond_status(viewer, status, extra);
+      return;
+    }
+    text_literal(&text, "{\"stream\":");
+    text_number(&text, id);
+    text_literal(&text, "}\n");
+  } else if (method == METHOD_DELETE) {
+    bool known = query_find(query, SLICE("id"), digits, sizeof digits, &given) && slice_number(given, UINT32_MAX, &number) && playout_end((uint32_t)number);
+    respond_status(viewer, known ? 204 : 404, extra);
+    return;
+  } else if (method == METHOD_GET) {
+    text_literal(&text, "{\"streams\":");
+    playout_list(&text);
+    text_literal(&text, "}\n");
+  } else {
+    respond_status(viewer, 405, SLICE("Allow: GET, POST, DELETE\r\n"));
+    return;
+  }
+  respond_body(viewer, 200, SLICE("application/json"), extra, (struct slice){page, text.length});
 }
 
 void admin_request(struct viewer *viewer) {
@@ -173,6 +179,8 @@ void admin_request(struct viewer *viewer) {
   } else if (slice_equal(path, SLICE("/purge"))) {
     if (method == METHOD_POST || method == METHOD_PURGE) purge_all(viewer, query);
     else respond_status(viewer, 405, SLICE("Allow: POST\r\n"));
+  } else if (slice_equal(path, SLICE("/streams")) && method != METHOD_HEAD) {
+    streams(viewer, query);
   } else if (method != METHOD_GET && method != METHOD_HEAD) {
     respond_status(viewer, 405, SLICE("Allow: GET, HEAD\r\n"));
   } else if (slice_equal(path, SLICE("/metrics"))) {
@@ -182,7 +190,7 @@ void admin_request(struct viewer *viewer) {
     char digits[12];
     struct slice given;
     uint64_t from = 0;
-    if (parameter(query, SLICE("from"), digits, sizeof digits, &given)) slice_number(given, UINT32_MAX, &from);
+    if (query_find(query, SLICE("from"), digits, sizeof digits, &given)) slice_number(given, UINT32_MAX, &from);
     text_literal(&text, "{\"objects\":[");
     uint32_t next = counters_write(&text, (uint32_t)from);
     text_literal(&text, "],\"next\":");

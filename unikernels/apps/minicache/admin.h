@@ -1,4 +1,4 @@
-/* The port of whoever runs the cache: /health, and with the secret /metrics, /objects, /log, /purge. docs/formats/minicache.md */
+/* The port of whoever runs the cache: /health, and with the secret /metrics, /objects, /log, /purge, /streams. docs/formats/minicache.md */
 #ifndef MINICACHE_ADMIN_H
 #define MINICACHE_ADMIN_H
 

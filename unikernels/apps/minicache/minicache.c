@@ -3,7 +3,9 @@
  * RFC 9111; viewers that ask meanwhile join. viewer.c speaks with clients, fetch.c with the origin, serve.c decides, store.h keeps.
  */
 #include "minicache.h"
+#include "allowance.h"
 #include "fetch.h"
+#include "playout.h"
 #include "store_disk.h"
 #include "viewer.h"
 
@@ -24,6 +26,7 @@ static void serve(void) {
     no_memory();
     return;
   }
+  allowance_open();
   if (!viewers_listen(cache.settings.port, false) || !viewers_listen(cache.settings.admin_port, true)) shoal_panic("minicache: no memory to listen");
   shoal_print("minicache: serving on port %u\n", (unsigned)cache.settings.port);
 }
@@ -64,10 +67,28 @@ static void on_disk(void *context) {
   else store_when_mounted(cache.store, on_mounted, NULL);
 }
 
+/* ---- the network device is lwIP's; streams of datagrams want to know when it has room, and what memory is too short for is lost here ---- */
+
+static bool on_frame(void *context, const uint8_t *frame, size_t length_bytes, uint32_t flags) {
+  (void)context, (void)frame, (void)flags;
+  return !allowance_takes(length_bytes);
+}
+
+static void on_writable(void *context) {
+  (void)context;
+  playouts_writable();
+}
+
+static void on_up(void *context, const uint8_t *mac) {
+  (void)context, (void)mac;
+  playouts_writable();
+}
+
 static void start(void) {
   static const struct shoal_block_events events = {.up = on_disk};
+  static const struct shoal_ip_share share = {.frame = on_frame, .up = on_up, .writable = on_writable};
   clock_set();
-  if (!settings_read(&cache.settings) || !shoal_ip_start(NULL)) return;
+  if (!settings_read(&cache.settings) || !shoal_ip_start_shared(&share, NULL)) return;
   if (cache.settings.on_disk) {
     disk = shoal_block_open(0, &events, NULL, NULL, 0);
     shoal_timer_set(&no_disk, shoal_now_ns() + (disk == NULL ? 0 : DISK_PATIENCE_NS));
@@ -82,6 +103,7 @@ static void start(void) {
 static void resumed(bool as_clone) {
   clock_set();
   if (!as_clone) return;
+  playouts_end();
   struct settings settings;
   if (settings_read(&settings)) {
     /* What memory was taken for stays. */

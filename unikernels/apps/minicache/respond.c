@@ -9,6 +9,8 @@ static char boundary[24];
 
 static struct text begin(void) { return (struct text){scratch, 0, sizeof scratch, false}; }
 
+#define RELAYED_AT_ONCE 16384u
+
 static struct slice status_line(uint16_t status) {
   switch (status) {
     case 200: return SLICE("HTTP/1.1 200 OK\r\n");
@@ -359,18 +361,21 @@ void respond_relay_head(struct viewer *viewer, const struct http_head *response,
 }
 
 size_t respond_relay(struct viewer *viewer, const char *bytes, size_t length) {
+  static char framed[RELAYED_AT_ONCE + 16];
   uint32_t room = viewer_room(viewer);
   if (viewer->dead) return length;
   if (length > room) length = room;
-  if (length > 32768) length = 32768;
+  if (length > RELAYED_AT_ONCE) length = RELAYED_AT_ONCE;
   if (length == 0) return 0;
-  if (viewer->chunked) {
-    char line[16];
-    size_t size = shoal_format(line, sizeof line, "%x\r\n", (unsigned)length);
-    viewer_write(viewer, line, size);
+  size_t size = length;
+  if (viewer->chunked) { /* in one piece: there is memory for all of it, or for none */
+    size = shoal_format(framed, sizeof framed, "%x\r\n", (unsigned)length);
+    memcpy(framed + size, bytes, length);
+    memcpy(framed + size + length, "\r\n", 2);
+    size += length + 2;
+    bytes = framed;
   }
-  viewer_write(viewer, bytes, length);
-  if (viewer->chunked) viewer_write(viewer, "\r\n", 2);
+  if (!viewer_try_write(viewer, bytes, size)) return 0;
   viewer->body_sent += length;
   return length;
 }

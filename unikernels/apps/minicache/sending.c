@@ -77,7 +77,12 @@ static int send_some(struct viewer *viewer, uint64_t most) {
     chunk_release(chunk);
     return -1;
   }
-  if (!viewer_write_chunk(viewer, chunk, count, count < most) || (viewer->chunked && !viewer_write(viewer, "\r\n", 2))) return -1;
+  if (!viewer_write_chunk(viewer, chunk, count, count < most)) {
+    /* Memory comes with an acknowledgement, to this viewer or to another: then, or in the next second, once more. */
+    viewer->early = chunk;
+    return viewer->dead || viewer->chunked ? -1 : 0;
+  }
+  if (viewer->chunked && !viewer_write(viewer, "\r\n", 2)) return -1;
   viewer->at += count;
   viewer->body_sent += count;
   return 1;

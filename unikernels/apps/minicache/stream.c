@@ -142,7 +142,8 @@ static void turn(void *context) {
     stream->datagrams++;
     stream->bytes += bytes;
   }
-  if (stream->state == STREAM_RUNS) shoal_timer_set(&stream->timer, 0);
+  /* Now, and not at 0: timers that were due before have their turn first. */
+  if (stream->state == STREAM_RUNS) shoal_timer_set(&stream->timer, shoal_now_ns());
 }
 
 void stream_writable(struct stream *stream) {

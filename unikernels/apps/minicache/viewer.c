@@ -1,9 +1,11 @@
 /* See viewer.h. */
 #include "viewer.h"
+#include "allowance.h"
 #include "fetch.h"
 #include "log.h"
 #include "respond.h"
 #include "serve.h"
+#include "turned_away.h"
 
 #define HEAD_SECONDS 10u   /* for a whole head, from its first byte */
 #define STALL_SECONDS 30u  /* without an acknowledgement */
@@ -50,6 +52,7 @@ static void let_go(struct viewer *viewer) {
   if (viewer->counted) serve_count(viewer);
   fetch_forget(viewer);
   sending_end(viewer);
+  allowance_end(viewer);
   for (; viewer->pieces_count > 0; viewer->pieces_count--) {
     struct piece *piece = &viewer->pieces[viewer->pieces_first++ % VIEWER_PIECES];
     if (piece->chunk != NULL) chunk_release(piece->chunk);
@@ -82,15 +85,24 @@ static err_t end(struct viewer *viewer) {
 
 void viewer_kill(struct viewer *viewer) { viewer->dead = true; }
 
-uint32_t viewer_room(const struct viewer *viewer) {
+static uint32_t room_for(const struct viewer *viewer, uint32_t segments_most) {
   uint32_t room = tcp_sndbuf(viewer->pcb), queued = tcp_sndqueuelen(viewer->pcb);
   uint32_t segments = queued + 16 >= TCP_SND_QUEUELEN ? 0 : (TCP_SND_QUEUELEN - queued - 16) / 2;
+  if (segments > segments_most) segments = segments_most;
   if (viewer->pieces_count + 4 > VIEWER_PIECES || segments == 0) return 0;
   if (room > segments * TCP_MSS) room = segments * TCP_MSS;
   return room > 256 ? room - 256 : 0;
 }
 
+uint32_t viewer_room(const struct viewer *viewer) {
+  return room_for(viewer, allowance_of(viewer) / (viewer->state == VIEWER_RELAYING ? ALLOWANCE_COPIED_BYTES : ALLOWANCE_SEGMENT_BYTES));
+}
+
+static bool has_room_for_head(const struct viewer *viewer) { return room_for(viewer, TCP_SND_QUEUELEN) >= HTTP_HEAD_BYTES; }
+
 static void add_piece(struct viewer *viewer, struct chunk *chunk, uint32_t length) {
+  if (chunk == NULL) viewer->copied += length;
+  allowance_note(viewer);
   if (viewer->pieces_count > 0) {
     struct piece *last = &viewer->pieces[(viewer->pieces_first + viewer->pieces_count - 1u) % VIEWER_PIECES];
     if (chunk == NULL && last->chunk == NULL) {
@@ -102,23 +114,21 @@ static void add_piece(struct viewer *viewer, struct chunk *chunk, uint32_t lengt
   viewer->pieces[(viewer->pieces_first + viewer->pieces_count++) % VIEWER_PIECES] = (struct piece){chunk, length};
 }
 
-bool viewer_write(struct viewer *viewer, const char *bytes, size_t length) {
+bool viewer_try_write(struct viewer *viewer, const char *bytes, size_t length) {
   if (viewer->dead || length == 0) return !viewer->dead;
-  if (tcp_write(viewer->pcb, bytes, (u16_t)length, TCP_WRITE_FLAG_COPY) != ERR_OK) {
-    viewer_kill(viewer);
-    return false;
-  }
+  if (tcp_write(viewer->pcb, bytes, (u16_t)length, TCP_WRITE_FLAG_COPY) != ERR_OK) return false;
   add_piece(viewer, NULL, (uint32_t)length);
   viewer->sent += length;
   return true;
 }
 
+bool viewer_write(struct viewer *viewer, const char *bytes, size_t length) {
+  if (!viewer_try_write(viewer, bytes, length)) viewer_kill(viewer);
+  return !viewer->dead;
+}
+
 bool viewer_write_chunk(struct viewer *viewer, struct chunk *chunk, uint32_t length, bool more) {
-  if (viewer->dead || tcp_write(viewer->pcb, chunk->data, (u16_t)length, more ? TCP_WRITE_FLAG_MORE : 0) != ERR_OK) {
-    chunk_release(chunk);
-    viewer_kill(viewer);
-    return false;
-  }
+  if (viewer->dead || tcp_write(viewer->pcb, chunk->data, (u16_t)length, more ? TCP_WRITE_FLAG_MORE : 0) != ERR_OK) return false;
   add_piece(viewer, chunk, length);
   viewer->sent += length;
   return true;
@@ -185,7 +195,7 @@ static void advance(struct viewer *viewer) {
     switch (viewer->state) {
       case VIEWER_READING:
         /* The next answer starts when there is room for its head at once. */
-        if (viewer_room(viewer) < HTTP_HEAD_BYTES) return;
+        if (!has_room_for_head(viewer)) return;
         if (!take_head(viewer)) {
           if (viewer->remote_closed) viewer->state = VIEWER_CLOSING;
           else return;
@@ -256,11 +266,13 @@ static err_t on_sent(void *context, struct tcp_pcb *pcb, u16_t length) {
     uint32_t count = piece->bytes < left ? piece->bytes : left;
     piece->bytes -= count;
     left -= count;
+    if (piece->chunk == NULL) viewer->copied -= count;
     if (piece->bytes > 0) break;
     if (piece->chunk != NULL) chunk_release(piece->chunk);
     viewer->pieces_first = (uint8_t)((viewer->pieces_first + 1u) % VIEWER_PIECES);
     viewer->pieces_count--;
   }
+  allowance_note(viewer);
   viewer->progress_ms = clock_ms();
   if (viewer->state == VIEWER_RELAYING) fetch_room(viewer);
   return run_in_callback(viewer);
@@ -288,7 +300,7 @@ static err_t on_poll(void *context, struct tcp_pcb *pcb) {
         viewer->progress_ms = now;
         return run_in_callback(viewer);
       }
-      if (late && viewer->gather.length > 0 && viewer_room(viewer) >= HTTP_HEAD_BYTES) {
+      if (late && viewer->gather.length > 0 && has_room_for_head(viewer)) {
         cache.metrics.timeouts++;
         serve_request(viewer, 408);
         return run_in_callback(viewer);
@@ -304,6 +316,7 @@ static err_t on_poll(void *context, struct tcp_pcb *pcb) {
       if (quiet > LINGER_SECONDS * 1000 && !owes) viewer->remote_closed = true;
       late = owes && quiet > STALL_SECONDS * 1000;
       break;
+    case VIEWER_RELAYING: fetch_room(viewer); /* there may be memory again */ /* fall through */
     default: late = owes && quiet > STALL_SECONDS * 1000; break;
   }
   if (late) cache.metrics.timeouts++, viewer_kill(viewer);
@@ -329,6 +342,7 @@ static err_t on_accept(void *context, struct tcp_pcb *pcb, err_t error) {
   struct viewer *viewer = free_viewers;
   if (viewer == NULL) {
     cache.metrics.refused++;
+    if (turned_away(pcb)) return ERR_OK;
     tcp_abort(pcb);
     return ERR_ABRT;
   }

@@ -46,6 +46,7 @@ struct viewer {
   struct chunk *early; /* read before there was room for it */
   struct range spans[RANGES_MOST];
   uint64_t at, sent, started_ms, progress_ms, body_sent;
+  uint32_t copied, beyond; /* bytes of copies not acknowledged; of the heap beyond its own (allowance.h) */
   struct piece pieces[VIEWER_PIECES];
   struct http_head request;
   char head[VIEWER_HEAD_BYTES];
@@ -59,9 +60,12 @@ void viewer_run(struct viewer *viewer);
 
 /* Copies bytes into the connection. False: no room or no memory (the viewer is then ended by its caller). */
 bool viewer_write(struct viewer *viewer, const char *bytes, size_t length);
-/* Room for a write, with some to spare for framing. */
+/* The same, but the viewer lives on where there is no memory now: then nothing was written. */
+bool viewer_try_write(struct viewer *viewer, const char *bytes, size_t length);
+/* Room for a write of a body, with some to spare for framing: what the connection and memory allow. More after an acknowledgement. */
 uint32_t viewer_room(const struct viewer *viewer);
-/* Sends `length` bytes of the chunk by reference and takes it over. `more`: what follows it is written right after, so that segments stay whole. */
+/* Sends `length` bytes of the chunk by reference and takes it over. `more`: what follows it is written right after, so that segments stay whole.
+ * False: no memory now, the chunk stays the caller's, unless the viewer is dead. */
 bool viewer_write_chunk(struct viewer *viewer, struct chunk *chunk, uint32_t length, bool more);
 /* The connection is beyond use: cut off at the next occasion. */
 void viewer_kill(struct viewer *viewer);

@@ -4,6 +4,7 @@
  * The console is standard output; SIGTERM and SIGINT power the guest off, a panic aborts.
  */
 #include <errno.h>
+#include <malloc.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -46,10 +47,28 @@ void clock_start(void) { start_ns = read_clock_ns(CLOCK_MONOTONIC); }
 uint64_t shoal_now_ns(void) { return read_clock_ns(CLOCK_MONOTONIC) - start_ns; }
 uint64_t shoal_wall_ns(void) { return read_clock_ns(CLOCK_REALTIME); }
 
-void *shoal_alloc(size_t size_bytes) { return malloc(size_bytes); }
-void shoal_free(void *memory) { free(memory); }
+/* The word heap-kib= makes the process run out of memory as a small guest does. */
+static size_t heap_bytes, used_bytes;
+
+static void limit_heap(void) {
+  const char *word = shoal_config("heap-kib");
+  heap_bytes = word == NULL ? 0 : strtoul(word, NULL, 10) * 1024;
+}
+
+void *shoal_alloc(size_t size_bytes) {
+  if (heap_bytes > 0 && (used_bytes > heap_bytes || size_bytes > heap_bytes - used_bytes)) return NULL;
+  void *memory = malloc(size_bytes);
+  if (heap_bytes > 0 && memory != NULL) used_bytes += malloc_usable_size(memory);
+  return memory;
+}
+
+void shoal_free(void *memory) {
+  if (heap_bytes > 0 && memory != NULL) used_bytes -= malloc_usable_size(memory);
+  free(memory);
+}
 
 struct shoal_memory shoal_memory(void) {
+  if (heap_bytes > 0) return (struct shoal_memory){heap_bytes, heap_bytes > used_bytes ? heap_bytes - used_bytes : 0};
   size_t page = (size_t)sysconf(_SC_PAGESIZE);
   return (struct shoal_memory){(size_t)sysconf(_SC_PHYS_PAGES) * page, (size_t)sysconf(_SC_AVPHYS_PAGES) * page};
 }
@@ -82,7 +101,8 @@ bool platform_handle_events(void) {
   if (stopping) shoal_shutdown(SHOAL_POWEROFF);
   struct pollfd polls[TAP_DEVICES];
   unsigned count = tap_wait_for(polls);
-  if (count == 0 || poll(polls, count, 0) <= 0) return false;
+  const struct timespec at_once = {0};
+  if (count == 0 || ppoll(polls, count, &at_once, &while_waiting) <= 0) return false; /* one that never sleeps hears of its end here */
   for (unsigned i = 0; i < count; i++) {
     if (polls[i].revents != 0) tap_read(i);
   }
@@ -116,6 +136,7 @@ int main(int count, char **words) {
   clock_start();
   if (getrandom(seed, sizeof seed, 0) == (ssize_t)sizeof seed) random_stir(seed, sizeof seed);
   config_init(line, length);
+  limit_heap();
   tap_open(words[1]);
   shoal_print("%s %s: a Linux process\n", shoal_app.name, shoal_app.version);
   shoal_app.start();

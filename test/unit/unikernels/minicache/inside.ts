@@ -5,6 +5,8 @@ import './caching.ts';
 import './origins.ts';
 import './live.ts';
 import './pressure.ts';
+import './memory.ts';
+import './playout.ts';
 import './disk.ts';
 
 /* Connections that a test left open would keep the process; the pause is for tape's last lines. */
