@@ -1,6 +1,9 @@
 /** Bytes that come from a connection and are read by whoever has use for them; bounded. */
 import { ShoalError } from '../model/errors.ts';
 
+/** Each word of it costs the reader more than so many bytes do. */
+const tellBytes = 512 * 1024;
+
 export class ByteQueue implements AsyncIterable<Uint8Array> {
   readonly #most: number;
   #waiting: Buffer[] = [];
@@ -11,7 +14,8 @@ export class ByteQueue implements AsyncIterable<Uint8Array> {
   /** Bytes put in so far. */
   received = 0;
   #taken = 0;
-  /** Told how many bytes were taken out so far. */
+  #told = 0;
+  /** Told how many bytes were taken out so far: each time nothing is left of them, and in between now and then. */
   onTaken: (bytes: number) => void = () => {};
 
   constructor(mostBytes: number) {
@@ -46,10 +50,19 @@ export class ByteQueue implements AsyncIterable<Uint8Array> {
       if (next !== undefined) {
         this.#held -= next.length;
         this.#taken += next.length;
-        this.onTaken(this.#taken);
+        if (this.#taken - this.#told >= tellBytes) this.#tell();
         yield next;
-      } else if (this.#ended) return;
-      else await new Promise<void>((resolve) => (this.#wake = resolve));
+        continue;
+      }
+      if (this.#ended) return;
+      this.#tell();
+      await new Promise<void>((resolve) => (this.#wake = resolve));
     }
+  }
+
+  #tell(): void {
+    if (this.#told === this.#taken) return;
+    this.#told = this.#taken;
+    this.onTaken(this.#taken);
   }
 }

@@ -99,6 +99,17 @@ export class DepartureLink {
     while (this.#sent - this.#confirmed > windowBytes) await this.#turn();
   }
 
+  /** Until the target has laid in all that was sent, or so long: nothing is lost when it has not, but it is not ready for more. Throws Refused, Lost. */
+  async taken(mostMs: number): Promise<void> {
+    const untilMs = performance.now() + mostMs;
+    const timer = setTimeout(() => this.#wake(), mostMs);
+    try {
+      while (this.#sent > this.#confirmed && performance.now() < untilMs) await this.#turn();
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
   /**
    * The next word that is one of these; words of progress in between are taken in. Connects anew when the connection is cut, unless `once`. Throws
    * Refused, Lost.

@@ -11,9 +11,13 @@ import { DepartureLink, Lost, Refused, type Credentials, type Ticket } from './d
 import type { Fleet } from './fleet.ts';
 import type { Neighbours } from './neighbours.ts';
 import type { Runner } from './runner.ts';
+import { readAhead, readNow } from './reading.ts';
 import { SavedEncoder, type SavedRecord } from './saved.ts';
 import type { Takeover } from './takeover.ts';
 import type { Vm } from './vm.ts';
+
+/** A target that is slower than that is not waited for. */
+const mostTakenMs = 2_000;
 
 export interface DeparturesOptions {
   hypervisor: Hypervisor;
@@ -153,20 +157,26 @@ export class Departure {
     await fleet.keep(vm);
   }
 
-  /** While it runs: its memory as it is, then what changed meanwhile, until that is little. */
+  /** While it runs: its memory as it is; live also what changed meanwhile, until that is little. */
   async _copy(): Promise<void> {
     await this.#link.data(this.#encoder.header(this.#record!));
     this.#shape = await this.#o.runner.starter.shapeOf(this.#vm);
-    if (this.#choices.live !== true) return;
+    const live = this.#choices.live === true;
     const domid = this.#vm.domid!;
-    await this.#phase('look', async () => {
-      await this.#suspend(domid);
-      await this.#open(domid);
-      await this.#goOn(domid);
-    });
+    this.#reader = readAhead(this.#o.hypervisor, domid, this.#shape, true);
+    if (this.#reader === undefined) {
+      if (!live) return;
+      await this.#phase('look', async () => {
+        await this.#suspend(domid);
+        this.#open(domid);
+        await this.#goOn(domid);
+      });
+    }
     for (let before = Infinity; this.#passes < mostPasses; ) {
-      const bytes = await this.#pass(true);
-      if (bytes <= enoughBytes || bytes >= before) return;
+      const bytes = await this.#pass();
+      // What it has still to lay in it would lay in while the VM stands still.
+      await this.#link.taken(mostTakenMs);
+      if (!live || bytes <= enoughBytes || bytes >= before) return;
       before = bytes;
     }
   }
@@ -176,7 +186,7 @@ export class Departure {
     this.#suspendedAt = performance.now();
     await this.#phase('suspend', () => this.#suspend(domid));
     this.#link.say({ say: 'still' });
-    await this.#phase('open', async () => (this.#reader === undefined ? this.#open(domid) : this.#reader.again()));
+    await this.#phase('open', async () => this.#open(domid));
   }
 
   async #phase<T>(name: string, work: () => Promise<T>): Promise<T> {
@@ -190,8 +200,10 @@ export class Departure {
 
   async _ship(): Promise<void> {
     await this.#phase('ship', async () => {
-      await this.#pass(false);
-      await this.#link.data(this.#encoder.state(this.#reader!.state()), this.#encoder.end());
+      const parts: Buffer[] = [];
+      await this.#pass(parts);
+      // With the last of the memory, in one go.
+      await this.#link.data(...parts, this.#encoder.state(this.#reader!.state()), this.#encoder.end());
     });
   }
 
@@ -301,16 +313,22 @@ export class Departure {
     this.#suspended = false;
   }
 
-  async #open(domid: Domid): Promise<void> {
-    this.#reader = this.#o.hypervisor.readMemory(domid, this.#shape!, this.#choices.live === true);
+  #open(domid: Domid): void {
+    const ahead = this.#reader;
+    this.#reader = undefined;
+    this.#reader = readNow(this.#o.hypervisor, domid, this.#shape!, this.#choices.live === true, ahead);
   }
 
-  async #pass(running: boolean): Promise<number> {
+  /** Over its memory while it runs; or, with `last`, while it stands still: what is still to be sent then is in there. */
+  async #pass(last?: Buffer[]): Promise<number> {
     const begun = performance.now();
+    const running = last === undefined;
     let bytes = 0;
     for (let piece = this.#reader!.piece(running); piece !== undefined; piece = this.#reader!.piece(running)) {
       bytes += piece.length;
-      await this.#link.data(...this.#encoder.piece(piece));
+      if (last !== undefined && last.length > 0) await this.#link.data(...last.splice(0));
+      if (last === undefined) await this.#link.data(...this.#encoder.piece(piece));
+      else last.push(...this.#encoder.piece(piece));
       if (this.#signal.aborted) throw new ShoalError('TASK_CANCELLED', 'The migration was cancelled.');
       this.#progress(Math.min(0.8, this.#link.sentBytes / (this.#vm.memoryKib * 1024)));
     }

@@ -6,10 +6,9 @@
  * and taken back after the VM's new domain is. So a kill at any instant leaves either the domain or the file, and the next agent sees which.
  */
 import { createReadStream } from 'node:fs';
-import { mkdir, open, readdir, rename, rm } from 'node:fs/promises';
+import { mkdir, open, readdir, rename, rm, type FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { Domid } from '../model/ids.ts';
-import type { DomainShape, Hypervisor, MemoryReader } from '../hypervisor/port.ts';
+import type { Hypervisor, MemoryReader } from '../hypervisor/port.ts';
 import { asShoalError, ShoalError } from '../model/errors.ts';
 import { admit, checkFeatures, recordOf, type ArrivalChoices } from './arrival.ts';
 import type { Fleet } from './fleet.ts';
@@ -17,6 +16,7 @@ import { throwIfAborted } from './lanes.ts';
 import { expectUnburied } from './tombstones.ts';
 import type { Fill, Launched } from './launch.ts';
 import type { Runner } from './runner.ts';
+import { readAhead, readNow } from './reading.ts';
 import { encodeSaved, SavedSource, type SavedRecord } from './saved.ts';
 import { checkName, type Vm } from './vm.ts';
 
@@ -35,17 +35,17 @@ const burstBytes = 1024 * 1024;
 const atOnceKib = 16 * 1024;
 const mostHeld = 4;
 
-/** All of it, so that its domain may run again. */
+/** All of it, so that its domain may run again; closing it closes the reader, which takes longer than reading. */
 function heldMemory(reader: MemoryReader): MemoryReader {
-  try {
-    const pieces: Uint8Array[] = [];
-    for (let piece = reader.piece(false); piece !== undefined; piece = reader.piece(false)) pieces.push(piece);
-    const state = reader.state();
-    let next = 0;
-    return { piece: () => pieces[next++], again: () => void (next = 0), state: () => state, close: () => void (pieces.length = 0) };
-  } finally {
+  const pieces: Uint8Array[] = [];
+  for (let piece = reader.piece(false); piece !== undefined; piece = reader.piece(false)) pieces.push(piece);
+  const state = reader.state();
+  let next = 0;
+  const close = (): void => {
+    pieces.length = 0;
     reader.close();
-  }
+  };
+  return { piece: () => pieces[next++], again: () => void (next = 0), state: () => state, close };
 }
 
 export class Suspender {
@@ -206,9 +206,13 @@ export class Suspender {
     const about = await record;
     const shape = await runner.starter.shapeOf(vm);
     const part = `${path}.part`;
-    await hypervisor.suspend(domid);
+    const ahead = readAhead(hypervisor, domid, shape, false);
+    await hypervisor.suspend(domid).catch((error: unknown) => {
+      ahead?.close();
+      throw error;
+    });
     try {
-      await this.#write(domid, shape, about, part, signal);
+      await this.#writeFrom(readNow(hypervisor, domid, shape, false, ahead), about, part, signal);
       await rename(part, path);
       await syncFolder(this.#o.folder);
       await kept();
@@ -233,12 +237,14 @@ export class Suspender {
     const domid = vm.domid!;
     const shape = await runner.starter.shapeOf(vm);
     const part = `${path}.part`;
+    let reader = readAhead(hypervisor, domid, shape, false);
     this.#held++;
     try {
       let held: MemoryReader;
       await hypervisor.suspend(domid);
       try {
-        held = heldMemory(hypervisor.readMemory(domid, shape, false));
+        reader = readNow(hypervisor, domid, shape, false, reader);
+        held = heldMemory(reader);
       } finally {
         await this.#goOn(vm);
       }
@@ -250,12 +256,9 @@ export class Suspender {
       for (const each of [part, path]) await rm(each, { force: true });
       throw fullDisk(error);
     } finally {
+      reader?.close();
       this.#held--;
     }
-  }
-
-  #write(domid: Domid, shape: DomainShape, record: SavedRecord, path: string, signal: AbortSignal): Promise<void> {
-    return this.#writeFrom(this.#o.hypervisor.readMemory(domid, shape, false), record, path, signal);
   }
 
   async #writeFrom(reader: MemoryReader, record: SavedRecord, path: string, signal: AbortSignal): Promise<void> {
@@ -266,7 +269,7 @@ export class Suspender {
         let bytes = 0;
         const flush = async (): Promise<void> => {
           throwIfAborted(signal);
-          for (const each of waiting) await file.writeFile(each);
+          await writeAll(file, waiting);
           waiting = [];
           bytes = 0;
         };
@@ -301,6 +304,14 @@ export class Suspender {
   #forget(uuid: string): void {
     if (this.#files.delete(uuid)) void rm(this.#path(uuid), { force: true }).catch(() => {});
   }
+}
+
+/** In one call, most often: each is a way to another thread and back. */
+async function writeAll(file: FileHandle, buffers: Buffer[]): Promise<void> {
+  if (buffers.length === 0) return;
+  const { bytesWritten } = await file.writev(buffers);
+  const bytes = buffers.reduce((sum, { length }) => sum + length, 0);
+  if (bytesWritten < bytes) await file.writeFile(Buffer.concat(buffers).subarray(bytesWritten));
 }
 
 async function contentOf(path: string): Promise<{ bytes: number; chunks: AsyncIterable<Uint8Array> }> {

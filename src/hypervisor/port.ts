@@ -70,8 +70,9 @@ export interface Snapshot {
 export const mostPieceBytes = 64 * (4096 + 8);
 
 /**
- * The memory of a domain that suspended itself, in pieces whose form is the adapter's own. With passes the domain may run again meanwhile: each
- * pass has what changed since the one before. Nothing here waits; a piece takes well under a millisecond.
+ * The memory of a domain that suspended itself, in pieces whose form is the adapter's own. With passes the domain may run meanwhile: each
+ * pass has what changed since the one before. Of a domain that still ran when the reader was made, `again` comes before the last pass and the state.
+ * Nothing here waits; a piece takes well under a millisecond.
  */
 export interface MemoryReader {
   /** The next piece; undefined at the end of a pass, after which another one begins. `running`: the domain is not suspended now. */
@@ -206,7 +207,10 @@ export interface Hypervisor {
   snapshot(domid: Domid, shape: DomainShape): Promise<Snapshot>;
   /** Has a running guest suspend itself and waits for it. Throws TIMEOUT; the guest may then still do so later. */
   suspend(domid: Domid): Promise<void>;
-  /** Of a domain that suspended itself. `passes`: there will be several. Throws HYPERCALL_FAILED, VALUE_NOT_SUPPORTED. */
+  /**
+   * Of a domain that suspended itself, or that runs and is about to: then what takes long is done before. `passes`: there will be several. Throws
+   * HYPERCALL_FAILED (also for one that runs and cannot be looked at yet), VALUE_NOT_SUPPORTED.
+   */
   readMemory(domid: Domid, shape: DomainShape, passes: boolean): MemoryReader;
   /** In place of `build`. Throws HOST_NOT_ENOUGH_FREE_MEMORY, VALUE_NOT_SUPPORTED. */
   writeMemory(domid: Domid, shape: DomainShape): MemoryWriter;

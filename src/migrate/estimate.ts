@@ -63,11 +63,11 @@ export function formula(load: Load, way: Way, live: boolean): Estimate {
   const first = memoryBytes * Math.min(1, Math.max(0, load.filled));
   const still = (bytes: number): number => (bytes / bps) * 1000 + roundTripsStill * rttMs + stillWorkMs;
   const before = roundTripsBefore * rttMs + workMs;
-  if (!live) return { bytes: first, totalMs: before + still(first), downtimeMs: still(first) };
   let bytes = first;
   let left = first;
   let ms = 0;
-  for (let pass = 0; pass < mostPasses && left > enoughBytes; pass++) {
+  // A plain one is copied once, too, before the VM stands still.
+  for (let pass = 0; pass < (live ? mostPasses : 1) && left > enoughBytes; pass++) {
     const passMs = (left / bps) * 1000;
     ms += passMs;
     const dirty = Math.min(memoryBytes, (load.dirtyBps * passMs) / 1000);

@@ -19,10 +19,7 @@
 #define CONSOLE_PORT 2u
 
 static uint8_t memory[FRAMES * PAGE_BYTES] __attribute__((aligned(4096)));
-static struct {
-  struct wiring wiring;
-  struct wiring_addresses addresses; /* right behind it, as in a guest's page */
-} laid_out;
+static struct wiring_page laid_out;
 static const struct wired_place place = {&laid_out.wiring, memory, IMAGE_FRAMES, FRAMES, CONSOLE_PORT, false};
 static int up_count;
 

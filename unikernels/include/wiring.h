@@ -60,9 +60,28 @@ struct wiring_addresses {
   uint32_t addresses[WIRING_ADDRESSES]; /* in network order */
 };
 
+/* Right behind that: which of the guest's pages are in use, so that whoever saves the guest need not look at the others, nor the guest clear them. A
+ * guest that keeps such a map says where it is as it starts; the magic is there last. The host sets `is_read` before it orders WIRING_SUSPEND
+ * when it will leave out what is free; the guest sets it back as it suspends itself. What is free is zero wherever the guest goes on. */
+#define WIRING_MAP_MAGIC 0x4d504853u /* "SHPM" */
+struct wiring_map {
+  uint32_t magic;
+  uint32_t is_read;
+  uint64_t offset; /* of the map in the guest's memory, frame * 4096 and so on; bit n of byte m is set when page 8m + n is in use */
+  uint64_t pages;  /* that it has a bit of */
+};
+
+struct wiring_page {
+  struct wiring wiring;
+  struct wiring_addresses addresses;
+  struct wiring_map map;
+};
+
 _Static_assert(sizeof(struct wiring_vif) == 24, "wiring ABI");
 _Static_assert(sizeof(struct wiring) == 16 + 24 * WIRING_VIFS, "wiring ABI");
 _Static_assert(sizeof(struct wiring_addresses) == 12 + 4 * WIRING_ADDRESSES, "wiring ABI");
-_Static_assert(WIRING_OFFSET + sizeof(struct wiring) + sizeof(struct wiring_addresses) <= 4096, "in one page");
+_Static_assert(sizeof(struct wiring_map) == 24 && offsetof(struct wiring_page, map) % 8 == 0, "wiring ABI");
+_Static_assert(offsetof(struct wiring_page, addresses) == sizeof(struct wiring), "right behind");
+_Static_assert(WIRING_OFFSET + sizeof(struct wiring_page) <= 4096, "in one page");
 
 #endif

@@ -84,10 +84,10 @@ void pages_free(void *pages, size_t count) {
 }
 
 static bool is_zero(const uint64_t *words) {
-  for (size_t i = 0; i < PAGE_BYTES / sizeof *words; i++) {
-    if (words[i] != 0) return false;
-  }
-  return true;
+  uint64_t any = 0;
+  for (size_t i = 0; i < PAGE_BYTES / sizeof *words && any == 0; i += 8)
+    any = words[i] | words[i + 1] | words[i + 2] | words[i + 3] | words[i + 4] | words[i + 5] | words[i + 6] | words[i + 7];
+  return any == 0;
 }
 
 void pages_clear_free(void) {

@@ -111,7 +111,8 @@ uint32_t wired_order_port(void) { return has_orders ? place.order_port : 0; }
 
 uint32_t wired_take_order(void) { return __atomic_exchange_n(&place.wiring->order, WIRING_NOTHING, __ATOMIC_SEQ_CST); }
 
-static struct wiring_addresses *addresses(void) { return (struct wiring_addresses *)(place.wiring + 1); }
+static struct wiring_page *page(void) { return (struct wiring_page *)place.wiring; }
+static struct wiring_addresses *addresses(void) { return &page()->addresses; }
 
 uint32_t wired_addresses(uint32_t list[WIRING_ADDRESSES], size_t *count) {
   struct wiring_addresses copy;
@@ -124,3 +125,14 @@ uint32_t wired_addresses(uint32_t list[WIRING_ADDRESSES], size_t *count) {
 }
 
 void wired_took_addresses(uint32_t number) { __atomic_store_n(&addresses()->taken, number, __ATOMIC_RELEASE); }
+
+void wired_show_map(uint64_t offset, uint64_t pages) {
+  if (!has_orders) return;
+  struct wiring_map *map = &page()->map;
+  map->offset = offset;
+  map->pages = pages;
+  map->is_read = 0;
+  __atomic_store_n(&map->magic, WIRING_MAP_MAGIC, __ATOMIC_RELEASE);
+}
+
+bool wired_map_is_read(void) { return has_orders && __atomic_exchange_n(&page()->map.is_read, 0, __ATOMIC_SEQ_CST) == 1; }

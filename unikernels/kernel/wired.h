@@ -46,4 +46,10 @@ uint32_t wired_take_order(void);
 uint32_t wired_addresses(uint32_t list[WIRING_ADDRESSES], size_t *count);
 void wired_took_addresses(uint32_t number);
 
+/* Says where the map of `pages` pages in use lies, at `offset` of the guest's memory. Nothing in a guest that is not wired. */
+void wired_show_map(uint64_t offset, uint64_t pages);
+
+/* Whether whoever ordered the suspension reads that map; asked once, before the guest suspends itself. */
+bool wired_map_is_read(void);
+
 #endif

@@ -209,6 +209,28 @@ static bool serve(void) {
   return true;
 }
 
+static struct wiring_page *wiring(void) { return (struct wiring_page *)(BASE + START_INFO * PAGE_BYTES + WIRING_OFFSET); }
+
+/* By the guest's own map. */
+static bool is_free(unsigned long page) {
+  return is_wired && !(((const uint8_t *)BASE)[wiring()->map.offset + page / 8] >> (page % 8) & 1);
+}
+
+/* A page that nobody uses, with something in it: only a host that does not read the map wants it cleared. */
+static unsigned long used_before;
+static bool reads_map;
+
+static void look_at_map(void) {
+  const struct wiring_map *map = &wiring()->map;
+  size_t count = 0;
+  if (map->magic != WIRING_MAP_MAGIC || map->pages != PAGES || map->offset < TEXT_PAGES * PAGE_BYTES) CHECK(!"the map is shown");
+  for (unsigned long page = 0; page < PAGES; page++) count += is_free(page);
+  for (unsigned long page = 0; page <= STACK + 3; page++) if (is_free(page)) CHECK(!"what the builder laid out is in use");
+  if (count != pages_free_count() || count == 0) CHECK(!"and says what is free");
+  if (map->is_read != 0) CHECK(!"read for one suspension only");
+  if (*(const uint8_t *)view(frame_of(used_before)) != (reads_map ? 0xee : 0)) CHECK(!"free pages are cleared for those who do not read it");
+}
+
 static void order_suspension(void) {
   if (!is_wired) {
     shutdown_word = "suspend";
@@ -216,7 +238,11 @@ static void order_suspension(void) {
     fire(STORE_PORT);
     return;
   }
-  ((struct wiring *)(BASE + START_INFO * PAGE_BYTES + WIRING_OFFSET))->order = WIRING_SUSPEND;
+  reads_map = rounds % 2 == 0;
+  for (used_before = PAGES - 1; !is_free(used_before); used_before--) continue;
+  memset(view(frame_of(used_before)), 0xee, PAGE_BYTES);
+  wiring()->map.is_read = reads_map;
+  wiring()->wiring.order = WIRING_SUSPEND;
   fire(CONSOLE_PORT);
 }
 
@@ -233,11 +259,12 @@ static long suspend(unsigned long info_frame) {
   if (is_wired ? info->store_mfn != 0 : info->store_mfn != STORE) CHECK(!"the store's page by number");
   const struct shared_info *shared = view(shared_frame());
   if (shared->arch.max_pfn != PAGES || shared->arch.p2m_cr3 != xen_pfn_to_cr3(frame_of(TABLES))) CHECK(!"the list of frames is shown");
+  if (is_wired) look_at_map();
   if (rounds % 3 == 1) return 1;
   /* Through the file, for the stack in there has places that the sanitizer guards. */
   for (unsigned long i = TEXT_PAGES; i < PAGES; i++) {
-    uint8_t page[PAGE_BYTES];
-    if (pread(machine, page, sizeof page, offset_of(frame_of(i))) != (ssize_t)sizeof page) abort();
+    uint8_t page[PAGE_BYTES] = {0};
+    if (!is_free(i) && pread(machine, page, sizeof page, offset_of(frame_of(i))) != (ssize_t)sizeof page) abort();
     domain = 1 - domain;
     if (pwrite(machine, page, sizeof page, offset_of(frame_of(i))) != (ssize_t)sizeof page) abort();
     domain = 1 - domain;

@@ -21,10 +21,7 @@
 #define RX_FRAME 101u
 
 static uint8_t *memory;
-static struct {
-  struct wiring wiring;
-  struct wiring_addresses addresses; /* right behind it, as in a guest's page */
-} laid_out;
+static struct wiring_page laid_out;
 static struct xenstore_domain_interface store_page;
 
 static unsigned ups, downs, frames;
@@ -221,6 +218,29 @@ static void test_readdress(void) {
   world_console_length = 0;
 }
 
+static void test_map(void) {
+  struct wired_place at = place(false);
+  lay_out();
+  laid_out.map = (struct wiring_map){0};
+  wired_init(&at);
+  CHECK(!wired_map_is_read());
+  wired_show_map(5 * PAGE_BYTES + 8, FRAMES);
+  CHECK(laid_out.map.magic == WIRING_MAP_MAGIC && laid_out.map.offset == 5 * PAGE_BYTES + 8 && laid_out.map.pages == FRAMES);
+  CHECK(!wired_map_is_read()); /* nobody said so */
+  laid_out.map.is_read = 1;
+  CHECK(wired_map_is_read() && laid_out.map.is_read == 0 && !wired_map_is_read()); /* for one suspension */
+  laid_out.map = (struct wiring_map){.is_read = 1};
+  at = place(true);
+  wired_init(&at);
+  wired_show_map(0, FRAMES);
+  CHECK(laid_out.map.magic == 0 && !wired_map_is_read()); /* a guest with a store has no page to say it in */
+  lay_out();
+  laid_out.map = (struct wiring_map){0};
+  at = place(false);
+  wired_init(&at);
+  world_console_length = 0;
+}
+
 static void test_orders(void) {
   control_start();
   laid_out.wiring.order = WIRING_SUSPEND;
@@ -235,6 +255,7 @@ static void test_orders(void) {
   control_start();
   CHECK(world_suspensions == 2);
   test_readdress();
+  test_map();
   if (setjmp(world_end) == 0) {
     laid_out.wiring.order = WIRING_POWEROFF;
     world_fire(CONSOLE_PORT);

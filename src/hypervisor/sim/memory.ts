@@ -21,7 +21,6 @@ export class SimReader implements MemoryReader {
     this.#passes = passes;
     this.#state = state;
     this.#check = check;
-    check(false);
   }
 
   piece(running: boolean): Uint8Array | undefined {

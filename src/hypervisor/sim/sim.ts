@@ -204,6 +204,7 @@ export class SimHypervisor implements Hypervisor {
       if (this.#domains.get(domid) === domain && (domain.state === 'running') === running) return;
       throw new ShoalError('HYPERCALL_FAILED', `Domain ${domid} is ${domain.state}.`, { data: { errno: 'EBUSY' } });
     };
+    if (domain.state !== 'running' || domain.guest !== 'obeys') check(false);
     return new SimReader(domain.pages, passes, () => JSON.stringify({ memoryKib: domain.memoryKib, console: domain.console }), check);
   }
 

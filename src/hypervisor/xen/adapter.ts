@@ -154,7 +154,7 @@ class Xen implements XenHypervisor {
 
   async suspend(domid: Domid): Promise<void> {
     this.ours(domid);
-    await this.memory.suspend(domid);
+    await this.changes.own(() => this.memory.suspend(domid));
   }
 
   readMemory(domid: Domid, shape: DomainShape, passes: boolean): MemoryReader {
@@ -233,7 +233,7 @@ class Xen implements XenHypervisor {
 
   async snapshot(domid: Domid, shape: DomainShape): Promise<Snapshot> {
     this.ours(domid);
-    return this.memory.snapshot(domid, shape);
+    return this.changes.own(() => this.memory.snapshot(domid, shape));
   }
 
   async resume(domid: Domid): Promise<void> {
@@ -241,7 +241,11 @@ class Xen implements XenHypervisor {
     calling(`resuming domain ${domid}`, () => this.native.resume(domid));
   }
 
-  async destroy(domid: Domid): Promise<void> {
+  destroy(domid: Domid): Promise<void> {
+    return this.changes.own(() => this.destroyOne(domid));
+  }
+
+  private async destroyOne(domid: Domid): Promise<void> {
     const domain = calling(`looking at domain ${domid}`, () => this.native.domain(domid));
     if (domain && !isVmUuid(uuidOf(domain))) throw notOurs(domid);
     const wired = this.built.get(domid)?.wired ?? (domain === undefined ? undefined : this.wired.is(domid));

@@ -10,6 +10,12 @@ const destroyWaitMs = 30_000;
 /** Domains are compared at most this often while many die, and so seldom that it takes a tenth of the agent's time at most: Xen lists them all. */
 const scanIntervalMs = 20;
 const scanShare = 10;
+/**
+ * News that what this process does to domains itself explains, while it does it and shortly after: each suspension and each end is told of once or twice. Who did
+ * it knows, so that the comparison, which may find something else, can wait.
+ */
+const ownNewsMs = 30;
+const explainedMs = 250;
 /** Until a domain that was ended is looked for again, at first and at most: most are gone at once. */
 const departureMs = 2;
 const departureMostMs = 64;
@@ -25,6 +31,9 @@ export class Changes {
   private readonly unseen = new Set<number>();
   private nextScan = 0;
   private scanTimer: NodeJS.Timeout | undefined;
+  private scanAt = Infinity;
+  private owns = 0;
+  private ownUntil = 0;
   private departureTimer: NodeJS.Timeout | undefined;
   private closed = false;
 
@@ -67,6 +76,17 @@ export class Changes {
     clearTimeout(this.departureTimer);
   }
 
+  /** Runs what has a domain shut down or go away. */
+  async own<T>(work: () => Promise<T>): Promise<T> {
+    this.owns++;
+    try {
+      return await work();
+    } finally {
+      this.owns--;
+      this.ownUntil = performance.now() + ownNewsMs;
+    }
+  }
+
   /** Resolves once Xen has no domain of that number. */
   departed(domid: number): Promise<void> {
     if (!this.native.domain(domid)) return Promise.resolve();
@@ -102,9 +122,13 @@ export class Changes {
 
   /** One comparison for any number of news. */
   scanSoon(): void {
-    if (this.scanTimer || this.closed) return;
-    const waitMs = Math.max(0, this.nextScan - performance.now());
-    this.scanTimer = setTimeout(() => this.scan(), waitMs);
+    if (this.closed) return;
+    const now = performance.now();
+    const at = Math.max(this.nextScan, this.owns > 0 || now < this.ownUntil ? now + explainedMs : now);
+    if (this.scanTimer && this.scanAt <= at) return;
+    clearTimeout(this.scanTimer);
+    this.scanAt = at;
+    this.scanTimer = setTimeout(() => this.scan(), Math.max(0, at - now));
   }
 
   private scan(): void {

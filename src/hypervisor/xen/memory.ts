@@ -2,7 +2,7 @@
  * The memory of guests that suspended themselves: read in pieces (native/memory_read.h), for a file, another host or a copy here; written into
  * an empty domain, in place of a build (native/memory_write.h).
  */
-import { setTimeout as sleep } from 'node:timers/promises';
+import { setImmediate as turn, setTimeout as sleep } from 'node:timers/promises';
 import type { Domid } from '../../model/ids.ts';
 import { ShoalError } from '../../model/errors.ts';
 import { calling, domainFlags, shutdownReasons, type Built, type Native, type NativeReader, type NativeWriter } from './native.ts';
@@ -11,6 +11,8 @@ import type { Templates } from './templates.ts';
 
 /** A guest that is not hung needs a millisecond; one whose devices are in the store some round trips. */
 const suspendWaitMs = 5_000;
+/** So long it is looked for in every turn of the loop, for all of it is standstill; a timer of a millisecond takes two or three of a busy dom0. */
+const eagerMs = 10;
 const lookMs = 1;
 /** A copy is kept in the agent's memory. */
 const mostCopyKib = 256 * 1024;
@@ -44,7 +46,7 @@ export class Memory {
 
   async suspend(domid: Domid): Promise<void> {
     await this.ask(domid);
-    for (const begun = performance.now(); performance.now() - begun < suspendWaitMs; await sleep(lookMs)) {
+    for (const begun = performance.now(); performance.now() - begun < suspendWaitMs; await (performance.now() - begun < eagerMs ? turn() : sleep(lookMs))) {
       const domain = calling(`looking at domain ${domid}`, () => this.native.domain(domid));
       if (domain && domain.flags & domainFlags.shutdown) {
         if (shutdownReasons[domain.shutdownReason] === 'suspend') return;
@@ -60,18 +62,29 @@ export class Memory {
   /** For copies: the guest goes on at once. */
   async snapshot(domid: Domid, shape: DomainShape): Promise<Snapshot> {
     if (shape.memoryKib > mostCopyKib) throw impossible(`a VM of more than ${mostCopyKib} KiB cannot be cloned while it runs`);
-    await this.suspend(domid);
+    let reader = this.readAhead(domid, shape);
     try {
-      const reader = this.read(domid, shape, false);
+      await this.suspend(domid);
       try {
+        if (reader === undefined) reader = this.read(domid, shape, false);
+        else reader.again();
         const pieces: Uint8Array[] = [];
         for (let piece = reader.piece(false); piece !== undefined; piece = reader.piece(false)) pieces.push(piece);
         return new XenSnapshot(shape, pieces, reader.state());
       } finally {
-        reader.close();
+        calling(`resuming domain ${domid}`, () => this.native.resume(domid));
       }
     } finally {
-      calling(`resuming domain ${domid}`, () => this.native.resume(domid));
+      reader?.close();
+    }
+  }
+
+  /** Undefined for a kernel that does not show where its memory lies. */
+  private readAhead(domid: Domid, shape: DomainShape): MemoryReader | undefined {
+    try {
+      return this.read(domid, shape, false);
+    } catch {
+      return undefined;
     }
   }
 
@@ -102,8 +115,8 @@ class XenReader implements MemoryReader {
     this.domid = domid;
   }
 
-  piece(running: boolean): Uint8Array | undefined {
-    const bytes = this.native.readPiece(this.reader, running);
+  piece(): Uint8Array | undefined {
+    const bytes = this.native.readPiece(this.reader);
     return bytes.length === 0 ? undefined : bytes;
   }
 

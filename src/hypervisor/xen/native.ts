@@ -79,7 +79,7 @@ export interface Native {
   readMemory(domid: number, virtBase: bigint, template: number, passes: boolean): NativeReader;
   readAgain(reader: NativeReader): void;
   /** Empty at the end of a pass. */
-  readPiece(reader: NativeReader, running: boolean): Buffer;
+  readPiece(reader: NativeReader): Buffer;
   readState(reader: NativeReader): Buffer;
   writeMemory(domid: number, memoryPages: number, template: number): NativeWriter;
   writePiece(writer: NativeWriter, piece: Uint8Array): void;

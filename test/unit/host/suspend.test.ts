@@ -88,7 +88,8 @@ test('killed at each step of a suspension and of a resumption: the domain or the
       }, 1);
     });
     if (moment === 'readMemory') {
-      rig.sim.failStep('readMemory', new ShoalError('HYPERCALL_FAILED', 'as arranged'));
+      // While it runs, and when it stands still.
+      rig.sim.failStep('readMemory', new ShoalError('HYPERCALL_FAILED', 'as arranged'), { times: 2 });
       rig.sim.failStep('resume', new ShoalError('HYPERCALL_FAILED', 'as arranged'));
     }
     void rig.agent.suspender.suspend(rig.agent.fleet.need(uuid)).catch(() => {});

@@ -253,6 +253,7 @@ void memory_init(const struct start_info *info) {
     take_range(bitmap, pages * PAGE_BYTES);
   }
   pages_init(image_start, page_count, bitmap);
+  wired_show_map((uint64_t)(bitmap - (uint8_t *)image_start), page_count);
   pages_mark_free(0, mapped);
   for (size_t i = 0; i < range_count; i++) pages_mark_taken(ranges[i].first, ranges[i].count);
   if (mapped == page_count) return;

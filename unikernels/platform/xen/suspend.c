@@ -76,7 +76,8 @@ static void suspend(void *context) {
     shoal_timer_set(&later, shoal_now_ns() + PAUSE_NS);
     return;
   }
-  pages_clear_free();
+  /* Whoever does not know which pages are free would keep, or send, what is in them. */
+  if (!wired_map_is_read()) pages_clear_free();
   loop_flush(); /* frames that were sent, notifications */
   clock_stop();
   name_pages();

@@ -112,17 +112,14 @@ static napi_value js_read_again(napi_env env, napi_callback_info info)
   return memory_reader_again(handle->reader, &failure) ? throw_failure(env, &failure) : NULL;
 }
 
-/* readPiece(reader, running): bytes; none at the end of a pass. */
+/* readPiece(reader): bytes; none at the end of a pass. */
 static napi_value js_read_piece(napi_env env, napi_callback_info info)
 {
   struct handle *handle;
   struct call call;
-  int running;
 
-  if (!take_call(&call, env, info, 2) || !take_flag(&call, 1, "running", &running) || !opened_addon(env) ||
-      !(handle = take_handle(&call, reading)))
-    return NULL;
-  return bytes_value(env, handle->piece, memory_reader_piece(handle->reader, running, handle->piece));
+  if (!take_call(&call, env, info, 1) || !opened_addon(env) || !(handle = take_handle(&call, reading))) return NULL;
+  return bytes_value(env, handle->piece, memory_reader_piece(handle->reader, handle->piece));
 }
 
 /* readState(reader): bytes. */

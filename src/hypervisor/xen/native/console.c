@@ -151,13 +151,15 @@ int console_order(struct consoles *consoles, uint16_t domid, uint32_t order, str
 {
   /* The builder put the page of start_info where the store's ring would be granted. */
   uint8_t *page = map_grant(consoles, domid, GNTTAB_RESERVED_XENSTORE);
-  struct wiring *wiring;
+  struct wiring_page *shared;
   int wired;
 
   if (!page) return failed(failure, "xengnttab_map_grant_ref");
-  wiring = (struct wiring *)(page + WIRING_OFFSET);
-  wired = wiring->magic == WIRING_MAGIC;
-  if (wired) __atomic_store_n(&wiring->order, order, __ATOMIC_RELEASE);
+  shared = (struct wiring_page *)(page + WIRING_OFFSET);
+  wired = shared->wiring.magic == WIRING_MAGIC;
+  /* Whoever reads a guest's memory here (memory_read.h) leaves out what is free. */
+  if (wired && order == WIRING_SUSPEND && shared->map.magic == WIRING_MAP_MAGIC) shared->map.is_read = 1;
+  if (wired) __atomic_store_n(&shared->wiring.order, order, __ATOMIC_RELEASE);
   xengnttab_unmap(consoles->grants, page, 1);
   return wired ? ring_bell(consoles, domid, CONSOLE_PORT, failure) : failed_with(failure, "wiring", EINVAL);
 }

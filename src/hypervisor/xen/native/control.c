@@ -1,5 +1,5 @@
 /*
- * libxenctrl lives here and in control_cpu.c and nowhere else; see control.h. The few calls that libxenctrl keeps to itself (the domctl that fills the
+ * libxenctrl lives here, in control_cpu.c and in control_memory.c and nowhere else; see control.h. The few calls that libxenctrl keeps to itself (the domctl that fills the
  * hypercall page, pinning page tables for another domain) go through libxencall with the structures of Xen's public headers.
  */
 #include "control.h"
@@ -254,45 +254,6 @@ int control_pause(struct control *control, uint16_t domid, struct failure *failu
 int control_unpause(struct control *control, uint16_t domid, struct failure *failure)
 {
   return xc_domain_unpause(control->xc, domid) ? failed(failure, "xc_domain_unpause") : 0;
-}
-
-/*
- * Largest extents first: 2 MiB (order 9) is as far as Xen's allocator stays fast when memory is fragmented, and a domain of 4 MiB then costs
- * two allocations instead of 1,024. An order that runs dry falls back to the next smaller one.
- */
-int control_populate(struct control *control, uint16_t domid, uint64_t first, uint64_t count, uint64_t *mfns, struct failure *failure)
-{
-  enum { LARGEST_ORDER = 9, BATCH = 4096 };
-  xen_pfn_t *extents = malloc(BATCH * sizeof *extents);
-  unsigned order = LARGEST_ORDER;
-  uint64_t have = 0;
-
-  if (!extents) return failed(failure, "malloc");
-  while (have < count) {
-    uint64_t left = (count - have) >> order;
-    unsigned asked = left < BATCH ? (unsigned)left : BATCH;
-    int given = 0;
-
-    if (asked > 0) {
-      for (unsigned i = 0; i < asked; i++) extents[i] = first + have + ((uint64_t)i << order);
-      given = xc_domain_populate_physmap(control->xc, domid, asked, order, 0, extents);
-      if (given < 0) {
-        failed(failure, "xc_domain_populate_physmap");
-        free(extents);
-        return -1;
-      }
-      for (int i = 0; i < given; i++)
-        for (uint64_t page = 0; page < 1ull << order; page++) mfns[have++] = extents[i] + page;
-    }
-    if ((unsigned)given == asked && asked == BATCH) continue;
-    if (order == 0 && have < count) {
-      free(extents);
-      return failed_with(failure, "xc_domain_populate_physmap", ENOMEM);
-    }
-    if (order > 0) order--;
-  }
-  free(extents);
-  return 0;
 }
 
 int control_grant_frame(struct control *control, uint16_t domid, uint64_t *mfn, struct failure *failure)

@@ -79,6 +79,8 @@ int control_unpause(struct control *control, uint16_t domid, struct failure *fai
 /* Gives the domain `count` pages, guest frames `first` and up; mfns[i] receives the machine frame of guest frame first + i. ENOMEM when Xen has
  * no more. */
 int control_populate(struct control *control, uint16_t domid, uint64_t first, uint64_t count, uint64_t *mfns, struct failure *failure);
+/* Zeroes in pages of the domain, by their machine frames, of which none may be a page table. */
+int control_clear_pages(struct control *control, uint16_t domid, const uint64_t *mfns, uint64_t count, struct failure *failure);
 /* Machine frame of the first frame of the domain's grant table (version 1). */
 int control_grant_frame(struct control *control, uint16_t domid, uint64_t *mfn, struct failure *failure);
 /* Has Xen write its hypercall stubs into the page. */

@@ -29,24 +29,31 @@ static void put_head(uint8_t *out, uint64_t frame, uint64_t kind)
   memcpy(out, &head, sizeof head);
 }
 
+size_t stream_zero(uint8_t *out, uint64_t frame)
+{
+  put_head(out, frame, PAGE_ZERO);
+  return 8;
+}
+
+size_t stream_table(uint8_t *out, uint64_t frame, unsigned level, const uint8_t *page)
+{
+  put_head(out, frame, PAGE_TABLE + level);
+  memcpy(out + 8, page, PAGE_BYTES);
+  return 8 + PAGE_BYTES;
+}
+
 size_t stream_page(uint8_t *out, uint64_t frame, const uint8_t *page)
 {
-  /* Copied before it is looked at: the guest may be running. */
-  memcpy(out + 8, page, PAGE_BYTES);
-  if (is_zero(out + 8)) {
-    put_head(out, frame, PAGE_ZERO);
-    return 8;
-  }
+  /* In a guest that runs it may be written meanwhile: a zero page that was none in the end is another page in the next pass. */
+  if (is_zero(page)) return stream_zero(out, frame);
   put_head(out, frame, PAGE_DATA);
+  memcpy(out + 8, page, PAGE_BYTES);
   return 8 + PAGE_BYTES;
 }
 
 static int inside(uint64_t frame, uint64_t shared_pages, uint64_t pages) { return frame >= shared_pages && frame < pages; }
 
-static uint8_t *page_at(const struct target_memory *memory, uint64_t frame)
-{
-  return memory->base + (frame - memory->shared_pages) * PAGE_BYTES;
-}
+static uint8_t *page_at(const struct target_memory *memory, uint64_t frame) { return memory->at[frame]; }
 
 static int lay_table(const struct target_memory *memory, uint64_t frame, unsigned level, const uint8_t *bytes)
 {
@@ -67,26 +74,45 @@ static int lay_table(const struct target_memory *memory, uint64_t frame, unsigne
   return 0;
 }
 
+/* One page of a piece: its frame and kind; the bytes it has, head included, 0 when it is malformed. */
+static size_t take_page(const struct target_memory *memory, const uint8_t *piece, size_t length, uint64_t *frame, uint64_t *kind)
+{
+  uint64_t head;
+
+  if (length < sizeof head) return 0;
+  memcpy(&head, piece, sizeof head);
+  *kind = head >> KIND_SHIFT;
+  *frame = head & ((1ull << KIND_SHIFT) - 1);
+  if (!inside(*frame, memory->shared_pages, memory->pages) || *kind > PAGE_TABLE + LEVEL_TOP) return 0;
+  if (*kind == PAGE_ZERO) return sizeof head;
+  return length - sizeof head < PAGE_BYTES ? 0 : sizeof head + PAGE_BYTES;
+}
+
+int stream_frames(const struct target_memory *memory, const uint8_t *piece, size_t length, uint64_t *frames, size_t *count)
+{
+  *count = 0;
+  for (size_t at = 0, bytes; at < length; at += bytes) {
+    uint64_t frame, kind;
+
+    bytes = take_page(memory, piece + at, length - at, &frame, &kind);
+    if (bytes == 0) return -1;
+    if (kind != PAGE_ZERO || memory->written[frame]) frames[(*count)++] = frame;
+  }
+  return 0;
+}
+
 int stream_apply(const struct target_memory *memory, const uint8_t *piece, size_t length)
 {
-  for (size_t at = 0; at < length;) {
-    uint64_t head, frame, kind;
+  for (size_t at = 0, bytes; at < length; at += bytes) {
+    uint64_t frame, kind;
 
-    if (length - at < sizeof head) return -1;
-    memcpy(&head, piece + at, sizeof head);
-    at += sizeof head;
-    kind = head >> KIND_SHIFT;
-    frame = head & ((1ull << KIND_SHIFT) - 1);
-    if (!inside(frame, memory->shared_pages, memory->pages) || kind > PAGE_TABLE + LEVEL_TOP) return -1;
-    memory->have[frame] = 1;
-    if (kind == PAGE_ZERO) {
-      memset(page_at(memory, frame), 0, PAGE_BYTES);
-      continue;
-    }
-    if (length - at < PAGE_BYTES) return -1;
-    if (kind == PAGE_DATA) memcpy(page_at(memory, frame), piece + at, PAGE_BYTES);
-    else if (lay_table(memory, frame, (unsigned)kind - PAGE_TABLE, piece + at)) return -1;
-    at += PAGE_BYTES;
+    bytes = take_page(memory, piece + at, length - at, &frame, &kind);
+    if (bytes == 0) return -1;
+    if (page_at(memory, frame) == NULL) continue; /* zero, and so it is */
+    memory->written[frame] = kind != PAGE_ZERO;
+    if (kind == PAGE_ZERO) memset(page_at(memory, frame), 0, PAGE_BYTES);
+    else if (kind == PAGE_DATA) memcpy(page_at(memory, frame), piece + at + 8, PAGE_BYTES);
+    else if (lay_table(memory, frame, (unsigned)kind - PAGE_TABLE, piece + at + 8)) return -1;
   }
   return 0;
 }
@@ -132,16 +158,32 @@ int state_parse(const uint8_t *bytes, size_t length, uint64_t pages, uint64_t sh
   return 0;
 }
 
+size_t stream_settled(const struct guest_state *state, uint64_t *frames)
+{
+  size_t count = 0;
+
+  for (uint64_t i = 0; i < list_pages_of(state->pages); i++) frames[count++] = state->p2m + i;
+  frames[count++] = state->start_info;
+  frames[count++] = state->console;
+  if (state->store != NO_FRAME) frames[count++] = state->store;
+  for (unsigned i = 0; state->store == NO_FRAME && i < state->wiring.vif_count; i++) {
+    frames[count++] = state->wiring.vifs[i].tx_frame;
+    frames[count++] = state->wiring.vifs[i].rx_frame;
+  }
+  return count;
+}
+
 void stream_settle(const struct target_memory *memory, const struct guest_state *state, uint64_t shared_info_mfn,
                    const struct build_result *result)
 {
-  uint64_t own = memory->pages - memory->shared_pages;
   struct start_info *info = (struct start_info *)(void *)page_at(memory, state->start_info);
   int wired = state->store == NO_FRAME;
 
-  for (uint64_t frame = memory->shared_pages; frame < memory->pages; frame++)
-    if (!memory->have[frame]) memset(page_at(memory, frame), 0, PAGE_BYTES);
-  memcpy(page_at(memory, state->p2m), memory->mfns, memory->pages * sizeof *memory->mfns);
+  for (uint64_t i = 0; i < list_pages_of(memory->pages); i++) {
+    uint64_t left = memory->pages * sizeof *memory->mfns - i * PAGE_BYTES;
+
+    memcpy(page_at(memory, state->p2m + i), (const uint8_t *)memory->mfns + i * PAGE_BYTES, left < PAGE_BYTES ? left : PAGE_BYTES);
+  }
   memset(page_at(memory, state->console), 0, PAGE_BYTES);
   info->shared_info = shared_info_mfn << 12;
   info->console.domU.mfn = result->console_mfn;
@@ -158,6 +200,6 @@ void stream_settle(const struct target_memory *memory, const struct guest_state 
     info->store_mfn = result->store_mfn;
     info->store_evtchn = STORE_PORT;
   }
-  builder_open_to_dom0(memory->base + own * PAGE_BYTES, memory->base + (own + 1) * PAGE_BYTES, result->console_mfn,
+  builder_open_to_dom0(page_at(memory, memory->pages), page_at(memory, memory->pages + 1), result->console_mfn,
                        wired ? result->start_info_mfn : result->store_mfn);
 }

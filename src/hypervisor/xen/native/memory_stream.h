@@ -51,18 +51,28 @@ struct parsed_state {
   const uint8_t *cpu;
 };
 
-/* A domain's memory while it is written. `base` maps frames [shared_pages, pages), then shared_info, then the grants. */
+/* A domain's memory while it is written. It began as zeroes. Frames `pages` and `pages` + 1 stand for shared_info and the grants. */
 struct target_memory {
   uint64_t pages, shared_pages;
-  uint8_t *base;
-  const uint64_t *mfns; /* of frames [0, pages) */
-  uint8_t *have;        /* a byte a frame: whether it came */
+  uint8_t **at;         /* where frames [0, pages + 2) are mapped now; NULL: they are not */
+  const uint64_t *mfns; /* of frames [0, pages + 2) */
+  uint8_t *written;     /* a byte a frame: whether it may be anything but zero */
 };
+
+/* Frames of one piece: were each a zero page. */
+#define PIECE_FRAMES_MAX (PIECE_BYTES_MAX / 8u)
+/* Beside the list of frames: start_info, console, rings. */
+#define SETTLED_FRAMES_MAX (2u + 2u * WIRING_VIFS)
 
 static inline uint64_t list_pages_of(uint64_t pages) { return (pages * sizeof(uint64_t) + PAGE_BYTES - 1) / PAGE_BYTES; }
 
-/* One page into `out`, which has room for 8 + PAGE_BYTES; the number of bytes. */
+/* One page into `out`, which has room for 8 + PAGE_BYTES; the number of bytes. The entries of a table are left as they are. */
 size_t stream_page(uint8_t *out, uint64_t frame, const uint8_t *page);
+size_t stream_zero(uint8_t *out, uint64_t frame);
+size_t stream_table(uint8_t *out, uint64_t frame, unsigned level, const uint8_t *page);
+
+/* The frames that a piece writes to, which have to be mapped before it is laid in: up to PIECE_FRAMES_MAX, some perhaps twice. -1: it is malformed. */
+int stream_frames(const struct target_memory *memory, const uint8_t *piece, size_t length, uint64_t *frames, size_t *count);
 
 /* Lays a piece in. -1: it is malformed; what was laid in until then stays. */
 int stream_apply(const struct target_memory *memory, const uint8_t *piece, size_t length);
@@ -70,7 +80,10 @@ int stream_apply(const struct target_memory *memory, const uint8_t *piece, size_
 /* -1: no state of a guest of this memory with so many vifs (counted only when it is wired). */
 int state_parse(const uint8_t *bytes, size_t length, uint64_t pages, uint64_t shared_pages, unsigned vif_count, struct parsed_state *parsed);
 
-/* What a guest finds when it wakes up elsewhere: zeroes where no page came, its list of frames, fresh rings, no command line yet. */
+/* The frames that stream_settle writes to beside shared_info and the grants: list_pages_of(pages) + SETTLED_FRAMES_MAX at most, some perhaps twice. */
+size_t stream_settled(const struct guest_state *state, uint64_t *frames);
+
+/* What a guest finds when it wakes up elsewhere: its list of frames, fresh rings, no command line yet. */
 void stream_settle(const struct target_memory *memory, const struct guest_state *state, uint64_t shared_info_mfn,
                    const struct build_result *result);
 

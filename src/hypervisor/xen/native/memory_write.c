@@ -10,8 +10,10 @@ struct memory_writer {
   struct builder *builder;
   uint16_t domid;
   struct template template; /* pages 0: none */
-  struct target_memory memory; /* base NULL: finished */
-  uint64_t *mfns;              /* of all frames, then shared_info, then the grants */
+  struct target_memory memory;
+  uint64_t *mfns;   /* of all frames, then shared_info, then the grants */
+  uint64_t *frames; /* of one piece, or of the end */
+  int finished;
 };
 
 static uint64_t own_pages(const struct memory_writer *writer) { return writer->memory.pages - writer->memory.shared_pages; }
@@ -29,18 +31,15 @@ static int take_memory(struct memory_writer *writer, struct failure *failure)
   if (control_populate(control, writer->domid, first, own, writer->mfns + first, failure)) return -1;
   writer->mfns[writer->memory.pages] = facts.shared_info_mfn;
   if (control_grant_frame(control, writer->domid, &writer->mfns[writer->memory.pages + 1], failure)) return -1;
-  writer->memory.base = builder_map(writer->builder, writer->domid, own + 2, writer->mfns + first, 1, failure);
-  if (!writer->memory.base) return -1;
   /* Now, while a guest that comes from elsewhere still runs there, rather than at the end. */
-  memset(writer->memory.base, 0, own * PAGE_BYTES);
-  memset(writer->memory.have + first, 1, own);
-  return 0;
+  return control_clear_pages(control, writer->domid, writer->mfns + first, own, failure);
 }
 
 struct memory_writer *memory_writer_open(struct builder *builder, uint16_t domid, uint64_t pages, const struct template *template,
                                          struct failure *failure)
 {
   struct memory_writer *writer = calloc(1, sizeof *writer);
+  uint64_t settled = list_pages_of(pages) + SETTLED_FRAMES_MAX + 2;
 
   if (!writer) {
     failed(failure, "calloc");
@@ -51,36 +50,79 @@ struct memory_writer *memory_writer_open(struct builder *builder, uint16_t domid
   writer->memory.pages = pages;
   writer->memory.shared_pages = writer->template.pages;
   writer->mfns = calloc(pages + 2, sizeof *writer->mfns);
+  writer->frames = calloc(settled > PIECE_FRAMES_MAX ? settled : PIECE_FRAMES_MAX, sizeof *writer->frames);
   writer->memory.mfns = writer->mfns;
-  writer->memory.have = calloc(pages, 1);
-  if (!writer->mfns || !writer->memory.have) failed(failure, "calloc");
+  writer->memory.at = calloc(pages + 2, sizeof *writer->memory.at);
+  writer->memory.written = calloc(pages, 1);
+  if (!writer->mfns || !writer->frames || !writer->memory.at || !writer->memory.written) failed(failure, "calloc");
   else if (pages <= writer->template.pages) failed_with(failure, "memory", EINVAL);
   else if (take_memory(writer, failure) == 0) return writer;
   memory_writer_free(writer);
   return NULL;
 }
 
-static int unmap(struct memory_writer *writer)
-{
-  uint8_t *base = writer->memory.base;
-
-  writer->memory.base = NULL;
-  return base ? builder_unmap(writer->builder, base, own_pages(writer) + 2) : 0;
-}
-
 void memory_writer_free(struct memory_writer *writer)
 {
   if (!writer) return;
-  unmap(writer);
   free(writer->mfns);
-  free(writer->memory.have);
+  free(writer->frames);
+  free(writer->memory.at);
+  free(writer->memory.written);
   free(writer);
+}
+
+/* writer->frames, `count` of them, are there until unmap_frames. Only while they are written: no page table may be mapped writable when it is pinned, and
+ * what is mapped for longer costs its unmapping while the guest stands still. */
+static uint8_t *map_frames(struct memory_writer *writer, size_t count, struct failure *failure)
+{
+  uint64_t *mfns = calloc(count, sizeof *mfns);
+  uint8_t *base;
+
+  if (!mfns) {
+    failed(failure, "calloc");
+    return NULL;
+  }
+  for (size_t i = 0; i < count; i++) mfns[i] = writer->mfns[writer->frames[i]];
+  base = builder_map(writer->builder, writer->domid, count, mfns, 1, failure);
+  free(mfns);
+  for (size_t i = 0; base && i < count; i++) writer->memory.at[writer->frames[i]] = base + i * PAGE_BYTES;
+  return base;
+}
+
+static int unmap_frames(struct memory_writer *writer, uint8_t *base, size_t count, struct failure *failure)
+{
+  for (size_t i = 0; i < count; i++) writer->memory.at[writer->frames[i]] = NULL;
+  return builder_unmap(writer->builder, base, count) ? failed(failure, "xenforeignmemory_unmap") : 0;
 }
 
 int memory_writer_piece(struct memory_writer *writer, const uint8_t *piece, size_t length, struct failure *failure)
 {
-  if (!writer->memory.base || stream_apply(&writer->memory, piece, length)) return failed_with(failure, "memory", EINVAL);
-  return 0;
+  uint8_t *base;
+  size_t count;
+  int status;
+
+  if (writer->finished || length > PIECE_BYTES_MAX || stream_frames(&writer->memory, piece, length, writer->frames, &count))
+    return failed_with(failure, "memory", EINVAL);
+  if (count == 0) return 0;
+  base = map_frames(writer, count, failure);
+  if (!base) return -1;
+  status = stream_apply(&writer->memory, piece, length);
+  if (unmap_frames(writer, base, count, failure)) return -1;
+  return status ? failed_with(failure, "memory", EINVAL) : 0;
+}
+
+/* What the guest finds changed when it wakes up. */
+static int settle(struct memory_writer *writer, const struct guest_state *state, const struct build_result *result, struct failure *failure)
+{
+  size_t count = stream_settled(state, writer->frames);
+  uint8_t *base;
+
+  writer->frames[count++] = writer->memory.pages;
+  writer->frames[count++] = writer->memory.pages + 1;
+  base = map_frames(writer, count, failure);
+  if (!base) return -1;
+  stream_settle(&writer->memory, state, writer->mfns[writer->memory.pages], result);
+  return unmap_frames(writer, base, count, failure);
 }
 
 /* Hooks the template's pages in where the page tables have left room for them. */
@@ -110,7 +152,7 @@ int memory_writer_finish(struct memory_writer *writer, const uint8_t *state, siz
   int done = -1;
 
   memset(result, 0, sizeof *result);
-  if (!writer->memory.base || state_parse(state, length, writer->memory.pages, writer->memory.shared_pages, vif_count, &parsed))
+  if (writer->finished || state_parse(state, length, writer->memory.pages, writer->memory.shared_pages, vif_count, &parsed))
     return failed_with(failure, "memory", EINVAL);
   cpu = control_cpu_from(parsed.cpu, fixed->cpu_bytes, failure);
   if (!cpu) return -1;
@@ -121,9 +163,9 @@ int memory_writer_finish(struct memory_writer *writer, const uint8_t *state, siz
     result->vifs[i].tx_mfn = mfns[fixed->wiring.vifs[i].tx_frame];
     result->vifs[i].rx_mfn = mfns[fixed->wiring.vifs[i].rx_frame];
   }
-  stream_settle(&writer->memory, fixed, mfns[writer->memory.pages], result);
-  if (unmap(writer)) failed(failure, "xenforeignmemory_unmap");
-  else if (control_pin_l4(control, writer->domid, mfns[fixed->top_table], failure) == 0 && map_template(writer, parsed.places, failure) == 0)
+  writer->finished = 1;
+  if (settle(writer, fixed, result, failure) == 0 && control_pin_l4(control, writer->domid, mfns[fixed->top_table], failure) == 0 &&
+      map_template(writer, parsed.places, failure) == 0)
     done = control_write_cpu(control, writer->domid, cpu, mfns[fixed->top_table], result->start_info_mfn, failure);
   free(cpu);
   return done;
