@@ -139,6 +139,30 @@ for (const [i, backend] of ['switch', 'netback'].entries())
     t.notOk(complaint, `without a continuity error ${complaint?.[0] ?? ''}`);
   });
 
+/** The address that is made of a MAC, under a prefix (RFC 4291, appendix A). */
+function made(prefix: string, mac: string): string {
+  const [a, b, c, d, e, f] = mac.split(':').map((byte) => Number.parseInt(byte, 16)) as [number, number, number, number, number, number];
+  return prefix + [((a ^ 2) << 8) | b, (c << 8) | 0xff, 0xfe00 | d, (e << 8) | f].map((word) => word.toString(16)).join(':');
+}
+
+test('minicache: by IPv6, on its link and beyond a router', { timeout: 6 * minutes }, async (t) => {
+  const router = ['sysctl -qw net.ipv6.conf.leg0.disable_ipv6=0 net.ipv6.conf.lo.disable_ipv6=0', 'ip -6 addr add fd00:64::1/64 dev leg0 nodad', 'ip -6 addr add fd00:77::1/128 dev lo'];
+  const set = await lab.inside(['sh', '-c', router.join(' && ')], { timeoutMs: 20_000 });
+  t.equal(set.code, 0, set.stderr);
+  for (const [i, backend, word] of [[20, 'switch', 'fd00:64::'], [21, 'switch', 'fd00:64::99'], [22, 'netback', 'fd00:64::'], [23, 'netback', 'fd00:64::98/64']] as const) {
+    const args = `origin=10.64.0.1:8080 secret=s ip6=${word} gw6=fd00:64::1`;
+    const vm = await shoal(['vm', 'create', `six-${i}`, '--image', 'build/unikernels/minicache.elf', '--memory-kib', '5120', '--ip', `10.64.9.${i}`, '--backend', backend, '--args', args, '--lab', name, '--json'], minutes);
+    t.equal(vm.code, 0, vm.err);
+    const shown = JSON.parse((await shoal(['vm', 'show', `six-${i}`, '--lab', name, '--json'], minutes)).out) as object;
+    const mac = /"mac":"([0-9a-f:]{17})"/i.exec(JSON.stringify(shown))?.[1] ?? '';
+    const address = word.endsWith('::') ? made(word, mac) : word.replace('/64', '');
+    const url = `http://[${address}]/big-six`;
+    t.equal(await shaOf(`-g --retry 5 --retry-connrefused '${url}'`), sha256, `${backend}, ip6=${word}: all of it, from its link`);
+    t.equal(await shaOf(`-g --interface fd00:77::1 '${url}'`), sha256, 'and from elsewhere');
+  }
+  await shoal(['vm', 'destroy', 'six-20', 'six-21', 'six-22', 'six-23', '--lab', name], minutes);
+});
+
 test('minicache: down', { timeout: 2 * minutes }, async () => {
   await curl('http://10.64.0.1:8080/quit').catch(() => '');
   await labDown(name);

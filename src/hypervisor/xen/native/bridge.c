@@ -58,9 +58,11 @@ static void neighbour_entry(struct batch *batch, const char *name, uint16_t type
 void bridge_attach(struct batch *batch, const struct port *port)
 {
   int known = port->address_count > 0;
+  /* Nothing at all is flooded to a port with proxy_arp. */
+  uint8_t proxy = !known ? 0 : port->multicast ? 2 : 3;
 
   set_master_and_up(batch, "set master", port->vif, port->bridge);
-  set_port_flags(batch, port->vif, (struct port_flags){ .multicast = port->multicast != 0, .broadcast = !known, .proxy = known ? 3 : 0 });
+  set_port_flags(batch, port->vif, (struct port_flags){ .multicast = port->multicast != 0, .broadcast = !known, .proxy = proxy });
   forwarding_entry(batch, "add forwarding entry", RTM_NEWNEIGH, port->vif, port->mac);
   if (port->way_to_shard) forwarding_entry(batch, "add forwarding entry", RTM_NEWNEIGH, port->way_to_shard, port->mac);
   for (unsigned i = 0; i < port->address_count; i++)

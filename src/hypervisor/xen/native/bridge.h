@@ -5,7 +5,8 @@
  * addresses are known gets nothing by flooding: the bridge has a static forwarding entry for its MAC, a permanent neighbour entry for each of
  * its addresses, and the port flags `proxy_arp` (nothing is flooded to it; its own questions are answered from the neighbour table) and
  * `proxy_arp_wifi` (questions about it, from whichever port, are answered by the bridge). A guest whose addresses are not known (DHCP) gets
- * broadcasts and answers for itself. Multicasts go to guests that speak IPv6, and into all shards.
+ * broadcasts and answers for itself. Multicasts go to
+ * guests that have an IPv6 address, whose port is without `proxy_arp` then, and into all shards.
  *
  * One bridge takes 1,024 ports. Further bridges ("shards") hang on the first by a veth pair; neighbours are kept on the first bridge only, and
  * it has a forwarding entry towards the shard for each guest there, so that ARP from inside a shard is answered one hop up.
