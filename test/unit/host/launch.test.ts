@@ -219,3 +219,18 @@ test('an image larger than the memory of its VM', async (t) => {
   t.equal(rig.agent.fleet.size, 1, 'nothing changed');
   await rig.close();
 });
+
+test('a VM with an IPv6 address: the hypervisor is told, and whether it is made of the MAC', async (t) => {
+  const rig = await makeRig();
+  const told: unknown[] = [];
+  const register = rig.sim.register.bind(rig.sim);
+  rig.sim.register = (domid, config) => {
+    told.push(config.vifs.map(({ ipv6 }) => ipv6));
+    return register(domid, config);
+  };
+  for (const [i, args] of ['', 'ip6=fd00:1:: gw6=fd00:1::1', 'x=1 ip6=fd00:1::/64', 'ip6=fd00:1::7', 'noip6=fd00:1::'].entries())
+    await rig.agent.bulk.launch({ name: `six-${i}`, image, memoryKib: 4096, args }, never);
+  t.deepEqual(told, [[undefined], ['from-mac'], ['from-mac'], ['other'], [undefined]]);
+  t.ok(rig.agent.fleet.named('six-1')!.vifs.every((vif) => !('ipv6' in vif)), 'its arguments are what is kept');
+  await rig.close();
+});

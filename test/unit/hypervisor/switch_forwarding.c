@@ -92,6 +92,54 @@ static void arp(void)
     check(count_received(1) == 1, "a search for a double (sender 0.0.0.0) is answered");
 }
 
+/* A neighbour solicitation by `from` for the address that is made of guest `asked`'s MAC, under one prefix or another. */
+static size_t make_solicitation(unsigned from, unsigned asked)
+{
+    static const uint8_t fixed[] = { 0x60, 0, 0, 0, 0, 32, 58, 255 };
+    const uint8_t id[8] = { 0, 0, 0, 0xff, 0xfe, 0, 0, (uint8_t)asked }; /* of 02:00:00:00:00:NN */
+    const uint8_t group[6] = { 0x33, 0x33, 0xff, 0, 0, (uint8_t)asked };
+    memset(sent, 0, 86);
+    memcpy(sent, group, 6);
+    sent[6] = 2;
+    sent[11] = (uint8_t)from;
+    sent[12] = 0x86;
+    sent[13] = 0xdd;
+    memcpy(sent + 14, fixed, sizeof fixed);
+    sent[54] = 135;
+    sent[62] = 0xfd;
+    memcpy(sent + 70, id, 8);
+    sent[78] = 1;
+    sent[79] = 1;
+    return 86;
+}
+
+static void solicitations(void)
+{
+    fresh(3);
+    outside_send(NULL, sent, make_solicitation(100, 3));
+    steps(2);
+    check(guest_receive(3, got, NULL) == 86 && !memcmp(sent, got, 86), "who is asked for by IPv6 gets the question from outside, though it hears no multicasts");
+    check(count_received(1) + count_received(2) + count_outside() == 0, "and nobody else is woken");
+    send(1, make_solicitation(1, 3), 0);
+    check(count_received(3) == 1 && count_received(2) + count_outside() == 0, "a guest's question goes to the guest it is about");
+    send(1, make_solicitation(1, 100), 0);
+    check(count_outside() == 1 && count_received(2) == 1 && count_received(3) == 0, "one about nobody here goes outside, and to those that hear multicasts");
+    send(1, make_solicitation(1, 1), 0);
+    check(count_outside() == 1 && count_received(1) == 0, "so does a search for a double of one's own");
+    outside_send(NULL, sent, make_solicitation(100, 2));
+    steps(2);
+    check(count_received(2) == 1, "who hears multicasts gets its own once");
+    make_solicitation(100, 3);
+    sent[54] = 136;
+    outside_send(NULL, sent, 86);
+    make_solicitation(100, 3);
+    sent[73] = 0;
+    outside_send(NULL, sent, 86);
+    outside_send(NULL, sent, make_solicitation(100, 3) - 10);
+    steps(2);
+    check(count_received(3) == 0 && count_received(2) == 3, "an advertisement, another address and a part of a question are multicasts like any");
+}
+
 static void refused(const char *what, size_t length)
 {
     uint32_t before = world->guests[1].statuses[0] + world->guests[1].statuses[1];
@@ -279,6 +327,7 @@ void test_forwarding(void)
     unicast();
     everybody();
     arp();
+    solicitations();
     spoofing();
     checksums();
     mirrors();
