@@ -47,22 +47,25 @@ test('kill -9 of the controller at any moment of a push: old or new, never half;
     JSON.stringify({ listen: { port: 0 }, certFile: file('cert.pem'), keyFile: file('key.pem'), stateDir: state, credentialsDir: file('credentials'), deployment: { signersFile: file('anchor') } }),
   );
   let child: ChildProcess;
+  let log = '';
   const start = async (): Promise<number> => {
     child = spawn(process.execPath, [script, file('controller.json')], { stdio: ['ignore', 'ignore', 'pipe'] });
-    let log = '';
+    log = '';
     return new Promise((done, fail) => {
-      child.once('exit', (code) => fail(new Error(`the controller ended with ${code}: ${log}`)));
+      const early = (code: number | null): void => fail(new Error(`the controller ended with ${code}: ${log}`));
+      child.once('exit', early);
       child.stderr!.on('data', (part: Buffer) => {
         log += part.toString();
         const m = /ready on 127\.0\.0\.1:(\d+)/.exec(log);
         if (m !== null) {
-          child.removeAllListeners('exit');
+          child.off('exit', early);
           done(Number(m[1]));
         }
       });
     });
   };
   const kill = async (): Promise<void> => {
+    if (child.exitCode !== null || child.signalCode !== null) return;
     const gone = new Promise((done) => child.once('exit', done));
     child.kill('SIGKILL');
     await gone;
@@ -70,7 +73,8 @@ test('kill -9 of the controller at any moment of a push: old or new, never half;
   const bare = join(state, 'deploy.git');
   t.teardown(async () => {
     await kill();
-    await rm(repo.folder, { recursive: true, force: true });
+    // Its git processes may still be writing.
+    await rm(repo.folder, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 });
   });
   const headOf = async (): Promise<string> => (await repo.run(['rev-parse', '--verify', '-q', 'refs/heads/main'], bare)).text.trim();
 
@@ -103,4 +107,7 @@ test('kill -9 of the controller at any moment of a push: old or new, never half;
   }
   t.comment(`killed with the branch at the old commit ${outcomes.old} times, at the new ${outcomes.new} times`);
   t.ok((await readdirSync(join(state, 'images'))).includes(`${kernel('round-5').hex}.elf`), 'the last image is stored');
+  await kill();
+  t.equal(child!.signalCode, 'SIGKILL', `it ended by nothing else: ${log.slice(-1500)}`);
+  await eventually(async () => serving(bare).length === 0, 'git ends, too', 15_000);
 });
