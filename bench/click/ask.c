@@ -18,21 +18,12 @@
 #include <time.h>
 #include <unistd.h>
 #include "../../unikernels/apps/packets/order.h"
+#include "busy.h"
 
 enum { HEAD = 14, AGAIN_MS = 500, TRIES = 60 };
 
 static bool mac_of(const char *text, uint8_t mac[6]) {
   return sscanf(text, "%hhx:%hhx:%hhx:%hhx:%hhx:%hhx", mac, mac + 1, mac + 2, mac + 3, mac + 4, mac + 5) == 6;
-}
-
-/* Of dom0's processors, in ticks since it started: at rest, and in all. */
-static void ticks(uint64_t *idle, uint64_t *all) {
-  unsigned long long each[8] = {0};
-  FILE *file = fopen("/proc/stat", "r");
-  if (file == NULL || fscanf(file, "cpu %llu %llu %llu %llu %llu %llu %llu %llu", each, each + 1, each + 2, each + 3, each + 4, each + 5, each + 6, each + 7) != 8) perror("/proc/stat");
-  if (file != NULL) fclose(file);
-  *idle = each[3] + each[4], *all = 0;
-  for (int i = 0; i < 8; i++) *all += each[i];
 }
 
 int main(int count, char **words) {

@@ -22,6 +22,7 @@ import { ShoalError } from '../../src/model/errors.ts';
 import { inDom0 } from '../cache/debian.ts';
 import { atLeast, compared, machineFacts, type BenchContext, type BenchOutcome } from '../harness.ts';
 import { debianMemoryMib, kinds, prepareDebian, type Kind } from './debian.ts';
+import type { Told } from './lab.ts';
 import { addChainNetworks, chainNetworks, removeChainNetworks, withMacs } from './networks.ts';
 
 export const chains = ['switch', 'netback', 'debian'] as const;
@@ -54,15 +55,6 @@ export interface ChainSample {
   /** Share of those sent under the window. */
   lost: number;
   dom0Busy: number;
-}
-
-interface Told {
-  sent: number;
-  received: number;
-  perS: number;
-  wrong: number;
-  lookedAt: number;
-  busy: number;
 }
 
 const bridgesOf = (chain: ChainName): [string, string] => (chain === 'switch' ? [chainNetworks[0].bridge, chainNetworks[1].bridge] : [`chain-${chain[0]}0`, `chain-${chain[0]}1`]);
@@ -180,13 +172,13 @@ async function prepare(host: LabHost, local: string, lab: Lab): Promise<void> {
   await must(['gcc', '-O2', '-static', '-o', program, join(repositoryRoot, 'bench/click/ask.c')], { code: 'SETUP_FAILED', timeoutMs: 60_000 });
   await inDom0(host, `mkdir -p ${folder}`);
   await host.put(program, `${folder}/ask`);
-  await host.put(join(repositoryRoot, 'bench/click/bridge.sh'), `${folder}/bridge.sh`);
-  await inDom0(host, `chmod +x ${folder}/ask ${folder}/bridge.sh`);
+  await host.put(join(repositoryRoot, 'bench/click/hotplug.sh'), `${folder}/hotplug.sh`);
+  await inDom0(host, `chmod +x ${folder}/ask ${folder}/hotplug.sh`);
   for (const app of ['click', 'packets']) await host.put(join(repositoryRoot, `build/unikernels/${app}.elf`), `${folder}/${app}.elf`);
   // The agent's guests have the last processor, and so have xl's.
   const last = Number(await inDom0(host, "xl info | sed -n 's/^nr_cpus *: *//p'")) - 1;
   const devices = (macs: string[], chain: ChainName): string =>
-    `vif = [${macs.map((mac, i) => `"mac=${mac},bridge=${bridgesOf(chain)[i]},script=${folder}/bridge.sh"`).join(', ')}]\ncpus = "${last}"`;
+    `vif = [${macs.map((mac, i) => `"mac=${mac},bridge=${bridgesOf(chain)[i]},script=${folder}/hotplug.sh"`).join(', ')}]\ncpus = "${last}"`;
   const write = (name: string, lines: string[]): Promise<string> => inDom0(host, `cat > ${folder}/${name}.cfg`, timeoutMs, [`name = "${name}"`, 'type = "pv"', 'vcpus = 1', ...lines, ''].join('\n'));
   for (const chain of ['netback', 'debian'] as const) {
     for (const bridge of bridgesOf(chain)) await inDom0(host, `ip link add ${bridge} type bridge stp_state 0 forward_delay 0 mcast_snooping 0 && ip link set ${bridge} up`);
@@ -198,7 +190,7 @@ async function prepare(host: LabHost, local: string, lab: Lab): Promise<void> {
     writeFileSync(disk, Buffer.concat([text, Buffer.alloc(4096 - (text.length % 4096))]));
     await host.put(disk, `${folder}/${kind}.disk`);
     await write(`netback-${kind}`, [`kernel = "${folder}/click.elf"`, `memory = ${boxMemoryMib}`, 'extra = "name=box config=disk"',
-      `disk = ["format=raw,vdev=xvda,access=ro,script=${folder}/bridge.sh,target=${folder}/${kind}.disk"]`, devices(boxMacs, 'netback')]);
+      `disk = ["format=raw,vdev=xvda,access=ro,script=${folder}/hotplug.sh,target=${folder}/${kind}.disk"]`, devices(boxMacs, 'netback')]);
   }
   await prepareDebian(host, local, folder, devices(boxMacs, 'debian'));
   await addChainNetworks(lab, host);

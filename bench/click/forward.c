@@ -22,12 +22,13 @@
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
+#include "../../unikernels/apps/packets/packet.h"
+#include "busy.h"
 
-enum { FRAME = 60, BATCH = 64, FLOWS_MOST = 4096, SLOT = 256, SLOTS = 4096, BLOCK = 1 << 16, EVERY = 64 };
+enum { BATCH = 64, FLOWS_MOST = 4096, SLOT = 256, SLOTS = 4096, BLOCK = 1 << 16, EVERY = 64 };
 #define LOST_NS 100000000ll
 /* Longer than that nothing holds this program up but that the whole emulated machine stands still: not part of the time. */
 #define STANDSTILL_NS 1000000000ll
-#define MARK "shoalpps"
 
 static uint8_t frames[FLOWS_MOST][FRAME];
 static struct mmsghdr messages[BATCH];
@@ -41,37 +42,6 @@ static int64_t now_ns(void) {
   struct timespec t;
   clock_gettime(CLOCK_MONOTONIC, &t);
   return t.tv_sec * 1000000000ll + t.tv_nsec;
-}
-
-static uint32_t sum_of(const uint8_t *bytes, size_t length, uint32_t sum) {
-  for (size_t i = 0; i + 1 < length; i += 2) sum += (uint32_t)bytes[i] << 8 | bytes[i + 1];
-  while (sum >> 16) sum = (sum & 0xffff) + (sum >> 16);
-  return sum;
-}
-
-static void put16(uint8_t *at, uint32_t value) { at[0] = (uint8_t)(value >> 8), at[1] = (uint8_t)value; }
-
-/* Of an IP packet of 46 bytes: the sums of header and UDP are those of what lies there. */
-static bool sums_right(const uint8_t *ip) {
-  uint8_t pseudo[12] = {[9] = 17, [11] = 26};
-  memcpy(pseudo, ip + 12, 8);
-  return sum_of(ip, 20, 0) == 0xffff && sum_of(ip + 20, 26, sum_of(pseudo, 12, 0)) == 0xffff;
-}
-
-static void make_frame(uint8_t *frame, const uint8_t mac[6], unsigned flow) {
-  static const uint8_t head[] = {2, 0, 0, 0, 9, 1, 8, 0, 0x45, 0, 0, 46, 0, 1, 0x40, 0, 64, 17, 0, 0, 10, 0, 0, 0, 10, 0, 1, 1};
-  uint8_t *ip = frame + 14, pseudo[12] = {[9] = 17, [11] = 26};
-  memset(frame, 0, FRAME);
-  memcpy(frame, mac, 6);
-  memcpy(frame + 6, head, sizeof head);
-  ip[15] = (uint8_t)(1 + flow % 200);
-  put16(ip + 20, 10000 + flow);
-  put16(ip + 22, 9);
-  put16(ip + 24, 26);
-  memcpy(ip + 28, MARK, 8);
-  put16(ip + 10, ~sum_of(ip, 20, 0));
-  memcpy(pseudo, ip + 12, 8);
-  put16(ip + 26, ~sum_of(ip + 20, 26, sum_of(pseudo, 12, 0)));
 }
 
 static int device(const char *name, int protocol) {
@@ -89,16 +59,6 @@ static int device(const char *name, int protocol) {
   }
   if (bind(handle, (struct sockaddr *)&at, sizeof at)) return perror(name), exit(1), -1;
   return handle;
-}
-
-/* Of dom0's processors, in ticks since it started: at rest, and in all. */
-static void ticks(uint64_t *idle, uint64_t *all) {
-  unsigned long long each[8] = {0};
-  FILE *file = fopen("/proc/stat", "r");
-  if (file == NULL || fscanf(file, "cpu %llu %llu %llu %llu %llu %llu %llu %llu", each, each + 1, each + 2, each + 3, each + 4, each + 5, each + 6, each + 7) != 8) perror("/proc/stat");
-  if (file != NULL) fclose(file);
-  *idle = each[3] + each[4], *all = 0;
-  for (int i = 0; i < 8; i++) *all += each[i];
 }
 
 /* Every address is here. */
@@ -157,7 +117,7 @@ int main(int count, char **words) {
   int64_t forNs = (int64_t)(atof(words[1]) * 1e9);
   unsigned window = (unsigned)atoi(words[2]), flows = (unsigned)atoi(words[3]);
   if (flows < 1 || flows > FLOWS_MOST) return fprintf(stderr, "forward: 1 to %d flows\n", FLOWS_MOST), 2;
-  for (unsigned i = 0; i < flows; i++) make_frame(frames[i], mac, i);
+  for (unsigned i = 0; i < flows; i++) make_frame(frames[i], mac, (const uint8_t[6]){2, 0, 0, 0, 9, 1}, i);
   for (unsigned i = 0; i < BATCH; i++) messages[i].msg_hdr = (struct msghdr){.msg_iov = &parts[i], .msg_iovlen = 1};
   /* Else netback's threads, on the same processor, would take over after the first packet of each burst, and everything would go by ones. */
   if (window > 0 && sched_setscheduler(0, SCHED_FIFO, &(struct sched_param){.sched_priority = 1}) != 0) perror("sched_setscheduler");

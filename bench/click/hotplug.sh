@@ -1,6 +1,6 @@
 #!/bin/sh
 # What xl runs for the devices of the benchmark's guests, in place of Xen's scripts, which take longer than xl waits when dom0 is emulated: a file
-# on a loop device; a vif into the namespace that has its guest's name.
+# on a loop device; a vif into the namespace that has its guest's name, or where there is none a port of the bridge that its configuration names.
 set -e
 case "$1" in
 add) # a disk
@@ -12,8 +12,13 @@ remove)
 online) # a vif
   domain=${vif#vif}
   space=$(xenstore-read "/local/domain/${domain%.*}/name")
-  ip link set "$vif" netns "$space"
-  ip -n "$space" link set "$vif" up ;;
+  if [ -e "/run/netns/$space" ]; then
+    ip link set "$vif" netns "$space"
+    ip -n "$space" link set "$vif" up
+  else
+    ip link set "$vif" master "$(xenstore-read "$XENBUS_PATH/bridge")"
+    ip link set "$vif" up
+  fi ;;
 offline) exit ;;
 esac
 xenstore-write "$XENBUS_PATH/hotplug-status" connected

@@ -55,7 +55,8 @@ export interface Forwarded {
   dom0Busy: number;
 }
 
-interface Told {
+/** What a program of ours said of packets it sent and got back. */
+export interface Told {
   sent: number;
   received: number;
   perS: number;

@@ -5,9 +5,9 @@
  */
 #include "shoal.h"
 #include "order.h"
+#include "packet.h"
 
-enum { FRAME = 60, EVERY = 64, TURN = 64, HEAD = 14 };
-#define MARK "shoalpps"
+enum { EVERY = 64, TURN = 64 };
 #define LOST_NS 100000000ull
 #define AFTER_NS 200000000ull /* for those that are still on their way at the end */
 /* Longer than that nothing holds this guest up but that the whole emulated machine stands still: not part of the time. */
@@ -21,38 +21,6 @@ static uint8_t asker[6];
 static enum { IDLE, RUNS, ENDS } state;
 static uint64_t start_ns, now_ns, last_ns;
 static unsigned next_flow;
-
-static uint32_t sum_of(const uint8_t *bytes, size_t length, uint32_t sum) {
-  for (size_t i = 0; i + 1 < length; i += 2) sum += (uint32_t)bytes[i] << 8 | bytes[i + 1];
-  while (sum >> 16) sum = (sum & 0xffff) + (sum >> 16);
-  return sum;
-}
-
-static void put16(uint8_t *at, uint32_t value) { at[0] = (uint8_t)(value >> 8), at[1] = (uint8_t)value; }
-
-/* Of an IP packet of 46 bytes: the sums of header and UDP are those of what lies there. */
-static bool sums_right(const uint8_t *ip) {
-  uint8_t pseudo[12] = {[9] = 17, [11] = 26};
-  memcpy(pseudo, ip + 12, 8);
-  return sum_of(ip, 20, 0) == 0xffff && sum_of(ip + 20, 26, sum_of(pseudo, 12, 0)) == 0xffff;
-}
-
-static void make_frame(uint8_t *frame, unsigned flow) {
-  static const uint8_t head[] = {8, 0, 0x45, 0, 0, 46, 0, 1, 0x40, 0, 64, 17, 0, 0, 10, 0, 0, 0, 10, 0, 1, 1};
-  uint8_t *ip = frame + HEAD, pseudo[12] = {[9] = 17, [11] = 26};
-  memset(frame, 0, FRAME);
-  memcpy(frame, order.to, 6);
-  memcpy(frame + 6, devices[0].mac, 6);
-  memcpy(frame + 12, head, sizeof head);
-  ip[15] = (uint8_t)(1 + flow % 200);
-  put16(ip + 20, 10000 + flow);
-  put16(ip + 22, 9);
-  put16(ip + 24, 26);
-  memcpy(ip + 28, MARK, 8);
-  put16(ip + 10, ~sum_of(ip, 20, 0));
-  memcpy(pseudo, ip + 12, 8);
-  put16(ip + 26, ~sum_of(ip + 20, 26, sum_of(pseudo, 12, 0)));
-}
 
 static bool send_frame(struct device *device, const void *frame, size_t length) {
   uint8_t *room = device->up ? shoal_net_reserve(device->net) : NULL;
@@ -119,7 +87,7 @@ static void turn(void *context) {
 
 static void begin(const struct order_ask *asked) {
   order = *asked;
-  for (unsigned i = 0; i < order.flows; i++) make_frame(frames[i], i);
+  for (unsigned i = 0; i < order.flows; i++) make_frame(frames[i], order.to, devices[0].mac, i);
   memset(&told, 0, sizeof told);
   memcpy(told.magic, ORDER_TELL, sizeof told.magic);
   told.id = order.id;
