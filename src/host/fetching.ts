@@ -15,7 +15,7 @@ import { pinnedGet } from './pinned.ts';
 
 /** Connections to one source for one file: each further one has to bring something. */
 const mostConnections = 64;
-/** In a row without a byte. */
+/** In a row without a byte, cut or refused. One that stood still is the source's last. */
 const mostVain = 3;
 /** Between two connections. */
 const pauseMs = 100;
@@ -26,7 +26,7 @@ const mostOrders = 16;
 
 export interface FetchingOptions {
   images: ImageStore;
-  /** Milliseconds without a byte after which a connection is given up; 10,000 by default. */
+  /** Milliseconds without a byte after which a connection is given up, and its source with it; 5,000 by default. */
   stallMs?: number | undefined;
   log?: ((line: string) => void) | undefined;
 }
@@ -48,7 +48,7 @@ export class Fetching {
 
   constructor(options: FetchingOptions) {
     this.#images = options.images;
-    this.#stallMs = options.stallMs ?? 10_000;
+    this.#stallMs = options.stallMs ?? 5000;
     this.#log = options.log ?? (() => {});
   }
 
@@ -159,6 +159,7 @@ export class Fetching {
     for (let connection = 0; connection < mostConnections && vain < mostVain; connection++) {
       if (connection > 0) await pause(pauseMs, under.signal);
       const before = have();
+      let movedMs = performance.now();
       try {
         const response = await pinnedGet({ url, fingerprint: source.fingerprint, offset: before, stallMs: this.#stallMs, signal: under.signal });
         try {
@@ -169,6 +170,7 @@ export class Fetching {
             under.bytes += part.length;
             if (have() + part.length > total) throw new ShoalError('REQUEST_TOO_LARGE', `${url.host} sends more than the ${total} bytes it announced.`);
             await take(part);
+            movedMs = performance.now();
           }
           if (have() === total) return;
         } finally {
@@ -178,6 +180,7 @@ export class Fetching {
         last = thrown instanceof ShoalError ? thrown : noRoom(thrown) ?? new ShoalError('CONNECTION_FAILED', `${url.host}: ${(thrown as Error).message}.`, { cause: thrown });
         if (last.code !== 'CONNECTION_FAILED' || under.signal.aborted) throw last;
       }
+      if (performance.now() - movedMs >= 0.9 * this.#stallMs) break;
       vain = have() > before ? 0 : vain + 1;
     }
     throw last;

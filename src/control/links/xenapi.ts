@@ -34,6 +34,8 @@ const watched = ['VM', 'VIF', 'network', 'host', 'host_metrics'];
 /** While a host starts many VMs it answers so often: a call alone is some ten milliseconds of the lab's dom0. */
 const holdMs = 150;
 const migrationTimeoutMs = 600_000;
+/** An offer costs its host nothing: from one that takes longer nobody should fetch. */
+const offerTimeoutMs = 2000;
 /** Launching takes a second a VM at the very most. */
 const launchTimeoutMs = (count: number): number => callTimeoutMs + 1000 * count;
 
@@ -318,7 +320,7 @@ export class XenApiLink implements HostLink {
   }
 
   offerImage(digest: string): Promise<ImageSource> {
-    return this.#bounded(askOffer(this.#callPlugin.bind(this), this.#o.url, this.#o.fingerprint, digest), callTimeoutMs);
+    return this.#bounded(askOffer(this.#callPlugin.bind(this), this.#o.url, this.#o.fingerprint, digest), offerTimeoutMs);
   }
 
   async #callPlugin<T>(fn: string, args: Record<string, string>): Promise<T> {

@@ -130,6 +130,7 @@ test('bounds: too much, too little, too slow, nobody there, not who it should be
       t.equal((error?.data['failures'] as { code: string }[])[0]!.code, code, `${what}: ${code}`);
       messages.push(error!.message);
     }
+    t.equal(endless.asked.length, 1, 'one that stands still is not asked again: another source may be there');
     t.equal(larger.asked.length, 1, 'the address was not shown to who has another certificate');
     t.ok(messages.every((message) => message.includes('source 0')), 'each says which source');
     t.equal(await codeOf(fetch([{ url: endless.url, fingerprint }], { timeoutMs: 100 })), 'TIMEOUT', 'all of it has an end');

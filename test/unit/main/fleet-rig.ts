@@ -84,10 +84,7 @@ export class FleetProcs {
     await writeFile(file('cert.pem'), cert);
     await writeFile(file('key.pem'), key);
     await mkdir(file('credentials'));
-    for (const name of names) {
-      await writeFile(join(file('credentials'), name), `pw-${name}\n`, { mode: 0o600 });
-      await rig.startAgent(name);
-    }
+    for (const name of names) await rig.startAgent(name);
     const shared = { certFile: file('cert.pem'), keyFile: file('key.pem') };
     await writeFile(
       file('controller.json'),
@@ -104,20 +101,20 @@ export class FleetProcs {
     );
     await rig.startController();
     rig.token = (await readFile(join(file('fleet'), 'operator.token'), 'utf8')).trim();
-    const fingerprint = new X509Certificate(cert).fingerprint256;
-    for (const name of names)
-      await rig.api('POST', '/v1/hosts', {
-        name,
-        url: `https://127.0.0.1:${rig.agents.get(name)!.port}`,
-        fingerprint,
-        credential: name,
-      });
+    for (const name of names) await rig.addHost(name);
     return rig;
+  }
+
+  /** Tells the controller of an agent. */
+  addHost(name: string): Promise<{ status: number; body: any }> {
+    const url = `https://127.0.0.1:${this.agents.get(name)!.port}`;
+    return this.api('POST', '/v1/hosts', { name, url, fingerprint: new X509Certificate(cert).fingerprint256, credential: name });
   }
 
   async startAgent(name: string, port = 0): Promise<Proc> {
     const file = (word: string) => join(this.folder, word);
     const config = file(`${name}.json`);
+    await writeFile(join(file('credentials'), name), `pw-${name}\n`, { mode: 0o600 });
     await writeFile(
       config,
       JSON.stringify({
