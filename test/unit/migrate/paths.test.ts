@@ -48,7 +48,7 @@ class Hosts implements Waypoints {
 function rig(peers: Peer[] = ['joins', 'joins'], more: Partial<CoordinatorOptions> = {}) {
   const port = new SimulatedMptcp();
   const tokens = peers.map((peer, i) => port.connect({ address: w1, port: 443 }, { address: `10.0.0.${i + 1}`, port: 40_000 + i }, peer));
-  const agent = new PathAgent({ port, policy: { addresses: undefined, maxSubflows: 4 }, log: () => {} });
+  const agent = new PathAgent({ port, policy: { addresses: undefined, maxSubflows: 4 }, log: () => {}, leaveMs: 5 });
   const hosts = new Hosts();
   const store = new MemoryMoves();
   const options: CoordinatorOptions = { sides: [agent], waypoints: hosts, store, log: () => {}, now: () => performance.now(), joinMs: 60, tellMs: 0, drainMs: 60, patienceMs: 60, lookMs: 2, ...more };
