@@ -113,7 +113,7 @@ test('agent: a lab with an agent', { timeout: 20 * minutes }, async (t) => {
   const made = await run(['make', '-s', '-C', inRoot('unikernels')], { timeoutMs: 10 * minutes });
   t.equal(made.code, 0, made.stderr.slice(-500));
   await labDown(name);
-  lab = await labUp({ name, memoryMib: 1536 });
+  lab = await labUp({ name, memoryMib: 2048 });
   host = lab.hosts[0]!;
   client = connect();
   kernel = readFileSync(inRoot('build/unikernels/ping.elf'));

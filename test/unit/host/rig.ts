@@ -95,7 +95,7 @@ export async function codeOf(promise: Promise<unknown>): Promise<ErrorCode | 'no
 }
 
 /** Waits until a condition holds; fails after `timeoutMs`. */
-export async function until(condition: () => boolean, what: string, timeoutMs = 5000): Promise<void> {
+export async function until(condition: () => boolean, what: string, timeoutMs = 30_000): Promise<void> {
   const deadline = Date.now() + timeoutMs;
   while (!condition()) {
     if (Date.now() > deadline) throw new Error(`waited in vain for: ${what}`);
