@@ -166,7 +166,7 @@ test('pages, filters, 10,000 VMs', async (t) => {
     services: [0, 1, 2, 3, 4].map((n) => ({ tenant: 'acme', name: `s${n}`, ...web, count: 2000 })),
   });
   t.equal(applied.status, 202);
-  await until(() => rig.controller.fleet.copies.size === 10_000 && running(rig) === 10_000, 'all run', 30_000);
+  await until(() => rig.controller.fleet.copies.size === 10_000 && running(rig) === 10_000, 'all run', 120_000);
   const began = performance.now();
   const all = await rig.call('GET', '/v1/vms?limit=10000');
   const ms = performance.now() - began;
