@@ -143,6 +143,8 @@ test('lines of a killed run are ended, those of one that lives are not', async (
   const ends = lines.map((line) => new Promise<string>((done) => line.once('exit', (code, signal) => done(signal ?? String(code)))));
   await Promise.all(lines.map((line) => new Promise((up) => line.stdout.once('data', up))));
   clearAway();
+  // One that was spared would go on and say so.
+  lines[0]!.stdin.on('error', () => {}).end('go\n');
   t.equal(await ends[0], 'SIGKILL', 'ended');
   lines[1]!.stdin.end('go\n');
   t.equal(await ends[1], '7', 'went on to its end');

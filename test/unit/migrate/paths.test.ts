@@ -102,6 +102,23 @@ for (const kind of kinds)
     t.end();
   });
 
+test('an address is taken back gently where its waypoint still runs, and only there', async (t) => {
+  const r = rig();
+  const withdraw = r.agent.withdraw.bind(r.agent);
+  const taken: string[] = [];
+  r.agent.withdraw = (what) => {
+    taken.push(`${what.address === w1 ? 'old' : 'new'} ${what.gently === true ? 'gently' : 'at once'}, target ${r.hosts.target}, source ${r.hosts.source}`);
+    return withdraw(what);
+  };
+  r.hosts.fails.set('suspend', new ShoalError('HOST_NOT_ENOUGH_FREE_MEMORY', 'a test'));
+  t.equal((await r.coordinator.move(move('make-before-break'))).record.state, 'stayed');
+  t.deepEqual(taken.splice(0), ['new gently, target runs, source runs', 'new at once, target none, source runs'], 'back');
+  r.hosts.fails.clear();
+  t.equal((await r.coordinator.move({ ...move('make-before-break'), id: 'again' })).record.state, 'moved');
+  t.deepEqual(taken, ['old at once, target runs, source suspended'], 'on');
+  t.end();
+});
+
 test('break before make: the source still carries what it announces', async (t) => {
   const r = rig(['joins'], { tellMs: 80 });
   const announce = r.agent.announce.bind(r.agent);
