@@ -15,7 +15,6 @@ const digestBytes = 32;
 export const mostRecordBytes = 64 * 1024;
 const mostStateBytes = 64 * 1024;
 const mostAddresses = 8;
-const sliceBytes = 32 * 1024;
 
 const blocks = { piece: 1, state: 2, end: 3 } as const;
 
@@ -68,15 +67,6 @@ export class SavedEncoder {
     return [this.#hashed(blockHead(blocks.piece, bytes.length)), this.#hashed(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength))];
   }
 
-  /** As piece, in parts that each take a few milliseconds of a slow processor. */
-  *slices(bytes: Uint8Array): Generator<Buffer> {
-    yield this.#hashed(blockHead(blocks.piece, bytes.length));
-    for (let at = 0; at < bytes.length; at += sliceBytes) {
-      const part = bytes.subarray(at, at + sliceBytes);
-      yield this.#hashed(Buffer.from(part.buffer, part.byteOffset, part.byteLength));
-    }
-  }
-
   state(bytes: Uint8Array): Buffer {
     return this.#hashed(block(blocks.state, bytes));
   }
@@ -104,7 +94,7 @@ const block = (kind: number, bytes: Uint8Array): Buffer => Buffer.concat([blockH
 export function* encodeSaved(record: SavedRecord, reader: MemoryReader): Generator<Buffer> {
   const encoder = new SavedEncoder();
   yield encoder.header(record);
-  for (let piece = reader.piece(false); piece !== undefined; piece = reader.piece(false)) yield* encoder.slices(piece);
+  for (let piece = reader.piece(false); piece !== undefined; piece = reader.piece(false)) yield* encoder.piece(piece);
   yield encoder.state(reader.state());
   yield encoder.end();
 }

@@ -8,7 +8,6 @@
 import { createReadStream } from 'node:fs';
 import { mkdir, open, readdir, rename, rm, type FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { Hypervisor, MemoryReader } from '../hypervisor/port.ts';
 import { asShoalError, ShoalError } from '../model/errors.ts';
 import { admit, checkFeatures, recordOf, type ArrivalChoices } from './arrival.ts';
@@ -35,12 +34,6 @@ const burstBytes = 1024 * 1024;
 /** Of VMs that are no larger, what is to be written is held in memory, so that they need not wait for the disk; of so many at once. */
 const atOnceKib = 16 * 1024;
 const mostHeld = 4;
-/**
- * Between two pieces of work beside a VM that runs. Who is busy without a break keeps a guest from the processor that both share for as long: Xen's credit scheduler lets dom0 go on while the guest
- * is the one that had more than its share. Frames would wait for all of it, 60 to 100 ms.
- */
-const breathMs = 2;
-const breathBytes = 4096;
 
 /** All of it, so that its domain may run again; closing it closes the reader, which takes longer than reading. */
 function heldMemory(reader: MemoryReader): MemoryReader {
@@ -249,7 +242,6 @@ export class Suspender {
     try {
       let held: MemoryReader;
       if (reader !== undefined && hypervisor.holdMemory !== undefined) {
-        await sleep(breathMs);
         await hypervisor.holdMemory(domid, reader).catch((error: unknown) => {
           // Whether it stands still now is looked at.
           runner.look(vm);
@@ -265,7 +257,7 @@ export class Suspender {
           await this.#goOn(vm);
         }
       }
-      await this.#writeFrom(held, record, part, signal, true);
+      await this.#writeFrom(held, record, part, signal);
       await rename(part, path);
       await syncFolder(this.#o.folder);
       await kept();
@@ -278,8 +270,7 @@ export class Suspender {
     }
   }
 
-  /** `beside`: the VM runs. */
-  async #writeFrom(reader: MemoryReader, record: SavedRecord, path: string, signal: AbortSignal, beside = false): Promise<void> {
+  async #writeFrom(reader: MemoryReader, record: SavedRecord, path: string, signal: AbortSignal): Promise<void> {
     try {
       const file = await open(path, 'w', 0o600);
       try {
@@ -292,7 +283,6 @@ export class Suspender {
           bytes = 0;
         };
         for (const each of encodeSaved(record, reader)) {
-          if (beside && each.length > breathBytes) await sleep(breathMs);
           waiting.push(each);
           bytes += each.length;
           if (bytes >= burstBytes) await flush();

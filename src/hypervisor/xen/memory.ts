@@ -14,7 +14,6 @@ const suspendWaitMs = 5_000;
 /** So long it is looked for in every turn of the loop, for all of it is standstill; a timer of a millisecond takes two or three of a busy dom0. */
 const eagerMs = 10;
 const lookMs = 1;
-const breathMs = 2;
 /** A copy is kept in the agent's memory. */
 const mostCopyKib = 256 * 1024;
 /** Its pages are mapped all at once. */
@@ -61,8 +60,6 @@ export class Memory {
   async hold(domid: Domid, reader: MemoryReader): Promise<void> {
     if (!(reader instanceof XenReader)) throw new ShoalError('INTERNAL_ERROR', 'this reader is of another hypervisor');
     reader.makeRoom();
-    // The guest, and the switch, have what waits for them meanwhile.
-    await sleep(breathMs);
     await this.ask(domid);
     for (const begun = performance.now(); performance.now() - begun < suspendWaitMs; await sleep(lookMs)) {
       if (reader.hold(1000 * eagerMs)) return;
