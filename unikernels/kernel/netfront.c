@@ -254,15 +254,21 @@ static void reclaim(struct shoal_net *net) {
   }
 }
 
+/* Room for those who wait for it, before what came has others ask for it. */
+static void make_room(struct shoal_net *net) {
+  reclaim(net);
+  if (net->broken || !net->tx_starved || net->tx_free_count == 0 || !net->sending) return;
+  net->tx_starved = false;
+  if (net->events->writable != NULL) net->events->writable(net->context);
+}
+
 void netfront_poll(struct shoal_net *net) {
+  if (!net->linked || net->broken) return;
+  make_room(net);
   if (!net->linked || net->broken) return;
   receive_all(net);
   if (!net->linked || net->broken) return;
-  reclaim(net);
-  if (!net->broken && net->tx_starved && net->tx_free_count > 0 && net->sending) {
-    net->tx_starved = false;
-    if (net->events->writable != NULL) net->events->writable(net->context);
-  }
+  make_room(net);
 }
 
 uint8_t *shoal_net_reserve(struct shoal_net *net) {
@@ -271,7 +277,7 @@ uint8_t *shoal_net_reserve(struct shoal_net *net) {
   if (net->tx_free_count == 0 && !net->broken) {
     /* Completions raise no event as a rule; now ask for one when half of them are there, and look once more. */
     netfront_flush(net);
-    net->tx.sring->rsp_event = net->tx.rsp_cons + net->buffer_count / 2;
+    net->tx.sring->rsp_event = net->tx.rsp_cons + (net->tx.req_prod_pvt - net->tx.rsp_cons + 1) / 2;
     xen_mb();
     reclaim(net);
     net->tx_starved = net->tx_free_count == 0;

@@ -247,12 +247,13 @@ static void mapped_elsewhere(void)
     steps(1);
     length = outside_receive(header, got);
     check(length == 1500 && !memcmp(sent, got, 1500), "a broadcast, too (%zu)", length);
-    for (unsigned g = 2; g <= 3; g++)
-        check(guest_receive(g, got, NULL) == 1500 && !memcmp(sent, got, 1500), "outside and to guest %u", g);
+    check(guest_receive(2, got, NULL) == 1500 && !memcmp(sent, got, 1500), "outside and inside");
     char path[64];
     snprintf(path, sizeof path, "/tmp/shoal-switch-mirror.%u", (unsigned)getpid());
     ask("mirror 1.0 file=%s", path);
-    guest_send(1, sent, make_udp(sent, 1, 0, 7, 1500), 0);
+    make_udp(sent, 1, 0, 7, 1500);
+    memset(sent + 60, 0x11, 1440);
+    guest_send(1, sent, 1500, 0);
     steps(1);
     ask("mirror 1.0 off");
     FILE *kept = fopen(path, "r");
@@ -265,10 +266,12 @@ static void mapped_elsewhere(void)
     ask("hold n 10.0.0.77 ms=5000");
     make_udp(sent, 1, 0, 7, 1500);
     sent[33] = 77;
+    memset(sent + 60, 0x22, 1440);
     guest_send(1, sent, 1500, 0);
     steps(1);
     memset(world->guests[1].pages[RING_SLOTS], 0, (GRANTS - RING_SLOTS) * PAGE);
     ask("move n 10.0.0.77 to=3.0");
+    guest_send(3, got, make_arp(got, 3, 77, 77), 0);
     steps(3);
     check(guest_receive(3, got, NULL) == 1500 && !memcmp(got + 14, sent + 14, 1486), "and one that waits for its receiver is kept whole");
 }
