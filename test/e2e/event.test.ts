@@ -68,7 +68,7 @@ test('event: `event create` gives an URL that serves, from a cache in each place
   const began = performance.now();
   const made = await cli('event', 'create', 'film', '--tenant', 'acme', '--origin', `http://${outside}:8080`, '--path', '/film/index.m3u8', '--hosts', 'place=east,place=west', '--min', '2', '--max', '4', '--until', '1h');
   t.equal(made.code, 0, made.err);
-  const playlist = await curl('--retry', '10', '--retry-all-errors', '-L', made.json.url);
+  const playlist = await curl('-f', '--retry', '10', '--retry-all-errors', '-L', made.json.url);
   t.match(playlist, /^#EXTM3U/, `the playlist, ${Math.round(performance.now() - began)} ms after the command began`);
   await eventually('a cache in each place', async () => (await view('film')).caches.serving === 2);
   const vms = await caches('film');

@@ -138,7 +138,7 @@ test('fleet: a controller over two hosts; images come to hosts through it', { ti
   const made = await run(['make', '-s', '-C', join(repositoryRoot, 'unikernels')], { timeoutMs: 10 * minutes });
   t.equal(made.code, 0, made.stderr.slice(-500));
   await labDown(labName);
-  lab = await labUp({ name: labName, hosts: 2, memoryMib: 1536 });
+  lab = await labUp({ name: labName, hosts: 2, memoryMib: 2048 });
   ({ control, controller } = await openLabFleet(labName, lab.hosts, { graceMs: 60_000, pollS: 2 }));
   const bytes = readFileSync(join(repositoryRoot, 'build/unikernels/ping.elf'));
   image = digestOf(bytes);

@@ -31,7 +31,7 @@ let lab: Lab;
 test('lab: two hosts come up on real Xen', { timeout: 15 * minutes }, async (t) => {
   await labDown(name);
   const stages: string[] = [];
-  lab = await labUp({ name, hosts: 2, memoryMib: 1536, onProgress: (text) => stages.push(text) });
+  lab = await labUp({ name, hosts: 2, memoryMib: 2048, onProgress: (text) => stages.push(text) });
   t.equal(lab.hosts.length, 2);
   t.ok(stages.length > 0, 'progress is told');
   const xen = await lab.hosts[0]!.exec('xl info; xl list');
@@ -184,7 +184,7 @@ test(
     for (const afterMs of [400, 900, 1600]) {
       const up = spawn(
         process.execPath,
-        ['--import', 'tsx', join(repositoryRoot, 'src/main/shoal.ts'), 'lab', 'up', '--lab', name, '--hosts', '2', '--memory', '1536'],
+        ['--import', 'tsx', join(repositoryRoot, 'src/main/shoal.ts'), 'lab', 'up', '--lab', name, '--hosts', '2', '--memory', '2048'],
         {
           cwd: repositoryRoot,
           stdio: 'ignore',
@@ -198,7 +198,7 @@ test(
     }
     const stages: string[] = [];
     // As many hosts as in the first test: a host that shares cores is another machine, with another snapshot.
-    const again = await labUp({ name, hosts: 2, memoryMib: 1536, onProgress: (text) => stages.push(text) });
+    const again = await labUp({ name, hosts: 2, memoryMib: 2048, onProgress: (text) => stages.push(text) });
     const booted = stages.some((text) => text.includes('booting'));
     t.notOk(booted, `up from its snapshot: ${stages.join(', ')}`);
     t.equal((await again.hosts[0]!.exec('true')).code, 0);

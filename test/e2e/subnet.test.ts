@@ -71,7 +71,7 @@ test('subnet: two hosts in one, and what that excludes', { timeout: 15 * minutes
   buildPrograms();
   await labDown(name);
   t.equal(await codeOf(labUp({ name, hosts: 1, oneSubnet: true })), 'USAGE', 'one host alone');
-  lab = await labUp({ name, hosts: 2, memoryMib: 1536, oneSubnet: true });
+  lab = await labUp({ name, hosts: 2, memoryMib: 2048, oneSubnet: true });
   t.deepEqual([lab.oneSubnet, (await labAttach(name)).oneSubnet, (await labStatus(name)).oneSubnet], [true, true, true], 'recorded');
   t.equal((await labUp({ name })).oneSubnet, true, 'who does not ask gets it as it is');
   t.equal(await codeOf(labUp({ name, oneSubnet: false })), 'LAB_FAILED', 'it does not become another');

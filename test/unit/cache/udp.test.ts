@@ -67,7 +67,7 @@ test('batches arrive whole and in order; multicast too; close breaks off', async
   const bytes = Buffer.alloc(1316 * 200 + 5);
   for (let i = 0; i < bytes.length; i += 4) bytes.writeUInt32LE(i, Math.min(i, bytes.length - 4));
   await Promise.all([sender.send(bytes, 1316), sender.send(Buffer.from('last'), 1316)]);
-  const until = Date.now() + 3000;
+  const until = Date.now() + 30_000;
   while (got.length < 202 && Date.now() < until) await new Promise((done) => setTimeout(done, 5));
   t.deepEqual([got.length, Buffer.concat(got.slice(0, 201)).equals(bytes), got[201]?.toString()], [202, true, 'last']);
   t.equal(sender.counts.datagrams, 202);
@@ -84,7 +84,7 @@ test('batches arrive whole and in order; multicast too; close breaks off', async
   group.addMembership('239.255.77.1', '127.0.0.1');
   const many = UdpSender.open({ to: '239.255.77.1', port: group.address().port, interface: '127.0.0.1', ttl: 0 });
   await many.send(Buffer.alloc(3000, 7), 1000);
-  const end = Date.now() + 3000;
+  const end = Date.now() + 30_000;
   while (heard.length < 3 && Date.now() < end) await new Promise((done) => setTimeout(done, 5));
   t.deepEqual(heard.map((m) => m.length), [1000, 1000, 1000], 'three datagrams to the group');
   await many.close();

@@ -46,7 +46,7 @@ async function withCi(work: (rig: DeployRig, publish: (word: string, ...more: st
 test('publish: the release is committed signed with its image, pushed, and its rollout decides the exit code', (t) =>
   withCi(async ({ rollouts, images, repo, api }, publish) => {
     const end = async (release: number, state: 'done' | 'rolled-back' | 'failed', reason?: string) => {
-      await eventually(async () => rollouts.begun.at(-1)?.services[0]?.release.counter === release, `release ${release} is begun`, 20_000);
+      await eventually(async () => rollouts.begun.at(-1)?.services[0]?.release.counter === release, `release ${release} is begun`, 40_000);
       rollouts.answers.set('acme/ping', { release, state, ...(reason === undefined ? {} : { reason }) });
     };
     const [two] = await Promise.all([publish('two'), end(2, 'done')]);
@@ -82,7 +82,7 @@ test('publish: four at once are four releases; old ones leave the tree with thei
     t.deepEqual(tree.match(/releases\/acme\/ping\/\d+\.json/g), ['releases/acme/ping/4.json', 'releases/acme/ping/5.json'], 'two stay');
     t.equal(tree.match(/images\//g)?.length, 2, 'and their images');
     const { deployment } = api.controller.deployment!;
-    await eventually(async () => deployment.accepted === (await repo.head()), 'accepted', 20_000);
+    await eventually(async () => deployment.accepted === (await repo.head()), 'accepted', 40_000);
     const past = await deployment.releasesByCommit((await repo.git('rev-parse', 'HEAD')).slice(0, 10), 'acme', 'ping');
     t.deepEqual(past.map(({ counter }) => counter), [5, 4, 3, 2], 'the history has all');
   }));

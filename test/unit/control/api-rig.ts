@@ -134,7 +134,7 @@ export async function makeApi(names: string[] = ['a', 'b'], options: Partial<Con
 }
 
 /** Polls until the condition holds; fails after `timeoutMs`. */
-export async function eventually(condition: () => Promise<boolean>, what: string, timeoutMs = 5000): Promise<void> {
+export async function eventually(condition: () => Promise<boolean>, what: string, timeoutMs = 30_000): Promise<void> {
   const deadline = Date.now() + timeoutMs;
   while (!(await condition())) {
     if (Date.now() > deadline) throw new Error(`waited in vain for: ${what}`);

@@ -34,7 +34,7 @@ test('git bisect run finds the source commit whose release broke it, passes over
   }
   const pushed = await repo.push(rig.url());
   t.ok(pushed.ok, pushed.text);
-  await eventually(async () => api.controller.deployment!.deployment.accepted === (await repo.head()), 'accepted', 10_000);
+  await eventually(async () => api.controller.deployment!.deployment.accepted === (await repo.head()), 'accepted', 40_000);
 
   const shoal = join(folder, 'shoal');
   await writeFile(

@@ -18,21 +18,21 @@ test('a signer who is removed while his release rolls: it rolls on, over a resta
   await repo.commit({ 'services/acme/ping.json': service });
   t.ok((await repo.push(rig.url())).ok);
   const view = async () => (await api.call('GET', '/v1/rollouts/acme/ping')).body as { phase: string; release: { counter: number } };
-  await eventually(async () => (await view())?.phase === 'done', 'the first runs', 20_000);
+  await eventually(async () => (await view())?.phase === 'done', 'the first runs', 40_000);
   const files = await repo.releaseFiles(2, 'two');
   await repo.commit({ ...files, 'services/acme/ping.json': { ...service, rollout, release: 2 } }, 'ci');
   t.ok((await repo.push(rig.url())).ok, 'ci releases 2');
-  await eventually(async () => (await view()).phase === 'observing', 'its canary is watched', 20_000);
+  await eventually(async () => (await view()).phase === 'observing', 'its canary is watched', 40_000);
 
   await repo.commit({ signers: await repo.signers('anna'), 'policy.json': { ...(await repo.json('policy.json')), signers: { 'anna@acme.example': { roles: ['admin'] } } } }, 'anna');
   t.ok((await repo.push(rig.url())).ok, 'ci is removed');
-  await eventually(async () => (await api.call('GET', '/v1/deployment')).body.accepted === (await repo.head()), 'that is accepted', 20_000);
+  await eventually(async () => (await api.call('GET', '/v1/deployment')).body.accepted === (await repo.head()), 'that is accepted', 40_000);
   t.equal((await view()).phase, 'observing', 'what rolls is not touched');
   await api.reopen();
-  await eventually(async () => (await api.call('GET', '/v1/deployment')).body.accepted === (await repo.head()), 'the next controller knows it', 20_000);
+  await eventually(async () => (await api.call('GET', '/v1/deployment')).body.accepted === (await repo.head()), 'the next controller knows it', 40_000);
   t.equal((await view()).phase, 'observing');
   await api.call('POST', '/v1/rollouts/acme/ping/promote');
-  await eventually(async () => (await view()).phase === 'done', 'it comes to its end', 20_000);
+  await eventually(async () => (await view()).phase === 'done', 'it comes to its end', 40_000);
   t.equal((await view()).release.counter, 2);
   const before = await repo.head();
   await repo.commit({ ...(await repo.releaseFiles(3, 'three')) }, 'ci');
@@ -69,13 +69,13 @@ test('a remote that is put back, or was held back until its release expired: tol
   const { api, rollouts } = rig;
   const told = async (what: RegExp): Promise<void> => {
     api.controller.deployment!.remote!.poke();
-    await eventually(async () => what.test(JSON.stringify((await api.call('GET', '/v1/deployment')).body.trouble ?? '')), `told: ${what}`, 20_000);
+    await eventually(async () => what.test(JSON.stringify((await api.call('GET', '/v1/deployment')).body.trouble ?? '')), `told: ${what}`, 40_000);
   };
-  await eventually(async () => rollouts.begun.length === 1, 'fetched at the start', 20_000);
+  await eventually(async () => rollouts.begun.length === 1, 'fetched at the start', 40_000);
   await source.commit(await source.releaseFiles(2, 'two'));
   await source.push(remote);
   api.controller.deployment!.remote!.poke();
-  await eventually(async () => rollouts.begun.length === 2, 'the next', 20_000);
+  await eventually(async () => rollouts.begun.length === 2, 'the next', 40_000);
   const newest = rollouts.begun[1]!.commit;
 
   await source.run(['update-ref', 'refs/heads/main', old], remote);
@@ -95,5 +95,5 @@ test('a remote that is put back, or was held back until its release expired: tol
   await source.push(remote);
   await new Promise((resolve) => setTimeout(resolve, 1100));
   api.controller.deployment!.remote!.poke();
-  await eventually(async () => rollouts.begun.at(-1)!.services[0]!.release.counter === 4, 'the next release is', 20_000);
+  await eventually(async () => rollouts.begun.at(-1)!.services[0]!.release.counter === 4, 'the next release is', 40_000);
 });

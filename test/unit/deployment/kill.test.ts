@@ -83,7 +83,7 @@ test('kill -9 of the controller at any moment of a push: old or new, never half;
   repo.with({ GIT_SSL_CAINFO: file('cert.pem'), GIT_CONFIG_COUNT: '1', GIT_CONFIG_KEY_0: 'http.extraHeader', GIT_CONFIG_VALUE_0: `Authorization: Basic ${Buffer.from(`x:${token}`).toString('base64')}` });
   const url = () => `https://localhost:${port}/git/deploy.git`;
   t.ok((await repo.push(url())).ok, 'the built controller takes a push');
-  await eventually(async () => (await get(port, '/v1/deployment', token)).accepted === (await headOf()), 'the built controller accepts it', 10_000);
+  await eventually(async () => (await get(port, '/v1/deployment', token)).accepted === (await headOf()), 'the built controller accepts it', 40_000);
 
   const outcomes = { old: 0, new: 0 };
   for (let round = 0; round < 6; round++) {
@@ -95,7 +95,7 @@ test('kill -9 of the controller at any moment of a push: old or new, never half;
     await new Promise((resolve) => setTimeout(resolve, 40 + 90 * round));
     await kill();
     await pushing;
-    await eventually(async () => serving(bare).length === 0, 'git ends when its controller is gone', 15_000);
+    await eventually(async () => serving(bare).length === 0, 'git ends when its controller is gone', 40_000);
     const now = await headOf();
     t.ok(now === before || now === after, `round ${round}: the branch is at the old or the new commit`);
     outcomes[now === before ? 'old' : 'new']++;
@@ -103,11 +103,11 @@ test('kill -9 of the controller at any moment of a push: old or new, never half;
     port = await start();
     const again = await repo.push(url());
     t.ok(again.ok, `taken after the restart: ${again.ok ? '' : again.text}`);
-    await eventually(async () => (await get(port, '/v1/deployment', token)).accepted === after, 'and accepted', 10_000);
+    await eventually(async () => (await get(port, '/v1/deployment', token)).accepted === after, 'and accepted', 40_000);
   }
   t.comment(`killed with the branch at the old commit ${outcomes.old} times, at the new ${outcomes.new} times`);
   t.ok((await readdirSync(join(state, 'images'))).includes(`${kernel('round-5').hex}.elf`), 'the last image is stored');
   await kill();
   t.equal(child!.signalCode, 'SIGKILL', `it ended by nothing else: ${log.slice(-1500)}`);
-  await eventually(async () => serving(bare).length === 0, 'git ends, too', 15_000);
+  await eventually(async () => serving(bare).length === 0, 'git ends, too', 40_000);
 });

@@ -93,7 +93,7 @@ test('two at once: one is taken, the other is told to fetch; what is cut in the 
   await repo.commit({ [`images/${hex}`]: padded });
   const pack = await packOf(repo, head, await repo.git('rev-parse', 'HEAD'));
   for (let tenth = 0; tenth < 10; tenth++) await cutPush(api.controller.server.port, api.token, pack, Math.floor((pack.length * tenth) / 10));
-  await eventually(async () => (await readdir(join(repo.bare, 'objects'))).every((name) => !/^(incoming|tmp_objdir)/.test(name)), 'no quarantine is left', 10_000);
+  await eventually(async () => (await readdir(join(repo.bare, 'objects'))).every((name) => !/^(incoming|tmp_objdir)/.test(name)), 'no quarantine is left', 40_000);
   t.equal(await repo.head(), head, 'nothing of it was taken');
   t.ok((await repo.push(rig.url())).ok, 'and whole it is');
 });
@@ -128,7 +128,7 @@ test('a remote: fetched by polling and by its hook, judged like a push; what is 
   const rig = await makeDeployment(options);
   t.teardown(() => rig.close());
   const { api, rollouts } = rig;
-  await eventually(async () => rollouts.begun.length === 1, 'fetched at the start', 10_000);
+  await eventually(async () => rollouts.begun.length === 1, 'fetched at the start', 40_000);
   t.notOk((await rig.repo.push(rig.url())).ok, 'a push here is refused: the other host is the source');
 
   const hook = (body: string, header: string) => api.call('POST', '/git/webhook', body, null, { 'content-type': 'application/json', 'x-hub-signature-256': header });
@@ -138,13 +138,13 @@ test('a remote: fetched by polling and by its hook, judged like a push; what is 
   t.equal((await hook('{"a":1}', sign('{"a":1}', 'wrong'))).status, 401, 'a hook with another secret');
   t.equal((await hook('{"a":1}', sign('{"a":2}', 'hush'))).status, 401, 'of another body');
   t.equal((await hook('{"a":1}', sign('{"a":1}', 'hush'))).status, 202, 'of the host itself');
-  await eventually(async () => rollouts.begun.length === 2, 'fetched by the hook', 10_000);
+  await eventually(async () => rollouts.begun.length === 2, 'fetched by the hook', 40_000);
 
   await source.commit(await source.releaseFiles(3, 'three'), 'eve');
   await source.push(remote);
   const poke = async () => {
     api.controller.deployment!.remote!.poke();
-    await eventually(async () => (await api.call('GET', '/v1/deployment')).body.trouble !== undefined, 'trouble is told', 10_000);
+    await eventually(async () => (await api.call('GET', '/v1/deployment')).body.trouble !== undefined, 'trouble is told', 40_000);
     return (await api.call('GET', '/v1/deployment')).body;
   };
   await new Promise((resolve) => setTimeout(resolve, 1100));
@@ -165,12 +165,12 @@ test('a remote: fetched by polling and by its hook, judged like a push; what is 
   await (await import('node:fs/promises')).chmod(place, 0o600);
   await writeFile(place, bad);
   api.controller.deployment!.remote!.poke();
-  await eventually(async () => (await api.call('GET', '/v1/deployment')).body.trouble?.code === 'REPOSITORY_FAILED', 'the damage is told', 10_000);
+  await eventually(async () => (await api.call('GET', '/v1/deployment')).body.trouble?.code === 'REPOSITORY_FAILED', 'the damage is told', 40_000);
   t.equal(rollouts.begun.length, 2);
   await writeFile(place, whole);
   await new Promise((resolve) => setTimeout(resolve, 1100));
   api.controller.deployment!.remote!.poke();
-  await eventually(async () => rollouts.begun.length === 3, 'put right, it is taken', 10_000);
+  await eventually(async () => rollouts.begun.length === 3, 'put right, it is taken', 40_000);
   t.equal((await api.call('GET', '/v1/deployment')).body.trouble, undefined);
 });
 
@@ -232,13 +232,13 @@ test('what is pushed is rolled out by the controller itself, each step recorded 
   await repo.commit({ 'services/acme/ping.json': { ...(await repo.json('services/acme/ping.json')), health: { kind: 'none' }, rollout } });
   t.ok((await repo.push(rig.url())).ok);
   const view = async () => (await api.call('GET', '/v1/deployment/services/acme/ping')).body.rollout as { state: string; release: number } | undefined;
-  await eventually(async () => (await view())?.state === 'done', 'ten copies run', 20_000);
+  await eventually(async () => (await view())?.state === 'done', 'ten copies run', 40_000);
   t.equal(api.hosts.get('host0')!.vms.size, 10);
   const { record } = api.controller.deployment!.deployment;
   const last = async () => (await record.last('acme', 'ping', 1))[0] as { release: number; phase: string } | undefined;
-  await eventually(async () => (await last())?.phase === 'done', 'its end is in the record', 20_000);
+  await eventually(async () => (await last())?.phase === 'done', 'its end is in the record', 40_000);
   t.equal((await last())!.release, (await view())!.release, 'as the controller says');
   await repo.commit({ 'services/acme/ping.json': undefined });
   t.ok((await repo.push(rig.url())).ok, 'a service is deleted');
-  await eventually(async () => api.hosts.get('host0')!.vms.size === 0, 'its copies end', 20_000);
+  await eventually(async () => api.hosts.get('host0')!.vms.size === 0, 'its copies end', 40_000);
 });

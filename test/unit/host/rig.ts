@@ -95,10 +95,13 @@ export async function codeOf(promise: Promise<unknown>): Promise<ErrorCode | 'no
 }
 
 /** Waits until a condition holds; fails after `timeoutMs`. */
-export async function until(condition: () => boolean, what: string, timeoutMs = 5000): Promise<void> {
+export async function until(condition: () => boolean, what: string, timeoutMs = 30_000): Promise<void> {
   const deadline = Date.now() + timeoutMs;
-  while (!condition()) {
+  for (;;) {
+    const began = performance.now();
+    if (condition()) return;
     if (Date.now() > deadline) throw new Error(`waited in vain for: ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 5));
+    // Looking takes a quarter of the time at most.
+    await new Promise((resolve) => setTimeout(resolve, Math.max(5, 3 * (performance.now() - began))));
   }
 }

@@ -153,7 +153,7 @@ test('kill -9 of controller and agents under churn: in the end observed equals d
       body.copies?.ready === 12 && body.copies.total === 12 && all.length === 12 && all.every(({ power }) => power === 'Running')
     );
   };
-  const deadline = Date.now() + 15_000;
+  const deadline = Date.now() + 40_000;
   let right = false;
   while (!right && Date.now() < deadline) {
     right = await settled();

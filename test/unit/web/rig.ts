@@ -84,7 +84,7 @@ export async function signIn(page: Page, token: string): Promise<void> {
 export const cells = async (page: Page): Promise<number> => Number(await page.locator('canvas').getAttribute('data-cells'));
 
 /** Polls until the value is the one that is wanted; returns the last one. */
-export async function until<T>(value: () => Promise<T>, wanted: T, timeoutMs = 10_000): Promise<T> {
+export async function until<T>(value: () => Promise<T>, wanted: T, timeoutMs = 30_000): Promise<T> {
   const deadline = Date.now() + timeoutMs;
   for (;;) {
     const now = await value().catch(() => undefined as T);
