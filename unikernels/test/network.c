@@ -40,7 +40,14 @@ static void on_frame(void *context, const uint8_t *frame, size_t length, uint32_
   last_length = length;
 }
 
-static const struct shoal_net_events events = {.up = on_up, .down = on_down, .frame = on_frame};
+static unsigned writables, frames_before_room;
+static void on_writable(void *context) {
+  (void)context;
+  writables++;
+  frames_before_room = frames;
+}
+
+static const struct shoal_net_events events = {.up = on_up, .down = on_down, .frame = on_frame, .writable = on_writable};
 
 static void reply(uint32_t type, uint32_t id, const char *payload, size_t length) {
   struct xsd_sockmsg header = {.type = type, .req_id = id, .len = (uint32_t)length};
@@ -330,12 +337,14 @@ static void test_frames(struct shoal_net *net) {
   unsigned sent = 5;
   while (shoal_net_reserve(net) != NULL) shoal_net_commit(net, 60, 0), sent++;
   CHECK(sent == 16);
+  CHECK(net->tx.sring->rsp_event == net->tx.sring->rsp_prod + 8); /* half of what is on its way */
   for (int i = 0; i < 16; i++) {
     uint16_t id = RING_GET_REQUEST(&net->tx, net->tx.sring->rsp_prod)->id;
     *RING_GET_RESPONSE(&net->tx, net->tx.sring->rsp_prod) = (netif_tx_response_t){.id = id};
     net->tx.sring->rsp_prod++;
   }
-  world_fire(net->link.tx_port);
+  backend_receives(net, 0, 60);
+  CHECK(writables == 1 && frames == 4 && frames_before_room == 3); /* who waits for room is told before others ask for it */
   CHECK(shoal_net_reserve(net) != NULL);
 }
 

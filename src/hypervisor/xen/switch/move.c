@@ -59,13 +59,8 @@ int move_init(void)
 
 static bool take_request(struct vif *v)
 {
-    netif_tx_request_t r;
     const volatile netif_tx_request_t *request = &v->tx->ring[v->tx_taken % RING_SLOTS].req;
-    r.gref = request->gref;
-    r.offset = request->offset;
-    r.flags = request->flags;
-    r.id = request->id;
-    r.size = request->size;
+    const netif_tx_request_t r = { .gref = request->gref, .offset = request->offset, .flags = request->flags, .id = request->id, .size = request->size };
     if (r.flags & NETTXF_extra_info) {
         vif_fail(v, "extra information that was not agreed on");
         return false;
