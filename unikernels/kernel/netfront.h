@@ -19,7 +19,9 @@ _Static_assert(sizeof(struct netif_rx_request) == 8 && sizeof(struct netif_rx_re
 
 #define NETFRONT_DEVICES 4u
 /* Most buffers in each direction; a small guest has fewer (see netfront_init). */
-#define NETFRONT_BUFFERS_MAX 128u
+#define NETFRONT_BUFFERS_MAX 168u
+/* A ring has 256 slots, and the shortest long frame takes three for two buffers. */
+_Static_assert(NETFRONT_BUFFERS_MAX / 2 * 3 <= 256, "all buffers find room in the ring");
 #define NETFRONT_BUFFERS_MIN 8u
 /* Two transmit buffers share a page: a frame fits in half of one. A receive buffer is a page, for the protocol has no offset. */
 #define NETFRONT_TX_BYTES 2048u
