@@ -104,7 +104,12 @@ class Xen implements XenHypervisor {
     const { macs, leftOver } = await sweep(this.store, new Set(this.native.domains().map((domain) => domain.domid)));
     for (const domid of leftOver) await this.remove([...removeRequests(domid), ...removeErrorRequests(domid)]);
     this.nets.start(macs);
-    await this.store.watch('@releaseDomain', () => this.changes.scanSoon());
+    const look = (): void => this.changes.scanSoon();
+    await this.store.watch('@releaseDomain', look);
+    // Guests that know no store end without @releaseDomain; only shoal-stored tells of them, and one from before by that word, too.
+    await this.store.watch('@domainEnds', look).catch((error: unknown) => {
+      if (!(error instanceof StoreRefusal)) throw error;
+    });
   }
 
   async facts(): Promise<HostFacts> {
