@@ -212,6 +212,12 @@ export interface Hypervisor {
    * HYPERCALL_FAILED (also for one that runs and cannot be looked at yet), VALUE_NOT_SUPPORTED.
    */
   readMemory(domid: Domid, shape: DomainShape, passes: boolean): MemoryReader;
+  /**
+   * Of a domain that is still empty, and that only `writeMemory` will fill: what needs nothing of its memory is done now, so that `register` and `seal`, with the
+   * same config and record, have less to do. It is sealed from now on, so the record itself must say that the domain is not whole. An adapter may
+   * leave all of it for later.
+   */
+  sealEarly(domid: Domid, config: DomainConfig, record: string): Promise<void>;
   /** In place of `build`. Throws HOST_NOT_ENOUGH_FREE_MEMORY, VALUE_NOT_SUPPORTED. */
   writeMemory(domid: Domid, shape: DomainShape): MemoryWriter;
   /** What guests may have seen of the processors, as a set of bits: a guest can move to where all of its host's bits are set. */
