@@ -11,7 +11,7 @@ import { World } from './migration-rig.ts';
 import { codeOf, until } from './rig.ts';
 
 const never = <T>(): Promise<T> => new Promise<T>(() => {});
-const watched: readonly string[] = ['cpuFeatures', 'create', 'register', 'attachVif', 'seal', 'unpause', 'suspend', 'resume', 'destroy', 'get'];
+const watched: readonly string[] = ['cpuFeatures', 'create', 'sealEarly', 'register', 'attachVif', 'seal', 'unpause', 'suspend', 'resume', 'destroy', 'get'];
 
 /** What one agent does, one thing after the other. At one of them it ends, and nothing it does afterwards happens. */
 class Life {
