@@ -89,8 +89,11 @@ export interface MemoryReader {
 export interface MemoryWriter {
   /** Throws SAVED_VM_INVALID. */
   piece(bytes: Uint8Array): void;
-  /** All of it is there. Throws SAVED_VM_INVALID, SWITCH_*, HYPERCALL_FAILED. */
-  end(state: Uint8Array): Promise<void>;
+  /**
+   * All of it is there. `whole` is called, once, when it was checked and laid in; what connects the domain comes after that. Throws SAVED_VM_INVALID,
+   * HYPERCALL_FAILED, and SWITCH_* after `whole`.
+   */
+  end(state: Uint8Array, whole?: () => void): Promise<void>;
   /** Without an end the domain is good for nothing. May be called again. */
   close(): void;
 }

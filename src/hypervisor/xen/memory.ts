@@ -157,9 +157,11 @@ class XenWriter implements MemoryWriter {
     writing(this.domid, () => this.native.writePiece(this.writer, bytes));
   }
 
-  async end(state: Uint8Array): Promise<void> {
+  async end(state: Uint8Array, whole = (): void => {}): Promise<void> {
     const { named } = this;
-    await this.made(writing(this.domid, () => this.native.writeEnd(this.writer, state, this.vifs, named?.cmdline, named && wiredMacs(named))));
+    const built = writing(this.domid, () => this.native.writeEnd(this.writer, state, this.vifs, named?.cmdline, named && wiredMacs(named)));
+    whole();
+    await this.made(built);
   }
 
   close(): void {

@@ -79,7 +79,7 @@ class Watched extends World {
 }
 
 function writerOf(writer: MemoryWriter, life: Life): MemoryWriter {
-  return { piece: (bytes) => writer.piece(bytes), end: (state) => life.run('end of the memory', () => writer.end(state)), close: () => writer.close() };
+  return { piece: (bytes) => writer.piece(bytes), end: (state, whole) => life.run('end of the memory', () => writer.end(state, whole)), close: () => writer.close() };
 }
 
 interface Outcome {

@@ -57,7 +57,7 @@ test('what was sent ahead is laid in before the VM stands still, and then only w
         if (name !== 'writeMemory') return (...args: unknown[]): unknown => Reflect.apply(value, sim, args);
         return (...args: Parameters<Hypervisor['writeMemory']>): MemoryWriter => {
           const writer = sim.writeMemory(...args);
-          return { piece: (bytes) => (pieces++, writer.piece(bytes)), end: (state) => writer.end(state), close: () => writer.close() };
+          return { piece: (bytes) => (pieces++, writer.piece(bytes)), end: (state, whole) => writer.end(state, whole), close: () => writer.close() };
         };
       },
     });
