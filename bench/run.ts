@@ -4,7 +4,7 @@
  */
 import { asShoalError, ShoalError } from '../src/model/errors.ts';
 import { readWords, type Verb } from '../src/cli/arguments.ts';
-import { nearest } from '../src/cli/format.ts';
+import { nearest, table } from '../src/cli/format.ts';
 import { Terminal } from '../src/cli/terminal.ts';
 import { boot } from './boot.ts';
 import { cache } from './cache.ts';
@@ -23,8 +23,8 @@ const benchmarks: readonly Benchmark[] = [boot, cache, click, density, fleet, ho
 const form: Verb = {
   name: 'bench',
   summary: 'measure a promise',
-  operands: 'NAME',
-  operandCount: [1, 1],
+  operands: '[NAME]',
+  operandCount: [0, 1],
   options: {
     quick: { help: 'smaller' },
     vms: { value: 'N', help: 'how many VMs, where a benchmark can be had in several sizes' },
@@ -36,7 +36,12 @@ const form: Verb = {
 
 async function main(argv: readonly string[], terminal: Terminal): Promise<number> {
   const words = readWords(form, argv);
-  const name = words.operands[0]!;
+  const name = words.operands[0];
+  if (name === undefined) {
+    if (terminal.json) terminal.printJson({ benchmarks: benchmarks.map(({ name, summary }) => ({ name, summary })) });
+    else terminal.print(table([{ title: 'NAME' }, { title: 'WHAT IT MEASURES' }], benchmarks.map(({ name, summary }) => [name, summary]), terminal.style));
+    return 0;
+  }
   const bench = benchmarks.find((one) => one.name === name);
   if (bench === undefined) {
     const meant = nearest(

@@ -8,6 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { build } from 'esbuild';
 import test from 'tape';
+import { createClient } from 'xen-api';
 import { Client } from '../../src/cli/client.ts';
 import { launchSteps } from '../../src/host/launch.ts';
 import { parseKernel } from '../../src/image/elf.ts';
@@ -295,6 +296,47 @@ test('agent: 200 VMs made and destroyed leave the host as it was', { timeout: 20
   t.ok(freeBefore - freeAfter < 1024, `Xen has ${freeBefore - freeAfter} KiB less`);
   const grown = (await rss()) - rssBefore;
   t.ok(grown < 16 * 1024, `the agent's memory grew by ${grown} KiB`);
+});
+
+test('agent: the npm package xen-api, unmodified, watches 1,000 VMs of real Xen', { timeout: 10 * minutes }, async (t) => {
+  const password = readFileSync(host.passwordFile, 'utf8').trim();
+  const xapi = createClient({ url: host.url, auth: { user: 'root', password }, allowUnauthorized: true, debounce: 20 });
+  await xapi.connect();
+  await xapi.objectsFetched;
+  const vms = () => Object.values(xapi.objects.all).filter((object: any) => object.$type === 'VM') as any[];
+  const until = async (what: string, holds: () => boolean): Promise<void> => {
+    for (const deadline = Date.now() + 2 * minutes; !holds(); await new Promise((resolve) => setTimeout(resolve, 100)))
+      if (Date.now() > deadline) throw new Error(`waited in vain for: ${what}`);
+  };
+  t.equal(vms().length, 0, 'there is none yet');
+  // Every event that the client is given, counted at its door.
+  const seen = new Map<string, string[]>();
+  const original = xapi._processEvents.bind(xapi);
+  xapi._processEvents = (events: any[]) => {
+    for (const { class: name, ref, operation } of events) if (name === 'vm') seen.set(ref, [...(seen.get(ref) ?? []), operation]);
+    original(events);
+  };
+  const { vms: made, error } = await launch({ prefix: 'seen', count: 1000, memoryKib: 1024 });
+  t.deepEqual([made.length, error], [1000, undefined]);
+  await until('1,000 running VMs at the client', () => vms().filter(({ power_state }) => power_state === 'Running').length === 1000);
+  t.deepEqual(new Set(vms().map(({ uuid }) => uuid)), new Set(made.map(({ uuid }) => uuid)), 'they are the ones that were made');
+  t.ok([...seen.values()].every((operations) => operations[0] === 'add' && !operations.includes('del')), 'each came once');
+
+  seen.clear();
+  for (const { ref } of made) await client.call('VM.set_name_description', [ref, 'told']);
+  await until('all descriptions at the client', () => vms().every(({ name_description }) => name_description === 'told'));
+  const changes = made.map(({ ref }) => (seen.get(ref) ?? []).join(' '));
+  t.deepEqual(new Set(changes), new Set(['mod']), 'one event for each of 1,000 changes');
+
+  seen.clear();
+  const [gone] = made;
+  const destroyed = await shell(`xl destroy ${gone!.domid} && echo destroyed`);
+  t.equal(destroyed, 'destroyed');
+  await until('what xl did', () => vms().find(({ uuid }) => uuid === gone!.uuid)?.power_state !== 'Running');
+  t.deepEqual([...seen.keys()], [gone!.ref], 'a VM that xl destroys is seen to end; nothing is said of the others');
+  await destroyAll();
+  await until('the end of all', () => vms().length === 0);
+  await xapi.disconnect();
 });
 
 test('agent: the lab goes down', { timeout: minutes }, async (t) => {

@@ -24,7 +24,7 @@ async function answers(address: string, timeoutMs: number): Promise<boolean> {
 }
 
 test('setup', async (t) => {
-  lab = await labUp({ name });
+  lab = await labUp({ name, memoryMib: 2048 });
   t.ok(lab.hosts[0]?.agent, 'a host with an agent');
 });
 

@@ -49,11 +49,11 @@ export const testVerb: Verb = {
 export const benchVerb: Verb = {
   name: 'bench',
   summary: 'measure a promise in the lab',
-  operands: 'NAME [--quick] [--vms N] [--keep] [--lab NAME]',
+  operands: '[NAME] [--quick] [--vms N] [--keep] [--lab NAME]',
   readsItsWords: true,
   notes:
-    'NAME: boot or density. --quick: smaller, in a few minutes. --vms: how many, of density. --keep: series and picture into\n' +
-    'docs/bench. With --json the last line is one object.',
+    'Without NAME: the benchmarks there are. --quick: smaller, in a few minutes. --vms: how many VMs, where a benchmark can be had in\n' +
+    'several sizes. --keep: series and pictures into docs/bench. With --json the last line is one object.',
   async run(terminal, words) {
     await build(terminal);
     return runScript('bench/run.ts', words.raw);

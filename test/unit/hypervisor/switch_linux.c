@@ -84,9 +84,26 @@ static void open_outside(const char *bridge)
     bridge_index = (int)if_nametoindex(bridge);
 }
 
+/* A bridge forwards to a port that is new once the kernel has seen its carrier, which on a busy machine takes a while. */
+static bool carries(void)
+{
+    bool came = false;
+    for (unsigned i = 0; i < PATIENCE && !came; i++) {
+        make_plain(0, 1, 1, 100);
+        if (!send_raw(100))
+            return false;
+        for (unsigned j = 0; j < 20 && !came; j++, switch_step(1))
+            came = guest_receive(1, got, NULL) == 100;
+    }
+    /* those that were late */
+    for (unsigned j = 0; j < 50; j++, switch_step(1))
+        guest_receive(1, got, NULL);
+    return came;
+}
+
 static void both_ways(void)
 {
-    unsigned wrong = 0;
+    unsigned wrong = !carries();
     for (uint32_t i = 0; i < 200; i++) {
         size_t length = i < 198 ? 60 + i * 7 : 1512 + i % 2 * 2;
         make_plain(0, 1, i, length);
@@ -299,8 +316,7 @@ static void taken_away(const char *bridge)
     guest_send(1, sent, make_plain(1, 3, 2, 60), 0);
     check(come(3, NULL) == 60 && networks[0].packet.fd < 0, "guests go on without");
     check(!strcmp(ask("network n bridge=%s", bridge), "ok interface=shoal-n"), "it is made again when it is asked for");
-    make_plain(0, 1, 1, 100);
-    check(send_raw(100) && come(1, NULL) == 100, "and carries");
+    check(carries(), "and carries");
 }
 
 int uplink_tests(const char *bridge)

@@ -57,8 +57,8 @@ async function between(t: Test, configuration: string, work: (children: ChildPro
     const click = spawn('ip', words, { stdio: ['ignore', 'pipe', 'pipe'] });
     children.push(click);
     for (const stream of [click.stdout, click.stderr]) stream.on('data', (data: Buffer) => (output += data.toString()));
-    for (let i = 0; i < 500 && !output.includes('elements run'); i++) await new Promise((done) => setTimeout(done, 20));
-    t.ok(output.includes('elements run'), `${configuration} runs`);
+    for (let i = 0; i < 1500 && click.exitCode === null && !output.includes('elements run'); i++) await new Promise((done) => setTimeout(done, 20));
+    t.ok(output.includes('elements run'), `${configuration} runs${output.includes('elements run') ? '' : `: ${click.exitCode ?? 'goes on'}: ${output.slice(-2000)}`}`);
     const sides = [['tap0', names.inside, '10.0.0.1/24', '10.0.0.254'], ['tap1', names.outside, '10.0.1.2/24', '10.0.1.254']] as const;
     for (const [tap, name, address, gateway] of sides) {
       must(['ip', '-n', names.middle, 'link', 'set', tap, 'netns', name]);
