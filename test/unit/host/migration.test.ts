@@ -69,14 +69,15 @@ test('the source hears that its memory is there before the target has named, con
 });
 
 test('frames for it wait at the target before it stands still', async (t) => {
-  let held = (): void => {};
-  const waiting = new Promise<void>((resolve) => (held = resolve));
+  const order: string[] = [];
   const world = await new World().open({}, {}, watching((host, name) => {
-    if (host === 'target' && name === 'holdAddress') held();
-    return host === 'source' && name === 'suspend' ? waiting : undefined;
+    if (host === 'target' && name === 'holdAddress') order.push('wait');
+    if (host !== 'source' || name !== 'suspend') return undefined;
+    return until(() => order.length > 0, 'they wait', 2_000).catch(() => {}).then(() => void order.push('stands still'));
   }));
   const vm = await world.launch();
-  t.equal((await world.send(vm)).connections, 1, 'a guest that stops only then does stop');
+  await world.send(vm);
+  t.deepEqual(order, ['wait', 'stands still']);
   await world.settled(vm.uuid, 'moved');
   await world.close();
 });
