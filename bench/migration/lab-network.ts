@@ -6,6 +6,7 @@
  *   client 10.1.0.2 -- router of the lab -- host k: 10.6(4+k).9.x [VM] 10.6(4+k).y.z -- router of the lab -- server 10.3.1.2
  */
 import { execFileSync } from 'node:child_process';
+import { locked } from '../../src/lab/lock.ts';
 import { routerNamespace } from '../../src/lab/plan.ts';
 import { Namespaces, type Manager } from './network.ts';
 
@@ -14,6 +15,13 @@ export const waypointAddress = (host: number, number: number): string => `10.${6
 const perHost = 120;
 /** Moves of one connection: the first address is its own, and each move takes another one. */
 export const mostInARow = perHost - 2;
+
+/**
+ * The links and rules at a lab's router have the same names in every run, and whoever begins takes away what is there: of a run that still lives too, whose moves are then all called
+ * off, for nothing of its client arrives any more. So there is one at a time; one that was told to stop first ends the move under way. Throws TIMEOUT where another one goes on.
+ */
+export const aloneOn = <T>(lab: string, work: () => Promise<T>): Promise<T> =>
+  locked(`moves-on-lab-${lab}`, 180_000, () => process.stderr.write(`another run is at work on lab ${lab}; it is waited for, three minutes at most\n`), work);
 
 let made = 0;
 

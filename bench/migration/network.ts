@@ -5,7 +5,7 @@
  * A waypoint here is what a middlebox VM is elsewhere: it is opened (resumed), closed (suspended: drops all), and buried (a tombstone at the router that answers with RST).
  */
 import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
@@ -180,8 +180,21 @@ export abstract class Namespaces {
   }
 }
 
+/** Lines of a process that was killed run on in namespaces that are not its own, and would keep the devices that a new line needs. */
+function endLines(): void {
+  for (const pid of readdirSync('/proc').filter((name) => /^\d+$/.test(name)))
+    try {
+      const [program, label] = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0');
+      const owner = /^s[hl](\d+)n\d+$/.exec(label ?? '')?.[1];
+      if (program?.endsWith('/relay') === true && owner !== undefined && !existsSync(`/proc/${owner}`)) process.kill(Number(pid), 'SIGKILL');
+    } catch {
+      // It has ended.
+    }
+}
+
 /** Namespaces of a process that was killed, and what runs in them. */
 export function clearAway(): void {
+  endLines();
   if (!existsSync('/run/netns')) return;
   for (const name of readdirSync('/run/netns').filter((each) => /^s[hl]\d+n\d+[a-z]$/.test(each))) {
     if (existsSync(`/proc/${/\d+/.exec(name)![0]}`)) continue;

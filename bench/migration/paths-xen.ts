@@ -6,7 +6,7 @@
 import { labAttach, type Lab } from '../../src/lab/lab.ts';
 import type { MoveOutcome } from '../../src/migrate/paths.ts';
 import type { MoveKind } from '../../src/migrate/paths-table.ts';
-import { LabNetwork, mostInARow } from './lab-network.ts';
+import { aloneOn, LabNetwork, mostInARow } from './lab-network.ts';
 import { LabWaypoint } from './lab-waypoint.ts';
 import { AgentProcess, askBoth, connected, endingOf, wait } from './moving.ts';
 import { buildPrograms, type Traffic } from './network.ts';
@@ -39,15 +39,17 @@ export interface XenOptions {
 /** The lab is up, with two hosts in subnets of their own; VMs of its own are taken away again. */
 export async function measureXenPaths({ lab: name, moves, delayMs, mode = 'records', ways = ['no-move', 'make-before-break', 'break-before-make'], inARow = 100, file, each, signal, log }: XenOptions): Promise<Series[]> {
   buildPrograms();
-  const lab = await labAttach(name);
-  const found: Series[] = [];
-  for (const way of ways) {
-    const series = new Series({ where: 'xen', delayMs, mode, way }, file);
-    await fill(series, { moves: way === 'no-move' ? Math.min(moves, mostStills) : moves, inARow: Math.min(inARow, mostInARow), signal, log: log ?? (() => {}) }, (count) => oneConnection(lab, series, count, signal));
-    found.push(series);
-    each?.(series.summary());
-  }
-  return found;
+  return aloneOn(name, async () => {
+    const lab = await labAttach(name);
+    const found: Series[] = [];
+    for (const way of ways) {
+      const series = new Series({ where: 'xen', delayMs, mode, way }, file);
+      await fill(series, { moves: way === 'no-move' ? Math.min(moves, mostStills) : moves, inARow: Math.min(inARow, mostInARow), signal, log: log ?? (() => {}) }, (count) => oneConnection(lab, series, count, signal));
+      found.push(series);
+      each?.(series.summary());
+    }
+    return found;
+  });
 }
 
 async function oneConnection(lab: Lab, series: Series, count: number, signal: AbortSignal | undefined): Promise<Ending> {

@@ -3,7 +3,7 @@
  * over the time it stood still, which the agent that sent it tells, and two round trips.
  */
 import { labAttach, type Lab } from '../../src/lab/lab.ts';
-import { LabNetwork } from './lab-network.ts';
+import { aloneOn, LabNetwork } from './lab-network.ts';
 import { LabWaypoint } from './lab-waypoint.ts';
 import { askBoth, connected, endingOf, wait } from './moving.ts';
 import { buildPrograms } from './network.ts';
@@ -33,15 +33,17 @@ export interface SubnetOptions {
 /** The lab is up, with two hosts in one subnet; VMs of its own are taken away again. */
 export async function measureSubnet({ lab: name, moves, delayMs, mode = 'plain-records', ways = ['no-move', 'migrate'], inARow = 100, file, each, signal, log }: SubnetOptions): Promise<Series[]> {
   buildPrograms();
-  const lab = await labAttach(name);
-  const found: Series[] = [];
-  for (const way of ways) {
-    const series = new Series({ where: 'subnet', delayMs, mode, way }, file);
-    await fill(series, { moves: way === 'no-move' ? Math.min(moves, mostStills) : moves, inARow, signal, log: log ?? (() => {}) }, (count) => oneConnection(lab, series, count, signal));
-    found.push(series);
-    each?.(series.summary());
-  }
-  return found;
+  return aloneOn(name, async () => {
+    const lab = await labAttach(name);
+    const found: Series[] = [];
+    for (const way of ways) {
+      const series = new Series({ where: 'subnet', delayMs, mode, way }, file);
+      await fill(series, { moves: way === 'no-move' ? Math.min(moves, mostStills) : moves, inARow, signal, log: log ?? (() => {}) }, (count) => oneConnection(lab, series, count, signal));
+      found.push(series);
+      each?.(series.summary());
+    }
+    return found;
+  });
 }
 
 async function oneConnection(lab: Lab, series: Series, count: number, signal: AbortSignal | undefined): Promise<Ending> {

@@ -197,7 +197,7 @@ export class PathCoordinator {
         await this.#backup(to, true);
         return this.#drain(to, from);
       case 'retracting':
-        return this.#withdraw(to);
+        return this.#withdraw(to, true);
       case 'discarding':
         await waypoints.discard(record);
         // A join that was under way when the address was taken back may have come through until now: it leads nowhere, and data would be given to it.
@@ -218,8 +218,9 @@ export class PathCoordinator {
     for (const { token, why } of (await this.#all((side) => side.backup({ address, backup }))).filter(({ result }) => result === 'refused')) this.#o.log(`connection ${token}: ${address} was not set ${backup ? 'backup' : 'back'}: ${why}`);
   }
 
-  async #withdraw(address: string): Promise<void> {
-    await this.#all((side) => side.withdraw({ address }));
+  /** `gently`: of an address whose waypoint still runs. */
+  async #withdraw(address: string, gently = false): Promise<void> {
+    await this.#all((side) => side.withdraw({ address, gently }));
   }
 
   /**

@@ -18,11 +18,15 @@ export interface AgentOptions {
   port: MptcpPort;
   policy: Policy;
   log: (line: string) => void;
+  /** Peers that were told that an address goes have so long to end their subflows on it, and four of the longest round trips if that is more. */
+  leaveMs?: number;
 }
 
 /** Those who wait for a change at once. */
 const waitersMax = 64;
 export const waitMaxMs = 30_000;
+const leaveLookMs = 20;
+const leaveMaxMs = 2_000;
 const highestId = 255;
 
 export interface Counts {
@@ -39,16 +43,18 @@ export class PathAgent implements PathSide {
   readonly port: MptcpPort;
   readonly #policy: Policy;
   readonly #log: (line: string) => void;
+  readonly #leaveMs: number;
   readonly #epoch = randomBytes(6).toString('hex');
   readonly #waiters = new Set<() => void>();
   readonly #unsubscribe: () => void;
   #changes = 0;
   readonly counts: Counts = { announced: 0, withdrawn: 0, backups: 0, destroyed: 0, refused: 0, events: 0, eventsLost: 0 };
 
-  constructor({ port, policy, log }: AgentOptions) {
+  constructor({ port, policy, log, leaveMs = 250 }: AgentOptions) {
     this.port = port;
     this.#policy = policy;
     this.#log = log;
+    this.#leaveMs = leaveMs;
     this.#unsubscribe = port.onEvent(({ kind }) => {
       this.counts.events++;
       if (kind === 'lost') this.counts.eventsLost++;
@@ -125,12 +131,14 @@ export class PathAgent implements PathSide {
 
   async announce({ address, from, anew = false, tokens }: { address: string; from: string; anew?: boolean | undefined; tokens?: readonly number[] | undefined }): Promise<Outcome[]> {
     this.#allow(address);
-    return this.#each(tokens, ({ subflows }) => subflows.some(({ local }) => local.address === from), (connection) => {
+    const fits = ({ subflows }: Connection): boolean => subflows.some(({ local }) => local.address === from);
+    const left = anew ? await this.#askToLeave(address, tokens, fits) : undefined;
+    return this.#each(tokens, fits, (connection) => {
       const { token, announced, numbered, subflows } = connection;
       if (!anew && (announced.some((one) => one.address === address) || pathState(connection, address).established > 0)) return false;
       const living = subflows.filter(({ state }) => state !== 'closing').length;
       if (living >= this.#policy.maxSubflows) return `it has ${living} subflows already`;
-      const taken = new Set([0, ...[...announced, ...numbered].map(({ id }) => id), ...subflows.map(({ localId }) => localId)]);
+      const taken = new Set([0, ...[...announced, ...numbered].map(({ id }) => id), ...subflows.map(({ localId }) => localId), ...(left?.get(token) ?? [])]);
       if (taken.size > highestId) return 'it has no id left';
       // Onwards, not the lowest that is free: that may be one whose removal is still on its way to the peer, and would hit the new address.
       let id = Math.max(...taken);
@@ -143,15 +151,38 @@ export class PathAgent implements PathSide {
     });
   }
 
-  async withdraw({ address, tokens }: { address: string; tokens?: readonly number[] | undefined }): Promise<Outcome[]> {
+  async withdraw({ address, gently = false, tokens }: { address: string; gently?: boolean | undefined; tokens?: readonly number[] | undefined }): Promise<Outcome[]> {
     this.#allow(address);
-    const concerns = ({ announced, subflows, local }: Connection): boolean =>
-      announced.some((one) => one.address === address) || local.address === address || subflows.some((one) => one.local.address === address);
+    const left = gently ? await this.#askToLeave(address, tokens) : undefined;
+    const concerns = ({ token, announced, subflows, local }: Connection): boolean =>
+      left?.has(token) === true || announced.some((one) => one.address === address) || local.address === address || subflows.some((one) => one.local.address === address);
     return this.#each(tokens, concerns, (connection) => {
-      const done = this.#takeBack(connection, address);
+      const done = this.#takeBack(connection, address) || left?.has(connection.token) === true;
       if (done) this.counts.withdrawn++;
       return done;
     });
+  }
+
+  /**
+   * Tells peers with a subflow on the address that it goes, and waits until they have ended it. A Linux peer counts the addresses that it accepted, eight at most, and takes one
+   * off only where REMOVE_ADDR finds its subflow alive: our own end of it, a reset, would often be there first, and after eight moves that were called off the connection could
+   * never join anything again. The ids that were taken back, by token.
+   */
+  async #askToLeave(address: string, tokens: readonly number[] | undefined, fits: (connection: Connection) => boolean = () => true): Promise<Map<number, number[]>> {
+    const left = new Map<number, number[]>();
+    let waitMs = this.#leaveMs;
+    this.#each(tokens, (connection) => fits(connection) && pathState(connection, address).established > 0, ({ token, announced, subflows }) => {
+      const on = subflows.filter(({ local }) => local.address === address);
+      const ids = new Set([...announced.filter((one) => one.address === address).map(({ id }) => id), ...on.map(({ localId }) => localId)]);
+      left.set(token, [...ids]);
+      waitMs = Math.max(waitMs, ...on.map(({ rttUs }) => (4 * rttUs) / 1000));
+      for (const id of ids) this.port.withdraw(token, { address, id });
+      return true;
+    });
+    const untilMs = performance.now() + Math.min(waitMs, leaveMaxMs);
+    const stays = (): boolean => this.port.connections().some((connection) => left.has(connection.token) && pathState(connection, address).established > 0);
+    while (left.size > 0 && performance.now() < untilMs && stays()) await new Promise((done) => setTimeout(done, leaveLookMs));
+    return left;
   }
 
   /** False when the connection has nothing of the address. */

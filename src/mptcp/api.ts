@@ -68,6 +68,12 @@ function tokensIn(value: unknown): number[] | undefined {
   return value as number[];
 }
 
+function flagIn(body: Record<string, unknown>, field: string): boolean | undefined {
+  const value = body[field];
+  if (value !== undefined && typeof value !== 'boolean') throw invalid(field, 'must be true or false');
+  return value;
+}
+
 /** Refuses fields that the call has not: a misspelt "tokens" would make it about every connection. */
 function only(body: Record<string, unknown>, ...names: string[]): void {
   const other = Object.keys(body).find((name) => !names.includes(name));
@@ -79,12 +85,11 @@ type Act = (agent: PathAgent, body: Record<string, unknown>) => Promise<unknown>
 const acts: Record<string, Act> = {
   announce(agent, body) {
     only(body, 'address', 'from', 'anew', 'tokens');
-    if (body['anew'] !== undefined && typeof body['anew'] !== 'boolean') throw invalid('anew', 'must be true or false');
-    return agent.announce({ anew: body['anew'], address: addressIn(body['address'], 'address'), from: addressIn(body['from'], 'from'), tokens: tokensIn(body['tokens']) });
+    return agent.announce({ anew: flagIn(body, 'anew'), address: addressIn(body['address'], 'address'), from: addressIn(body['from'], 'from'), tokens: tokensIn(body['tokens']) });
   },
   withdraw(agent, body) {
-    only(body, 'address', 'tokens');
-    return agent.withdraw({ address: addressIn(body['address'], 'address'), tokens: tokensIn(body['tokens']) });
+    only(body, 'address', 'gently', 'tokens');
+    return agent.withdraw({ gently: flagIn(body, 'gently'), address: addressIn(body['address'], 'address'), tokens: tokensIn(body['tokens']) });
   },
   backup(agent, body) {
     only(body, 'address', 'backup', 'tokens');

@@ -85,7 +85,7 @@ export class PathClient implements PathSide {
     return this.#act('announce', what);
   }
 
-  withdraw(what: { address: string; tokens?: readonly number[] | undefined }): Promise<Outcome[]> {
+  withdraw(what: { address: string; gently?: boolean | undefined; tokens?: readonly number[] | undefined }): Promise<Outcome[]> {
     return this.#act('withdraw', what);
   }
 

@@ -56,8 +56,8 @@ export interface PathSide {
    * so that the two words cannot be taken for one another on the way. Throws FORBIDDEN for an address outside of the policy.
    */
   announce(what: { address: string; from: string; anew?: boolean | undefined; tokens?: readonly number[] | undefined }): Promise<Outcome[]>;
-  /** Takes the address back from every connection, and ends its subflows. FORBIDDEN. */
-  withdraw(what: { address: string; tokens?: readonly number[] | undefined }): Promise<Outcome[]>;
+  /** Takes the address back from every connection, and ends its subflows; `gently`: after their peers had time to, for an address that still carries frames. FORBIDDEN. */
+  withdraw(what: { address: string; gently?: boolean | undefined; tokens?: readonly number[] | undefined }): Promise<Outcome[]>;
   /** Sets the subflows on an address backup, or takes that back. */
   backup(what: { address: string; backup: boolean; tokens?: readonly number[] | undefined }): Promise<Outcome[]>;
 }

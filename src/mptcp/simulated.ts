@@ -19,6 +19,8 @@ export class SimulatedMptcp implements MptcpPort {
   readonly calls: string[] = [];
   /** The next calls of these names fail. */
   readonly failing = new Set<string>();
+  /** Peers end their subflows on an address that is taken back, a turn later. */
+  peersLeave = false;
   #tokens = 100;
 
   constructor(scope: 'connection' | 'namespace' = 'connection') {
@@ -103,7 +105,8 @@ export class SimulatedMptcp implements MptcpPort {
     const connection = this.#need(token, 'withdraw');
     for (const one of this.scope === 'connection' ? [connection] : this.#connections.values()) {
       one.announced = one.announced.filter((was) => was.id !== id);
-      // Like the kernel: this end's subflows stay until they are ended.
+      // Like the kernel: this end's subflows stay until they are ended, here or by the peer.
+      if (this.peersLeave) setImmediate(() => void (one.subflows = one.subflows.filter(({ localId }) => localId !== id)));
       this.#tell({ kind: 'subflow-closed', token: one.token });
     }
   }

@@ -85,7 +85,7 @@ test('paths: make before break', { timeout: 4 * minutes }, async (t) => {
   t.equal((await lab.inside(['curl', '-s', '-m', '5', '-o', '/dev/null', `http://${left}:5000/`], { timeoutMs: 20_000 })).code, 7, 'the address that was left refuses at once');
 });
 
-for (const [state, ending] of [['copying', 'stayed'], ['suspending', 'moved']] as const)
+for (const [state, ending] of [['copying', 'stayed'], ['joining', 'stayed'], ['suspending', 'moved'], ['withdrawing', 'moved']] as const)
   test(`paths: the coordinator is killed while ${state}`, { timeout: 4 * minutes }, async (t) => {
     let pid = 0;
     const journal = (): string => readFileSync(join(stateFolder(), 'moves.journal'), 'latin1');
@@ -99,6 +99,10 @@ for (const [state, ending] of [['copying', 'stayed'], ['suspending', 'moved']] a
     if (ending === 'moved') waypoint.went();
     await flows(t, `killed while ${state}`);
     await one(t, `killed while ${state}`);
+    const again = await paths([]);
+    t.equal(again.json?.state, 'moved', `and the next move is one: ${again.json?.why ?? again.err}`);
+    waypoint.went();
+    await flows(t, `moved after one that was killed while ${state}`);
   });
 
 test('paths: break before make', { timeout: 4 * minutes }, async (t) => {

@@ -132,9 +132,27 @@ static void on_frame(void *context, const uint8_t *frame, size_t length_bytes, u
   if (by_dhcp) ip_timers_check_dhcp();
 }
 
+/* Connections looked at in one go, of those that wait for room. */
+#define WAITING_MOST 64u
+
+/*
+ * Those that have waited longest come last in lwIP's list, for what is heard of moves to its front. They go first: else connections that are acknowledged
+ * take all the room, and one that has nothing on its way waits for seconds.
+ */
+static void send_waiting(void) {
+  struct tcp_pcb *waiting[WAITING_MOST];
+  unsigned count = 0;
+  for (struct tcp_pcb *pcb = tcp_active_pcbs; pcb != NULL; pcb = pcb->next) {
+    if (pcb->flags & TF_NAGLEMEMERR) waiting[count++ % WAITING_MOST] = pcb;
+  }
+  unsigned some = count < WAITING_MOST ? count : WAITING_MOST;
+  while (some-- > 0) tcp_output(waiting[--count % WAITING_MOST]);
+  tcp_txnow(); /* if there is room still */
+}
+
 static void on_writable(void *context) {
   (void)context;
-  tcp_txnow();
+  send_waiting();
   if (share != NULL && share->writable != NULL) share->writable(share->context);
 }
 

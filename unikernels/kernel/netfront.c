@@ -20,52 +20,114 @@ static void break_device(struct shoal_net *net, const char *why) {
 
 static netif_tx_request_t *next_request(struct shoal_net *net) { return RING_GET_REQUEST(&net->tx, net->tx.req_prod_pvt++); }
 
-/* Whether this frame's data can follow that of the one before it in one slot: they lie in the two halves of a page. */
-static bool joins(const struct netfront_group *group, unsigned i) {
-  return i > 0 && group->ids[i] == group->ids[i - 1] + 1u && group->ids[i] % 2 == 1;
+/* ---- free transmit buffers ---- */
+
+/* Whether a half of a page is free alone; then it is no more, if so wanted. */
+static bool find_half(struct shoal_net *net, unsigned id, bool take) {
+  for (unsigned i = 0; i < net->tx_half_count; i++) {
+    if (net->tx_halves[i] != id) continue;
+    if (take) net->tx_halves[i] = net->tx_halves[--net->tx_half_count];
+    return true;
+  }
+  return false;
+}
+
+void netfront_free_transmit(struct shoal_net *net, unsigned id) {
+  net->tx_free_count++;
+  if (find_half(net, id ^ 1u, true)) net->tx_pages[net->tx_page_count++] = (uint16_t)(id & ~1u);
+  else net->tx_halves[net->tx_half_count++] = (uint16_t)id;
+}
+
+/* The one to be used next; there is one. */
+static uint16_t next_transmit(struct shoal_net *net) {
+  if (net->tx_last % 2 == 0 && find_half(net, net->tx_last + 1u, false)) return (uint16_t)(net->tx_last + 1u);
+  return net->tx_page_count > 0 ? net->tx_pages[net->tx_page_count - 1] : net->tx_halves[net->tx_half_count - 1];
+}
+
+static uint16_t take_transmit(struct shoal_net *net) {
+  uint16_t id = next_transmit(net);
+  net->tx_free_count--;
+  net->tx_last = id;
+  if (find_half(net, id, true)) return id;
+  net->tx_page_count--;
+  net->tx_halves[net->tx_half_count++] = (uint16_t)(id + 1u);
+  return id;
+}
+
+/* ---- sending ---- */
+
+/* Whether the i-th buffer of a group of so many lies in one piece with the next one, the other half of its page. */
+static bool is_page(const struct netfront_group *group, unsigned count, unsigned i) {
+  return i + 1 < count && group->ids[i] % 2 == 0 && group->ids[i + 1] == group->ids[i] + 1u;
+}
+
+/* Slots that so many bytes take when all pieces but the last are full, with one more buffer than the group has. */
+static unsigned slots_for(const struct netfront_group *group, size_t bytes) {
+  unsigned slots = 0;
+  for (unsigned i = 0; bytes > 0; slots++) {
+    bool page = is_page(group, group->count + 1u, i);
+    size_t room = page ? 2 * NETFRONT_TX_BYTES : NETFRONT_TX_BYTES;
+    bytes -= bytes < room ? bytes : room;
+    i += page ? 2 : 1;
+  }
+  return slots;
+}
+
+/* Moves data to the front, into as few pieces as can be: of a piece at bytes[0], *used bytes are. The data of a frame never lies before where it goes. */
+static void fill_piece(struct shoal_net *net, const struct netfront_group *group, unsigned count, unsigned *frame, size_t *taken, uint8_t *to, size_t room, size_t *used) {
+  *used = 0;
+  while (*frame < count && *used < room) {
+    size_t headers = *frame == 0 ? 0 : group->run.head, left = group->lengths[*frame] - headers - *taken;
+    size_t part = left < room - *used ? left : room - *used;
+    const uint8_t *from = net->tx_buffers[group->ids[*frame]].bytes + headers + *taken;
+    if (from != to + *used) memmove(to + *used, from, part);
+    *used += part;
+    *taken += part;
+    if (part < left) return;
+    *taken = 0;
+    ++*frame;
+  }
+}
+
+static void put_long(struct shoal_net *net, struct netfront_group *group) {
+  struct netif_extra_info *extra = (struct netif_extra_info *)next_request(net);
+  *extra = (struct netif_extra_info){.type = XEN_NETIF_EXTRA_TYPE_GSO};
+  extra->u.gso.size = group->run.each;
+  extra->u.gso.type = group->run.tcp == 54 ? XEN_NETIF_GSO_TYPE_TCPV6 : XEN_NETIF_GSO_TYPE_TCPV4;
 }
 
 /*
- * Puts the frames that wait into the ring: one, or several segments as one long frame, of which all but the first give their data only. Each lies in
- * its own buffer, and the backend is told where its data begins; a slot costs the backend more than moving data within a page costs us.
+ * Puts the frames that wait into the ring: one, or several segments as one long frame, of which all but the first give their data only. That is moved
+ * together: a slot costs the backend more than moving data costs us, and it takes so many only. Buffers that are empty then are free at once.
  */
 static void emit_group(struct shoal_net *net) {
   struct netfront_group *group = &net->group;
-  unsigned count = group->count;
-  netif_tx_request_t *request = NULL;
+  unsigned count = group->count, frame = 0;
+  size_t taken = 0, used;
   if (count == 0) return;
-  group->count = group->slots = 0;
+  group->count = 0;
   if (count > 1) segments_finish(&group->run);
-  for (unsigned i = 0; i < count; i++) {
-    uint16_t id = group->ids[i], headers = i == 0 ? 0 : group->run.head, data = (uint16_t)(group->lengths[i] - headers);
-    struct netfront_buffer *buffer = &net->tx_buffers[id];
-    if (joins(group, i)) {
-      struct netfront_buffer *before = &net->tx_buffers[id - 1];
-      uint16_t begins = i == 1 ? 0 : group->run.head;
-      memmove(before->bytes + group->lengths[i - 1], buffer->bytes + headers, data);
-      before->joined = true;
-      /* The first slot tells the length of the whole. */
-      if (i > 1) request->size = (uint16_t)(group->lengths[i - 1] - begins + data);
-      if (i + 1 == count) request->flags &= (uint16_t)~NETTXF_more_data;
+  for (unsigned i = 0; i < count;) {
+    bool page = is_page(group, count, i);
+    struct netfront_buffer *buffer = &net->tx_buffers[group->ids[i]];
+    fill_piece(net, group, count, &frame, &taken, buffer->bytes, page ? 2 * NETFRONT_TX_BYTES : NETFRONT_TX_BYTES, &used);
+    if (used == 0) { /* here and after this */
+      netfront_free_transmit(net, group->ids[i++]);
       continue;
     }
-    request = next_request(net);
+    netif_tx_request_t *request = next_request(net);
     request->gref = buffer->ref;
-    request->offset = (uint16_t)(buffer->offset + headers);
-    request->id = id;
-    request->size = i == 0 ? (uint16_t)group->run.length : data;
-    request->flags = i + 1 < count ? NETTXF_more_data : 0;
+    request->offset = buffer->offset;
+    request->id = group->ids[i];
+    request->size = (uint16_t)(i == 0 ? group->run.length : used); /* the first slot tells the length of the whole */
+    request->flags = frame < count ? NETTXF_more_data : 0;
     buffer->lent = true;
-    if (i > 0) continue;
-    request->flags |= group->flags & SHOAL_NET_CSUM_BLANK    ? NETTXF_csum_blank | NETTXF_data_validated
-                      : group->flags & SHOAL_NET_CSUM_VALID ? NETTXF_data_validated
-                                                            : 0;
-    if (count == 1) continue;
-    request->flags |= NETTXF_extra_info;
-    struct netif_extra_info *extra = (struct netif_extra_info *)next_request(net);
-    *extra = (struct netif_extra_info){.type = XEN_NETIF_EXTRA_TYPE_GSO};
-    extra->u.gso.size = group->run.each;
-    extra->u.gso.type = group->run.tcp == 54 ? XEN_NETIF_GSO_TYPE_TCPV6 : XEN_NETIF_GSO_TYPE_TCPV4;
+    buffer->joined = page;
+    if (i == 0) {
+      request->flags |= group->flags & SHOAL_NET_CSUM_BLANK ? NETTXF_csum_blank | NETTXF_data_validated : group->flags & SHOAL_NET_CSUM_VALID ? NETTXF_data_validated : 0;
+      if (count > 1) request->flags |= NETTXF_extra_info, put_long(net, group);
+    }
+    i += page ? 2 : 1;
   }
   if (!net->tx_starved) net->tx.sring->rsp_event = net->tx.req_prod_pvt + 1; /* past all that can be answered: no event */
 }
@@ -167,9 +229,6 @@ static void receive_all(struct shoal_net *net) {
   if (net->rx.req_prod_pvt != net->rx_pushed) loop_flush_later(&net->batch);
 }
 
-void netfront_free_transmit(struct shoal_net *net, unsigned id) {
-  net->tx_free[(net->tx_free_first + net->tx_free_count++) % net->buffer_count] = (uint16_t)id;
-}
 
 /* Takes back the transmit buffers that the backend has done with. */
 static void reclaim(struct shoal_net *net) {
@@ -195,15 +254,21 @@ static void reclaim(struct shoal_net *net) {
   }
 }
 
+/* Room for those who wait for it, before what came has others ask for it. */
+static void make_room(struct shoal_net *net) {
+  reclaim(net);
+  if (net->broken || !net->tx_starved || net->tx_free_count == 0 || !net->sending) return;
+  net->tx_starved = false;
+  if (net->events->writable != NULL) net->events->writable(net->context);
+}
+
 void netfront_poll(struct shoal_net *net) {
+  if (!net->linked || net->broken) return;
+  make_room(net);
   if (!net->linked || net->broken) return;
   receive_all(net);
   if (!net->linked || net->broken) return;
-  reclaim(net);
-  if (!net->broken && net->tx_starved && net->tx_free_count > 0 && net->sending) {
-    net->tx_starved = false;
-    if (net->events->writable != NULL) net->events->writable(net->context);
-  }
+  make_room(net);
 }
 
 uint8_t *shoal_net_reserve(struct shoal_net *net) {
@@ -212,22 +277,20 @@ uint8_t *shoal_net_reserve(struct shoal_net *net) {
   if (net->tx_free_count == 0 && !net->broken) {
     /* Completions raise no event as a rule; now ask for one when half of them are there, and look once more. */
     netfront_flush(net);
-    net->tx.sring->rsp_event = net->tx.rsp_cons + net->buffer_count / 2;
+    net->tx.sring->rsp_event = net->tx.rsp_cons + (net->tx.req_prod_pvt - net->tx.rsp_cons + 1) / 2;
     xen_mb();
     reclaim(net);
     net->tx_starved = net->tx_free_count == 0;
   }
   if (net->broken || net->tx_free_count == 0) return NULL;
-  return net->tx_buffers[net->tx_free[net->tx_free_first]].bytes;
+  return net->tx_buffers[next_transmit(net)].bytes;
 }
 
 void shoal_net_commit(struct shoal_net *net, size_t length_bytes, uint32_t flags) {
   if (net->tx_free_count == 0 || length_bytes < 14 || length_bytes > SHOAL_NET_FRAME_BYTES) {
     shoal_panic("net %u: commit of %zu bytes", net->index, length_bytes);
   }
-  uint16_t id = net->tx_free[net->tx_free_first];
-  net->tx_free_first = (net->tx_free_first + 1) % net->buffer_count;
-  net->tx_free_count--;
+  uint16_t id = take_transmit(net);
   struct netfront_group *group = &net->group;
   uint8_t *frame = net->tx_buffers[id].bytes;
   loop_flush_later(&net->batch);
@@ -238,17 +301,14 @@ void shoal_net_commit(struct shoal_net *net, size_t length_bytes, uint32_t flags
     return;
   }
   group->ids[group->count] = id;
-  bool shares = joins(group, group->count);
-  bool follows = group->count > 0 && group->slots + !shares <= NETFRONT_SLOTS && segments_follow(&group->run, frame, length_bytes, flags);
-  if (!follows) {
+  bool fits = group->count > 0 && group->count + 1 < NETFRONT_GROUP && slots_for(group, group->run.length + length_bytes - group->run.head) <= NETFRONT_SLOTS;
+  if (!fits || !segments_follow(&group->run, frame, length_bytes, flags)) {
     emit_group(net);
     group->ids[0] = id;
     segments_begin(&group->run, frame, length_bytes, flags);
     group->flags = flags;
     if (!(group->run.tcp == 54 ? net->long_ipv6 : net->long_ipv4)) group->run.closed = true;
-    shares = false;
   }
-  group->slots += !shares;
   group->lengths[group->count++] = (uint16_t)length_bytes;
   if (group->run.closed) emit_group(net);
 }

@@ -19,15 +19,17 @@ _Static_assert(sizeof(struct netif_rx_request) == 8 && sizeof(struct netif_rx_re
 
 #define NETFRONT_DEVICES 4u
 /* Most buffers in each direction; a small guest has fewer (see netfront_init). */
-#define NETFRONT_BUFFERS_MAX 128u
+#define NETFRONT_BUFFERS_MAX 168u
+/* A ring has 256 slots, and the shortest long frame takes three for two buffers. */
+_Static_assert(NETFRONT_BUFFERS_MAX / 2 * 3 <= 256, "all buffers find room in the ring");
 #define NETFRONT_BUFFERS_MIN 8u
 /* Two transmit buffers share a page: a frame fits in half of one. A receive buffer is a page, for the protocol has no offset. */
 #define NETFRONT_TX_BYTES 2048u
 
 /* Slots that any backend takes for a frame (XEN_NETIF_NR_SLOTS_MIN), but one. */
 #define NETFRONT_SLOTS 17u
-/* Frames that go out as one: two that lie in one page may share a slot. */
-#define NETFRONT_GROUP (2u * NETFRONT_SLOTS)
+/* Frames that go out as one at most. 64 KB are 45 of the usual size. */
+#define NETFRONT_GROUP 64u
 
 /* What both ends must know of each other to exchange frames. */
 struct netfront_link {
@@ -43,15 +45,15 @@ struct netfront_buffer {
   grant_ref_t ref;
   uint16_t offset; /* in its page */
   bool lent;       /* the backend has it */
-  bool joined;     /* what lay in the other half of its page goes out with it */
+  bool joined;     /* with the other half of its page, which is the next buffer */
 };
 
 /* Frames that were committed and are not in the ring yet, for the next one may be the next segment of the same flow. */
 struct netfront_group {
   struct segment_run run;
-  unsigned count, slots;
+  unsigned count;
   uint32_t flags;
-  uint16_t ids[NETFRONT_GROUP + 1], lengths[NETFRONT_GROUP + 1];
+  uint16_t ids[NETFRONT_GROUP], lengths[NETFRONT_GROUP];
 };
 
 struct shoal_net {
@@ -71,8 +73,10 @@ struct shoal_net {
   RING_IDX tx_pushed, rx_pushed; /* our own copy of req_prod: the shared one can be written by the backend */
   unsigned buffer_count;
   struct netfront_buffer *tx_buffers, *rx_buffers; /* one allocation, tx_buffers first */
-  uint16_t *tx_free; /* ids, those free longest first, from tx_free_first on and around; in the same allocation */
-  unsigned tx_free_first, tx_free_count;
+  /* Free transmit buffers: pages of two, by the first, and others; in the same allocation. Pages stay whole where they can: a long frame takes a slot for each. */
+  uint16_t *tx_pages, *tx_halves;
+  unsigned tx_page_count, tx_half_count, tx_free_count;
+  uint16_t tx_last; /* that was sent: the other half of its page comes next */
   bool tx_starved, rx_skipping;
   struct netfront_group group;
   struct loop_batch batch;
@@ -104,7 +108,7 @@ void netfront_down(struct shoal_net *net);
 /* Takes what the backend has put into the rings. */
 void netfront_poll(struct shoal_net *net);
 
-/* A transmit buffer is free: neighbours that come back in their order are taken in it, too. */
+/* A transmit buffer is free. */
 void netfront_free_transmit(struct shoal_net *net, unsigned id);
 
 /* Puts a receive buffer into the ring; not seen by the backend until it is pushed. */

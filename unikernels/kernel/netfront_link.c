@@ -22,12 +22,13 @@ bool netfront_init(struct shoal_net *net, unsigned index, const struct shoal_net
   net->context = context;
   count &= ~1ul;
   net->buffer_count = (unsigned)count;
-  size_t bytes = count * (2 * sizeof *net->tx_buffers + sizeof *net->tx_free);
+  size_t bytes = count * (2 * sizeof *net->tx_buffers + sizeof *net->tx_pages);
   net->tx_buffers = shoal_alloc(bytes);
   if (net->tx_buffers == NULL) return false;
   memset(net->tx_buffers, 0, bytes);
   net->rx_buffers = net->tx_buffers + count;
-  net->tx_free = (uint16_t *)(net->rx_buffers + count);
+  net->tx_pages = (uint16_t *)(net->rx_buffers + count);
+  net->tx_halves = net->tx_pages + count / 2;
   net->batch = (struct loop_batch){.flush = netfront_flush, .context = net};
   net->again = (struct shoal_timer){.fire = poll_again, .context = net};
   for (unsigned i = 0; i < net->buffer_count; i++) {
@@ -67,9 +68,10 @@ static void start_rings(struct shoal_net *net, netif_tx_sring_t *tx, netif_rx_sr
   FRONT_RING_INIT(&net->rx, rx, PAGE_BYTES);
   net->tx_pushed = 0;
   net->tx_starved = net->rx_skipping = net->long_ipv4 = net->long_ipv6 = false;
-  net->group.count = net->group.slots = 0;
-  net->tx_free_first = net->tx_free_count = 0;
-  for (unsigned i = 0; i < net->buffer_count; i++) {
+  net->group.count = 0;
+  net->tx_page_count = net->tx_half_count = net->tx_free_count = 0;
+  net->tx_last = 1;
+  for (unsigned i = net->buffer_count; i-- > 0;) {
     net->tx_buffers[i].lent = net->tx_buffers[i].joined = false;
     netfront_free_transmit(net, i);
   }

@@ -106,11 +106,9 @@ class Xen implements XenHypervisor {
 
   async facts(): Promise<HostFacts> {
     const machine = calling('the facts of the host', () => this.native.machine());
+    const { totalKib, freeKib, cpus: cpuCount } = machine;
     return {
-      version: `Xen ${machine.major}.${machine.minor}${machine.extra}`,
-      totalKib: machine.totalKib,
-      freeKib: machine.freeKib,
-      cpuCount: machine.cpus,
+      version: `Xen ${machine.major}.${machine.minor}${machine.extra}`, totalKib, freeKib, cpuCount,
       domainCount: this.changes.count + 1,
     };
   }
@@ -124,8 +122,7 @@ class Xen implements XenHypervisor {
     }
     for (const vif of vifs) this.nets.known(vif.network);
     const wired = this.wired.wants({ memoryKib, image, vifs, vbds });
-    const domid = calling('creating a domain', () =>
-      this.native.create(handleOf(newVmUuid()), memoryKib / kibPerPage, mostEventPort, mostGrantFrames, wired ? vifs.length : 0));
+    const domid = calling('creating a domain', () => this.native.create(handleOf(newVmUuid()), memoryKib / kibPerPage, mostEventPort, mostGrantFrames, wired ? vifs.length : 0));
     this.changes.made(domid);
     this.records.forget(asDomid(domid));
     return asDomid(domid);
@@ -157,6 +154,11 @@ class Xen implements XenHypervisor {
   readMemory(domid: Domid, shape: DomainShape, passes: boolean): MemoryReader {
     this.ours(domid);
     return this.memory.read(domid, shape, passes);
+  }
+
+  async holdMemory(domid: Domid, reader: MemoryReader): Promise<void> {
+    this.ours(domid);
+    await this.changes.own(() => this.memory.hold(domid, reader));
   }
 
   writeMemory(domid: Domid, shape: DomainShape): MemoryWriter {

@@ -1,8 +1,12 @@
 /** Moves measured by the thousand: what is written as it is measured, how a run that was cut goes on, and what the benchmark makes of it. */
+import { spawn } from 'node:child_process';
 import { appendFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test from 'tape';
+import { aloneOn } from '../../../bench/migration/lab-network.ts';
+import { wait } from '../../../bench/migration/moving.ts';
+import { clearAway } from '../../../bench/migration/network.ts';
 import { fill, overStandstill, Series, type SeriesKey } from '../../../bench/migration/series.ts';
 import { parseMoves } from '../../../bench/migration/moves.ts';
 import { outcomeOf } from '../../../bench/paths.ts';
@@ -112,3 +116,37 @@ test('series: a file of something else is left alone', (t) =>
     t.equal(new Series(key, file).moves.length, 0);
     t.equal(readFileSync(file, 'utf8'), 'a,b\n1,2\n');
   }));
+
+test('two runs on one lab: the second begins when the first has ended', async (t) => {
+  const order: string[] = [];
+  let end = (): void => {};
+  const name = `bench-test-${process.pid}`;
+  const first = aloneOn(name, async () => {
+    order.push('first begins');
+    await new Promise<void>((done) => (end = done));
+    order.push('first ends');
+  });
+  while (order.length === 0) await wait(5);
+  const second = aloneOn(name, async () => void order.push('second'));
+  await aloneOn(`${name}-other`, async () => void order.push('on another lab'));
+  end();
+  await Promise.all([first, second]);
+  t.deepEqual(order, ['first begins', 'on another lab', 'first ends', 'second']);
+});
+
+test('lines of a killed run are ended, those of one that lives are not', async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'shoal-lines-'));
+  // A number that no process has, and ours.
+  const labels = ['sl4194304n1', `sl${process.pid}n1`];
+  for (const label of labels) writeFileSync(join(folder, label), 'echo up; read word; exit 7\n');
+  const lines = labels.map((label) => spawn('/bin/sh', [label], { argv0: '/somewhere/relay', cwd: folder, stdio: ['pipe', 'pipe', 'inherit'] }));
+  const ends = lines.map((line) => new Promise<string>((done) => line.once('exit', (code, signal) => done(signal ?? String(code)))));
+  await Promise.all(lines.map((line) => new Promise((up) => line.stdout.once('data', up))));
+  clearAway();
+  // One that was spared would go on and say so.
+  lines[0]!.stdin.on('error', () => {}).end('go\n');
+  t.equal(await ends[0], 'SIGKILL', 'ended');
+  lines[1]!.stdin.end('go\n');
+  t.equal(await ends[1], '7', 'went on to its end');
+  rmSync(folder, { recursive: true });
+});

@@ -37,7 +37,7 @@ async function withNat(peers: Peer[], work: (place: Place) => Promise<void>): Pr
   for (const [file, text] of [['ca.pem', cert], ['password', password], ['token', token]] as const) writeFileSync(join(folder, file), text);
   const port = new SimulatedMptcp();
   peers.forEach((peer, i) => port.connect({ address: w1, port: 443 }, { address: `10.0.0.${i + 1}`, port: 40_000 }, peer));
-  const agent = new PathAgent({ port, policy: { addresses: undefined, maxSubflows: 8 }, log: () => {} });
+  const agent = new PathAgent({ port, policy: { addresses: undefined, maxSubflows: 8 }, log: () => {}, leaveMs: 5 });
   const socket = join(folder, 'agent.sock');
   const served = await serveAgent({ agent, listen: { socket }, tls: { cert, key }, token, metrics: () => metricsOf(agent, undefined, []), log: () => {} });
   writeFileSync(join(folder, 'agents.json'), JSON.stringify([{ url: `https://unix:${socket}`, certFile: 'ca.pem', tokenFile: 'token' }]));

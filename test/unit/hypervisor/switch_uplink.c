@@ -1,7 +1,9 @@
 /* Frames from and to outside, as the kernel's ring shows them; and what a turn costs in calls. */
 #include <linux/if_packet.h>
 #include <linux/virtio_net.h>
+#include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 #include "switch_fake.h"
 
 static uint8_t sent[2048], got[OUTSIDE_MAX], header[10];
@@ -167,11 +169,28 @@ static bool is_whole(const uint8_t *frame, uint32_t sequence, size_t data)
     return well && (s & 0xffff) + (s >> 16) == 0xffff;
 }
 
-static void segments(void)
+/* So much passes that its buffers are mapped from then on. */
+static void make_busy(unsigned g)
+{
+    for (uint32_t i = 0; i < 4000; i++) {
+        guest_send(g, sent, make_udp(sent, g, 3, i, 60), 0);
+        if (i % 32 == 31)
+            steps(1), count_received(3);
+    }
+    for (unsigned i = 0; i < 20; i++)
+        steps(1), count_received(3);
+    guest_reap(g);
+}
+
+/* Of guests that are busy only heads are copied: the rest leaves from where it lies. */
+static void segments(bool busy)
 {
     const uint16_t blank = NETTXF_csum_blank | NETTXF_data_validated;
     struct virtio_net_hdr h;
     fresh(3);
+    for (unsigned g = 2; busy && g >= 1; g--)
+        make_busy(g);
+    const uint64_t copied = calls.segments, earlier = vif_find(1, 0)->record->counters.tx_frames;
     for (uint32_t i = 0; i < 5; i++) {
         guest_send(1, sent, make_segment(sent, 1, 1000 + 1400 * i, i == 4 ? 99 : 1400), blank);
         guest_send(2, sent, make_segment(sent, 2, 1000 + 1400 * i, 1400), i == 2 ? 0 : blank);
@@ -187,7 +206,8 @@ static void segments(void)
     memcpy(&h, header, sizeof h);
     check(length == 54 + 1400 && h.gso_type == VIRTIO_NET_HDR_GSO_NONE && h.flags == 0, "one that has its sum leaves alone");
     check(outside_receive(header, got) == 54 + 2 * 1400 && is_whole(got, 1000 + 3 * 1400, 2 * 1400) && !outside_receive(header, got), "and those after it follow it");
-    check(vif_find(1, 0)->record->counters.tx_frames == 5 && vif_find(1, 0)->record->counters.tx_dropped == 0, "each is counted");
+    check(vif_find(1, 0)->record->counters.tx_frames == earlier + 5 && vif_find(1, 0)->record->counters.tx_dropped == 0, "each is counted");
+    check(calls.segments == copied + (busy ? 0 : 10), "copied by Xen unless they are mapped");
     /* Nobody reads outside: what is lost is counted by frames. */
     uint32_t went = 0;
     for (unsigned i = 0; i < 40; i++) {
@@ -200,6 +220,60 @@ static void segments(void)
         ;
     unsigned long dropped = vif_find(1, 0)->record->counters.tx_dropped;
     check(dropped > 0 && came + dropped == went, "what finds no room is counted by frames (%zu + %lu of %u)", came, dropped, went);
+}
+
+/* What is mapped and goes elsewhere than outside is copied as ever. */
+static void mapped_elsewhere(void)
+{
+    static uint8_t file[4096];
+    fresh(3);
+    make_busy(1);
+    make_busy(2);
+    guest_send(1, sent, make_udp(sent, 1, 0, 7, 1500), 0);
+    guest_send(1, sent, make_udp(sent, 1, 0, 8, 129), 0);
+    guest_send(1, sent, make_udp(sent, 1, 0, 9, 128), 0);
+    steps(1);
+    unsigned well = 0;
+    size_t length;
+    const size_t lengths[] = { 1500, 129, 128 };
+    for (uint32_t i = 0; i < 3; i++) {
+        make_udp(sent, 1, 0, 7 + i, lengths[i]);
+        well += outside_receive(header, got) == lengths[i] && !memcmp(sent, got, lengths[i]);
+    }
+    check(well == 3, "frames of all lengths leave whole (%u)", well);
+    make_udp(sent, 1, 0, 7, 1500);
+    memset(sent, 0xff, 6);
+    guest_send(1, sent, 1500, 0);
+    steps(1);
+    length = outside_receive(header, got);
+    check(length == 1500 && !memcmp(sent, got, 1500), "a broadcast, too (%zu)", length);
+    check(guest_receive(2, got, NULL) == 1500 && !memcmp(sent, got, 1500), "outside and inside");
+    char path[64];
+    snprintf(path, sizeof path, "/tmp/shoal-switch-mirror.%u", (unsigned)getpid());
+    ask("mirror 1.0 file=%s", path);
+    make_udp(sent, 1, 0, 7, 1500);
+    memset(sent + 60, 0x11, 1440);
+    guest_send(1, sent, 1500, 0);
+    steps(1);
+    ask("mirror 1.0 off");
+    FILE *kept = fopen(path, "r");
+    length = kept ? fread(file, 1, sizeof file, kept) : 0;
+    if (kept)
+        fclose(kept);
+    unlink(path);
+    check(length == 24 + 16 + 1500 && !memcmp(file + 40, sent, 1500), "a mirror has all of it (%zu)", length);
+    check(outside_receive(header, got) == 1500 && !memcmp(sent, got, 1500), "as who it was for");
+    ask("hold n 10.0.0.77 ms=5000");
+    make_udp(sent, 1, 0, 7, 1500);
+    sent[33] = 77;
+    memset(sent + 60, 0x22, 1440);
+    guest_send(1, sent, 1500, 0);
+    steps(1);
+    memset(world->guests[1].pages[RING_SLOTS], 0, (GRANTS - RING_SLOTS) * PAGE);
+    ask("move n 10.0.0.77 to=3.0");
+    guest_send(3, got, make_arp(got, 3, 77, 77), 0);
+    steps(3);
+    check(guest_receive(3, got, NULL) == 1500 && !memcmp(got + 14, sent + 14, 1486), "and one that waits for its receiver is kept whole");
 }
 
 /* What the kernel and Xen are asked for in a turn does not grow with frames, nor with guests. */
@@ -249,6 +323,8 @@ void test_uplink(void)
     useless();
     ring();
     departures();
-    segments();
+    segments(false);
+    segments(true);
+    mapped_elsewhere();
     costs();
 }

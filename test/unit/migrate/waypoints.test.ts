@@ -46,7 +46,7 @@ async function make() {
   rigs[0].sim.writePage(domid, 7, 'flows');
   const port = new SimulatedMptcp();
   for (const last of [1, 2]) port.connect({ address: w1, port: 443 }, { address: `10.0.0.${last}`, port: 40_000 }, 'joins');
-  const agent = new PathAgent({ port, policy: { addresses: undefined, maxSubflows: 4 }, log: () => {} });
+  const agent = new PathAgent({ port, policy: { addresses: undefined, maxSubflows: 4 }, log: () => {}, leaveMs: 5 });
   const store = new MemoryMoves();
   const waypoints = new VmWaypoints(hostOf(rigs[0]), hostOf(rigs[1]), () => {});
   const coordinator = (): PathCoordinator => new PathCoordinator({ sides: [agent], waypoints, store, log: () => {}, now: () => performance.now(), joinMs: 200, tellMs: 0, drainMs: 60, patienceMs: 100, lookMs: 2 });

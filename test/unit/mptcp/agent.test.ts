@@ -68,6 +68,29 @@ test('an address that the kernel numbered for a late join is announced anew, und
   t.end();
 });
 
+test('an address that still carries frames is taken back gently: its peers end their subflows, and only those of who does not are ended here', async (t) => {
+  for (const peersLeave of [true, false]) {
+    const port = new SimulatedMptcp();
+    const agent = new PathAgent({ port, policy: { addresses: [w1, w2], maxSubflows: 4 }, log: () => {}, leaveMs: 60 });
+    const token = port.connect(local, peer(1));
+    const done = (): string => port.calls.splice(0).filter((call) => /^(withdraw|destroy|announce)/.test(call)).map((call) => call.split(' ')[0]).join();
+    await agent.announce({ address: w2, from: w1 });
+    done();
+    port.peersLeave = peersLeave;
+    t.equal((await agent.withdraw({ address: w2, gently: true }))[0]!.result, 'done', 'taken back');
+    t.equal(done(), peersLeave ? 'withdraw' : 'withdraw,withdraw,destroy', peersLeave ? 'the peer ended it' : 'the peer did not');
+    t.deepEqual(port.connections().map(({ subflows, announced }) => [subflows.length, announced.length]), [[1, 0]], 'the connection has its first path only');
+    t.equal((await agent.withdraw({ address: w2, gently: true }))[0], undefined, 'and nothing of it is left to take back');
+    await agent.announce({ address: w2, from: w1 });
+    done();
+    t.equal((await agent.announce({ address: w2, from: w1, anew: true, tokens: [token] }))[0]!.result, 'done', 'announced anew');
+    t.equal(done(), peersLeave ? 'withdraw,announce' : 'withdraw,withdraw,destroy,announce', 'taken back in the same way before');
+    t.deepEqual(port.connections()[0]!.announced, [{ address: w2, id: 2 }], 'under an id that it did not have');
+    t.equal(agent.counts.withdrawn, 1, 'counted once');
+  }
+  t.end();
+});
+
 test('policy: addresses and the number of subflows', async (t) => {
   const { port, agent } = rig({ addresses: [w2], maxSubflows: 1 });
   port.connect(local, peer(1));

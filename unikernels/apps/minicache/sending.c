@@ -8,6 +8,9 @@
 
 /* Smaller writes than this wait for acknowledgements, unless nothing more is to come. */
 #define LEAST_WRITE_BYTES (4 * TCP_MSS)
+/* With more than this in the send buffer, what an acknowledgement makes room for waits for the next one: it leaves with that as one long frame of up to
+ * 64 KB, which costs whoever carries it, and whoever acknowledges it, little more than a short one. */
+#define REFILL_BYTES (TCP_SND_BUF / 3 * 2)
 
 static void on_change(void *context, struct object *object) {
   (void)object;
@@ -60,7 +63,12 @@ static bool write_size(struct viewer *viewer, uint32_t size) {
 /* Sends up to `most` bytes from viewer->at on. 1: some, 0: not now, -1: over. */
 static int send_some(struct viewer *viewer, uint64_t most) {
   uint32_t room = viewer_room(viewer);
-  if (room < LEAST_WRITE_BYTES && room < most) return 0;
+  if (room < LEAST_WRITE_BYTES && room < most) {
+    viewer->filled = true;
+    return 0;
+  }
+  if (viewer->filled && TCP_SND_BUF - tcp_sndbuf(viewer->pcb) > REFILL_BYTES) return 0;
+  viewer->filled = false;
   struct chunk *chunk = viewer->early;
   viewer->early = NULL;
   if (chunk == NULL) {

@@ -11,7 +11,7 @@
 #include "lwip/tcp.h"
 
 #define VIEWER_HEAD_BYTES 2048u /* longer heads borrow a buffer */
-#define VIEWER_PIECES 16
+#define VIEWER_PIECES 24
 
 enum viewer_state { VIEWER_READING, VIEWER_WAITING, VIEWER_SENDING, VIEWER_RELAYING, VIEWER_CLOSING };
 enum outcome { OUTCOME_NONE, OUTCOME_HIT, OUTCOME_MISS, OUTCOME_JOINED, OUTCOME_STALE, OUTCOME_REVALIDATED, OUTCOME_PASS, OUTCOME_ERROR, OUTCOME_ADMIN };
@@ -27,7 +27,7 @@ struct viewer {
   struct tcp_pcb *pcb;
   struct viewer *next; /* free, or waiting for the same fetch */
   uint8_t state, outcome, tries;
-  bool admin, dead, running, keep_alive, remote_closed, shut, watching, reading_chunk, alone, chunked, in_part, counted, queued, passing;
+  bool admin, dead, running, keep_alive, remote_closed, shut, watching, reading_chunk, alone, chunked, in_part, counted, queued, passing, filled;
   uint8_t span_count, span;
   uint8_t pieces_first, pieces_count;
   uint16_t status;

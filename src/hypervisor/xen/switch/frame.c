@@ -75,6 +75,13 @@ bool frame_parse(struct frame *f, uint8_t *bytes, size_t length)
     }
 }
 
+void frame_complete(struct frame *f)
+{
+    if (f->mapped)
+        memcpy(f->bytes + FRAME_HEAD, f->mapped + FRAME_HEAD, f->length - FRAME_HEAD);
+    f->mapped = NULL;
+}
+
 bool frame_allowed(const struct frame *f, const struct identity *who, uint32_t also)
 {
     static const uint8_t bridge_group[5] = { 0x01, 0x80, 0xc2, 0x00, 0x00 };

@@ -38,6 +38,7 @@ struct lasting {
 
 static struct lasting *all[VIFS_MAPPED];
 static bool some_asked;
+static struct vif *wanting; /* to be mapped from the next turn on; one a turn */
 
 void lasting_drop(struct vif *v)
 {
@@ -76,7 +77,13 @@ void lasting_count(struct vif *v)
     v->busy_us = now;
     if (v->lasting || since > BUSY_US)
         return;
-    struct lasting **place = room(now);
+    wanting = v;
+}
+
+/* Not inside of a turn: who gives way may have frames in it that are mapped only. */
+static void begin(struct vif *v)
+{
+    struct lasting **place = v->lasting || !v->tx || v->failing ? NULL : room(turn_us());
     if (!place || !(v->lasting = calloc(1, sizeof *v->lasting)))
         return;
     v->lasting->vif = v;
@@ -125,6 +132,9 @@ static void map_asked(struct lasting *l, bool write)
 /* At the end of a turn: what a batch speaks of was copied. */
 void lasting_map(void)
 {
+    if (wanting)
+        begin(wanting);
+    wanting = NULL;
     if (!some_asked)
         return;
     some_asked = false;

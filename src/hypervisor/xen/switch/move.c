@@ -27,6 +27,7 @@ struct taken {
     int16_t status;
     uint8_t checksum;
     bool whole;             /* there is a frame */
+    const uint8_t *mapped;  /* as `mapped` of struct frame */
 };
 /* segment: its place in `outgoing`; WRITTEN: it is in the guest's page already. */
 struct delivery { struct vif *to; const uint8_t *bytes; uint32_t index; int segment; uint16_t id, length, flags; };
@@ -58,13 +59,8 @@ int move_init(void)
 
 static bool take_request(struct vif *v)
 {
-    netif_tx_request_t r;
     const volatile netif_tx_request_t *request = &v->tx->ring[v->tx_taken % RING_SLOTS].req;
-    r.gref = request->gref;
-    r.offset = request->offset;
-    r.flags = request->flags;
-    r.id = request->id;
-    r.size = request->size;
+    const netif_tx_request_t r = { .gref = request->gref, .offset = request->offset, .flags = request->flags, .id = request->id, .size = request->size };
     if (r.flags & NETTXF_extra_info) {
         vif_fail(v, "extra information that was not agreed on");
         return false;
@@ -81,7 +77,8 @@ static bool take_request(struct vif *v)
     if (well)
         lasting_count(v);
     if (page) {
-        memcpy(slots[taken_count], page + r.offset, r.size);
+        memcpy(slots[taken_count], page + r.offset, r.size < FRAME_HEAD ? r.size : FRAME_HEAD);
+        taken[taken_count].mapped = r.size > FRAME_HEAD ? page + r.offset : NULL;
         taken[taken_count].whole = true;
     } else if (well) {
         incoming_slot[incoming_count] = taken_count;
@@ -268,6 +265,8 @@ static int16_t forward_from_guest(struct taken *t, struct frame *f)
         return NETIF_RSP_DROPPED;
     c->tx_frames++;
     c->tx_bytes += f->length;
+    if (from->mirror || f->group)
+        frame_complete(f);
     mirror_frame(from, f->bytes, f->length);
     route_sent(from, f);
     const uint8_t *asked = route_asked(t->network, from, f);
@@ -278,11 +277,12 @@ static int16_t forward_from_guest(struct taken *t, struct frame *f)
     bool kept = false;
     struct vif *to = f->group ? route_solicited(t->network, from, f) : route_receiver(t->network, f, t->checksum, &kept);
     if (to || kept) {
+        frame_complete(f);
         if (to && to != from)
             move_deliver(to, f->bytes, f->length, t->checksum);
         return NETIF_RSP_OKAY;
     }
-    if (!uplink_queue(t->network, from, f->bytes, f->length, t->checksum)) {
+    if (!uplink_queue(t->network, from, f->bytes, f->mapped, f->length, t->checksum)) {
         c->tx_dropped++;
         totals.dropped++;
     }
@@ -297,7 +297,7 @@ static void forward_from_uplink(struct taken *t, struct frame *f)
     struct vif *to = route_solicited(t->network, NULL, f);
     bool kept = false;
     if (asked) {
-        uplink_queue(t->network, NULL, f->bytes, frame_answer_arp(f->bytes, asked), 0);
+        uplink_queue(t->network, NULL, f->bytes, NULL, frame_answer_arp(f->bytes, asked), 0);
     } else if (f->group && !to) {
         flood(t->network, NULL, f->bytes, f->length, t->checksum);
     } else if (to || (to = route_receiver(t->network, f, t->checksum, &kept))) {
@@ -315,12 +315,14 @@ static void forward(unsigned i)
         return;
     totals.frames++;
     totals.bytes += t->length;
-    if (!frame_parse(&f, t->bytes, t->length))
+    if (!frame_parse(&f, t->bytes, t->length)) {
         t->status = NETIF_RSP_ERROR;
-    else if (t->from)
+    } else if (t->from) {
+        f.mapped = t->mapped;
         t->status = forward_from_guest(t, &f);
-    else
+    } else {
         forward_from_uplink(t, &f);
+    }
     if (t->from && t->status != NETIF_RSP_OKAY) {
         t->from->record->counters.tx_dropped++;
         totals.dropped++;

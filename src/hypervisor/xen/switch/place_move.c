@@ -144,7 +144,7 @@ void places_announce(void)
     for (unsigned i = 0; to_announce && i < ANNOUNCED_IN_A_TURN; i++) {
         const struct announcement *a = &announcements[announced++ % ANNOUNCEMENTS_MAX];
         to_announce--;
-        uplink_queue(a->network, NULL, frames[i], frame_announce(frames[i], a->mac, a->address), 0);
+        uplink_queue(a->network, NULL, frames[i], NULL, frame_announce(frames[i], a->mac, a->address), 0);
     }
     if (!to_announce)
         announced = 0;

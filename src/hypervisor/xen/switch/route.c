@@ -52,6 +52,8 @@ struct vif *route_receiver(struct network *n, struct frame *f, unsigned checksum
     struct place *p = f->target ? place_find(n, f->target) : NULL;
     *kept = false;
     if (p)
+        frame_complete(f); /* it may be kept */
+    if (p)
         to = place_choose(p, to, f, checksum, kept);
     if (to && f->protocol)
         traffic_count(to, f->target, f->length);

@@ -128,8 +128,10 @@ void link_append(struct link *list, struct link *l);
 void link_remove(struct link *l);  /* again is well */
 
 /* ---- frame: bytes only ---- */
+#define FRAME_HEAD 128u           /* at least what is ever looked at of a frame (frame.c, segments.c) */
 struct frame {
     uint8_t *bytes;
+    const uint8_t *mapped;        /* where its sender has all of it, which may change at any time: of `bytes` only the first FRAME_HEAD are there. NULL: all are */
     size_t length;
     const uint8_t *destination, *source;
     bool group;                   /* broadcast or multicast */
@@ -145,6 +147,7 @@ struct frame {
 enum { PROTOCOL_TCP = 6, PROTOCOL_UDP = 17 };
 enum { TCP_FIN = 1, TCP_SYN = 2, TCP_RST = 4, TCP_ACK = 16 };
 bool frame_parse(struct frame *f, uint8_t *bytes, size_t length);
+void frame_complete(struct frame *f); /* `bytes` has all of it from now on */
 bool frame_allowed(const struct frame *f, const struct identity *who, uint32_t also); /* may a guest of this identity, and address, send it? */
 size_t frame_announce(uint8_t *bytes, const uint8_t mac[6], uint32_t address); /* makes a gratuitous ARP request */
 void frame_hide_sender(uint8_t *bytes); /* an ARP request from nobody: it is answered, and teaches nothing */
@@ -190,8 +193,8 @@ bool uplink_waiting(const struct network *n); /* is a frame there? */
 /* The next frame, where it lies until uplinks_give_back. Frames of no use are passed over. */
 bool uplink_take(struct network *n, uint8_t **frame, size_t *length, unsigned *checksum);
 void uplinks_give_back(void);
-/* The frame stays where it is until uplinks_send, which counts it as dropped by `from` (NULL: nobody) when it could not leave. */
-bool uplink_queue(struct network *n, struct vif *from, uint8_t *frame, size_t length, unsigned checksum);
+/* The frame stays where it is, and is mapped (see struct frame), until uplinks_send, which counts it as dropped by `from` (NULL: nobody) when it could not leave. */
+bool uplink_queue(struct network *n, struct vif *from, uint8_t *frame, const uint8_t *mapped, size_t length, unsigned checksum);
 void uplinks_send(void);
 
 /* ---- vifs ---- */

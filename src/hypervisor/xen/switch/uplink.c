@@ -20,14 +20,16 @@ struct departure {
     struct vif *from;
     struct virtio_net_hdr header;
     uint8_t *frame;
+    const uint8_t *mapped;
     size_t length;
     struct segment_run run; /* of the first of several */
+    unsigned frames;        /* in the message that begins with it */
     unsigned follows;       /* bytes of headers that are not sent again; 0: it is no further segment of the one before it */
 };
 
 static struct departure departures[DEPARTURES_MAX], *firsts[DEPARTURES_MAX];
 static struct mmsghdr messages[DEPARTURES_MAX];
-static struct iovec parts[2 * DEPARTURES_MAX];
+static struct iovec parts[3 * DEPARTURES_MAX];
 static unsigned departing;
 
 /* ---- in ---- */
@@ -108,13 +110,13 @@ void uplinks_give_back(void)
 
 /* ---- out ---- */
 
-bool uplink_queue(struct network *n, struct vif *from, uint8_t *frame, size_t length, unsigned checksum)
+bool uplink_queue(struct network *n, struct vif *from, uint8_t *frame, const uint8_t *mapped, size_t length, unsigned checksum)
 {
     if (n->packet.fd < 0 || departing == DEPARTURES_MAX)
         return false;
     struct departure *d = &departures[departing], *first = n->continued;
     const bool blank = checksum & CHECKSUM_BLANK;
-    *d = (struct departure){ .network = n, .from = from, .frame = frame, .length = length };
+    *d = (struct departure){ .network = n, .from = from, .frame = frame, .mapped = mapped, .length = length };
     if (first && first->from == from && segments_follow(&first->run, frame, length, blank ? SHOAL_NET_CSUM_BLANK : 0)) {
         d->follows = first->run.head;
     } else {
@@ -139,15 +141,17 @@ bool uplink_queue(struct network *n, struct vif *from, uint8_t *frame, size_t le
 static void lose(unsigned from, unsigned until)
 {
     for (unsigned i = from; i < until; i++) {
-        const unsigned frames = (unsigned)messages[i].msg_hdr.msg_iovlen - 1;
+        const unsigned frames = firsts[i]->frames;
         totals.dropped += frames;
         if (firsts[i]->from)
             firsts[i]->from->record->counters.tx_dropped += frames;
     }
 }
 
-static void begin_message(struct departure *d, struct mmsghdr *m, struct iovec *part)
+/* The parts that it takes. The head leaves as it was looked at, what follows may come from where its sender has it. */
+static unsigned begin_message(struct departure *d, struct mmsghdr *m, struct iovec *part)
 {
+    const size_t head = d->mapped ? FRAME_HEAD : d->length;
     if (d->run.length > d->length) {
         segments_finish(&d->run);
         d->header.gso_type = d->run.tcp == 54 ? VIRTIO_NET_HDR_GSO_TCPV6 : VIRTIO_NET_HDR_GSO_TCPV4;
@@ -155,8 +159,13 @@ static void begin_message(struct departure *d, struct mmsghdr *m, struct iovec *
         d->header.gso_size = d->run.each;
     }
     part[0] = (struct iovec){ &d->header, sizeof d->header };
-    part[1] = (struct iovec){ d->frame, d->length };
-    *m = (struct mmsghdr){ .msg_hdr = { .msg_iov = part, .msg_iovlen = 2 } };
+    part[1] = (struct iovec){ d->frame, head };
+    unsigned count = 2;
+    if (d->mapped)
+        part[count++] = (struct iovec){ (uint8_t *)(uintptr_t)d->mapped + head, d->length - head };
+    *m = (struct mmsghdr){ .msg_hdr = { .msg_iov = part, .msg_iovlen = count } };
+    d->frames = 1;
+    return count;
 }
 
 static void send_all(struct network *n)
@@ -169,13 +178,13 @@ static void send_all(struct network *n)
             continue;
         n->departing--;
         if (d->follows) {
-            parts[used++] = (struct iovec){ d->frame + d->follows, d->length - d->follows };
+            parts[used++] = (struct iovec){ (d->mapped ? (uint8_t *)(uintptr_t)d->mapped : d->frame) + d->follows, d->length - d->follows };
             messages[count - 1].msg_hdr.msg_iovlen++;
+            firsts[count - 1]->frames++;
             continue;
         }
         firsts[count] = d;
-        begin_message(d, &messages[count++], &parts[used]);
-        used += 2;
+        used += begin_message(d, &messages[count++], &parts[used]);
     }
     /* Each call sends one or loses one. */
     while (at < count) {

@@ -15,7 +15,7 @@
 #define LWIP_WND_SCALE 1
 #define TCP_RCV_SCALE 2
 #define TCP_WND (44 * TCP_MSS) /* what is held back of it fits into one chain of pbufs: 65,535 bytes */
-#define TCP_SND_BUF (90 * TCP_MSS)
+#define TCP_SND_BUF (132 * TCP_MSS) /* three long frames of 44 segments (sending.c) */
 #define TCP_SNDLOWAT (8 * TCP_MSS)
 #define TCP_SND_QUEUELEN 400
 #define TCP_OOSEQ_MAX_PBUFS 64
