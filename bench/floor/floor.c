@@ -149,7 +149,7 @@ static void launch(struct control *control, struct builder *builder, int store, 
   check(control_create(control, handle, &limits, &request->domid, &failure), &failure);
   at[1] = now_ms();
   check(builder_build(builder, request, &result, &failure), &failure);
-  check(builder_name(builder, request->domid, result.start_info_mfn, command_line, &mac, request->vif_count, &failure), &failure);
+  check(builder_name(builder, request->domid, result.start_info_mfn, &(struct naming){ command_line, &mac, request->vif_count }, &failure), &failure);
   at[2] = now_ms();
   if (request->wired) {
     if (with_vif)

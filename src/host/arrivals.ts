@@ -195,6 +195,7 @@ class Arrival {
   #needImage = false;
   #deciding = false;
   #ready = false;
+  #told: Promise<void> | undefined;
   readonly #phases: Record<string, number> = {};
   #commit: () => void = () => {};
   #failed: (error: ShoalError) => void = () => {};
@@ -222,7 +223,7 @@ class Arrival {
     this.#socket = socket;
     before?.destroy();
     if (this.#ready || this.#needImage) this.#tellReserved();
-    if (this.#state === 'filled') this.#tellFilled();
+    if (this.#state === 'filled') this.#say({ say: 'filled' });
   }
 
   cut(socket: Duplex): void {
@@ -318,15 +319,17 @@ class Arrival {
       this.#ready = true;
       this.#tellReserved();
       const source = new SavedSource(this.#bytes, false);
-      const { uuid, image, memoryKib } = await source.record();
-      if (uuid !== this.#record.uuid || image !== this.#record.image || memoryKib !== this.#record.memoryKib)
+      const sent = await source.record();
+      if ((['uuid', 'image', 'memoryKib'] as const).some((key) => sent[key] !== this.#record[key]))
         throw new ShoalError('SAVED_VM_INVALID', 'Another VM was sent than was announced.');
       await source.fill({
         piece: (bytes) => writer.piece(bytes),
         end: async (state) => {
           const begun = performance.now();
-          await writer.end(state);
-          this.#phases['end'] = performance.now() - begun;
+          await writer.end(state, () => {
+            this.#phases['end'] = performance.now() - begun;
+            (this.#told = this.#filled()).catch(() => {});
+          });
         },
         close: () => {},
       });
@@ -335,12 +338,17 @@ class Arrival {
     }
   }
 
+  /** Its memory is whole. What else a launch does is done until the source's word comes; when that fails, it is told instead of an answer. */
+  async #filled(): Promise<void> {
+    this.#step('filled');
+    await this.#o.hook?.('filled');
+    this.#say({ say: 'filled' });
+  }
+
   /** Between the seal and the last step: the source says whether. */
   async #gate(vm: Vm, otherConfig: Record<string, string>): Promise<void> {
     const { fleet, hook } = this.#o;
-    this.#step('filled');
-    await hook?.('filled');
-    this.#tellFilled();
+    await (this.#told ?? this.#filled());
     await this.#order;
     await hook?.('commit');
     vm.wanted = 'running';
@@ -378,10 +386,6 @@ class Arrival {
   #tellReserved(): void {
     const addresses = (this.#vm?.vifs ?? []).flatMap(({ ipv4 }) => ipv4);
     this.#say({ say: 'reserved', offset: this.#bytes.received, needImage: this.#needImage, addresses });
-  }
-
-  #tellFilled(): void {
-    this.#say({ say: 'filled' });
   }
 
   #say(word: object): void {

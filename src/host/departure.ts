@@ -183,9 +183,10 @@ export class Departure {
 
   async _suspend(): Promise<void> {
     const domid = this.#vm.domid!;
+    // Before it does: what is sent to it meanwhile waits at the target, and saying so is no part of the standstill.
+    this.#link.say({ say: 'still' });
     this.#suspendedAt = performance.now();
     await this.#phase('suspend', () => this.#suspend(domid));
-    this.#link.say({ say: 'still' });
     await this.#phase('open', async () => this.#open(domid));
   }
 

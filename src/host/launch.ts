@@ -65,7 +65,12 @@ export async function launch(hypervisor: Hypervisor, config: DomainConfig, optio
         domid = await hypervisor.create(config);
         options.onDomid(domid);
       });
-      await step('build', () => (options.fill === undefined ? hypervisor.build(domid!, config) : options.fill(domid!, config)));
+      await step('build', async () => {
+        if (options.fill === undefined) return hypervisor.build(domid!, config);
+        // What waits for another host's word says so in its record: whole or not, it is nobody's until then. Done later it would be standstill.
+        if (options.gate !== undefined) await hypervisor.sealEarly(domid!, config, options.record());
+        return options.fill(domid!, config);
+      });
     } else {
       options.onDomid(domid);
     }

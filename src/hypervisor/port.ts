@@ -89,8 +89,11 @@ export interface MemoryReader {
 export interface MemoryWriter {
   /** Throws SAVED_VM_INVALID. */
   piece(bytes: Uint8Array): void;
-  /** All of it is there. Throws SAVED_VM_INVALID, SWITCH_*, HYPERCALL_FAILED. */
-  end(state: Uint8Array): Promise<void>;
+  /**
+   * All of it is there. `whole` is called, once, when it was checked and laid in; what connects the domain comes after that. Throws SAVED_VM_INVALID,
+   * HYPERCALL_FAILED, and SWITCH_* after `whole`.
+   */
+  end(state: Uint8Array, whole?: () => void): Promise<void>;
   /** Without an end the domain is good for nothing. May be called again. */
   close(): void;
 }
@@ -212,6 +215,12 @@ export interface Hypervisor {
    * HYPERCALL_FAILED (also for one that runs and cannot be looked at yet), VALUE_NOT_SUPPORTED.
    */
   readMemory(domid: Domid, shape: DomainShape, passes: boolean): MemoryReader;
+  /**
+   * Of a domain that is still empty, and that only `writeMemory` will fill: what needs nothing of its memory is done now, so that `register` and `seal`, with the
+   * same config and record, have less to do. It is sealed from now on, so the record itself must say that the domain is not whole. An adapter may
+   * leave all of it for later.
+   */
+  sealEarly(domid: Domid, config: DomainConfig, record: string): Promise<void>;
   /**
    * A checkpoint of a guest that runs, which `reader` was opened of: it suspends itself, the reader holds all of it, and it goes on, with nothing else of this process done in
    * between; blocks for some milliseconds. An adapter that lacks it is asked step by step. Throws TIMEOUT (the guest may still suspend itself later), HYPERCALL_FAILED.

@@ -52,8 +52,9 @@ export const sourceTable: readonly Row<SourceState, SourceEvent>[] = [
 export type TargetState = 'none' | 'reserved' | 'filled' | 'committed';
 
 /**
- * filled: all bytes came, their digest is right, the domain is whole and paused. expired: the source was away for too long. asked: by a source
- * that does not know; what is not committed then will never be. killed: what is not in the journal is forgotten.
+ * filled: all bytes came, their digest is right, the domain is paused and its memory whole; it is being connected and sealed. expired: the source
+ * was away for too long. asked: by a source that does not know; what is not committed then will never be. killed: what is not in the journal is
+ * forgotten.
  */
 export type TargetEvent = 'hello' | 'filled' | 'failed' | 'commit' | 'abort' | 'expired' | 'asked' | 'released' | 'killed';
 

@@ -68,7 +68,7 @@ export class SimWriter implements MemoryWriter {
     this.#pages.set(frame, piece.subarray(headBytes));
   }
 
-  async end(state: Uint8Array): Promise<void> {
+  async end(state: Uint8Array, whole = (): void => {}): Promise<void> {
     let value: unknown;
     try {
       value = JSON.parse(Buffer.from(state).toString());
@@ -76,6 +76,7 @@ export class SimWriter implements MemoryWriter {
       throw new ShoalError('SAVED_VM_INVALID', 'The state is not that of a simulated guest.');
     }
     this.#done(this.#pages, value);
+    whole();
   }
 
   close(): void {}

@@ -16,7 +16,7 @@ import type { AddressTraffic } from '../../model/traffic.ts';
 
 export type { SimGuest };
 
-export type SimStep = 'create' | 'build' | 'register' | 'attachVif' | 'seal' | 'unpause' | 'pause' | 'snapshot' | 'suspend' | 'readMemory' | 'writeMemory' | 'writeEnd' | 'resume' | 'destroy' | 'facts' | 'readdress' | 'move';
+export type SimStep = 'create' | 'build' | 'register' | 'attachVif' | 'sealEarly' | 'seal' | 'unpause' | 'pause' | 'snapshot' | 'suspend' | 'readMemory' | 'writeMemory' | 'writeEnd' | 'resume' | 'destroy' | 'facts' | 'readdress' | 'move';
 
 export interface SimOptions {
   totalKib?: number;
@@ -168,6 +168,11 @@ export class SimHypervisor implements Hypervisor {
     if (record === '' || Buffer.byteLength(record) > 2048) throw new ShoalError('INTERNAL_ERROR', 'A sealed record has 1 to 2,048 bytes.');
     domain.record = record;
     domain.sealed = true;
+  }
+
+  async sealEarly(domid: Domid, { uuid, name }: DomainConfig, record: string): Promise<void> {
+    await this.#step('sealEarly', domid);
+    Object.assign(this.#need(domid), { uuid, name, record, sealed: true });
   }
 
   async unpause(domid: Domid): Promise<void> {

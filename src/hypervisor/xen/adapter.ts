@@ -8,14 +8,11 @@ import { asDomid, type Digest, type Domid, type Uuid } from '../../model/ids.ts'
 import { isVmUuid, newVmUuid } from '../../model/uuid.ts';
 import { ShoalError } from '../../model/errors.ts';
 import { calling, callingAsync, failureErrno, loadNative, nativeError, type Built, type Native } from './native.ts';
-import { Changes } from './changes.ts';
+import { Changes, watchEnds } from './changes.ts';
 import { Disks } from './disks.ts';
 import { bitmapOf, handleOf, uuidOf } from './domain.ts';
 import { Networks, vifName, type NetworkConfig } from './networks.ts';
-import {
-  backendErrorPath, backendRoot, diskErrorPath, introduceRequests, nameRequest, registerRequests, removeErrorRequests, removeRequests,
-  removeWiredRequests, sealRequest, shutdownRequests,
-} from './nodes.ts';
+import { backendErrorPath, backendRoot, diskErrorPath, introduceRequests, registerRequests, removeErrorRequests, removeRequests, removeWiredRequests, shutdownRequests } from './nodes.ts';
 import { copyInto, Memory, XenSnapshot } from './memory.ts';
 import { Records } from './records.ts';
 import { sweep } from './sweep.ts';
@@ -104,16 +101,14 @@ class Xen implements XenHypervisor {
     const { macs, leftOver } = await sweep(this.store, new Set(this.native.domains().map((domain) => domain.domid)));
     for (const domid of leftOver) await this.remove([...removeRequests(domid), ...removeErrorRequests(domid)]);
     this.nets.start(macs);
-    await this.store.watch('@releaseDomain', () => this.changes.scanSoon());
+    await watchEnds(this.store, () => this.changes.scanSoon());
   }
 
   async facts(): Promise<HostFacts> {
     const machine = calling('the facts of the host', () => this.native.machine());
+    const { totalKib, freeKib, cpus: cpuCount } = machine;
     return {
-      version: `Xen ${machine.major}.${machine.minor}${machine.extra}`,
-      totalKib: machine.totalKib,
-      freeKib: machine.freeKib,
-      cpuCount: machine.cpus,
+      version: `Xen ${machine.major}.${machine.minor}${machine.extra}`, totalKib, freeKib, cpuCount,
       domainCount: this.changes.count + 1,
     };
   }
@@ -127,8 +122,7 @@ class Xen implements XenHypervisor {
     }
     for (const vif of vifs) this.nets.known(vif.network);
     const wired = this.wired.wants({ memoryKib, image, vifs, vbds });
-    const domid = calling('creating a domain', () =>
-      this.native.create(handleOf(newVmUuid()), memoryKib / kibPerPage, mostEventPort, mostGrantFrames, wired ? vifs.length : 0));
+    const domid = calling('creating a domain', () => this.native.create(handleOf(newVmUuid()), memoryKib / kibPerPage, mostEventPort, mostGrantFrames, wired ? vifs.length : 0));
     this.changes.made(domid);
     this.records.forget(asDomid(domid));
     return asDomid(domid);
@@ -169,7 +163,7 @@ class Xen implements XenHypervisor {
 
   writeMemory(domid: Domid, shape: DomainShape): MemoryWriter {
     const wired = this.wired.wants(shape);
-    return this.memory.write(domid, shape, wired, (built) => this.made(domid, shape, built, wired));
+    return this.memory.write(domid, shape, wired, this.wired.expected(domid), (built) => this.made(domid, shape, built, wired));
   }
 
   async cpuFeatures(): Promise<Uint8Array> {
@@ -187,9 +181,9 @@ class Xen implements XenHypervisor {
     if (Buffer.byteLength(cmdline) > mostCommandLineBytes) {
       throw new ShoalError('COMMAND_LINE_TOO_LONG', `the command line has ${Buffer.byteLength(cmdline)} bytes; ${mostCommandLineBytes} is the limit`);
     }
-    calling(`naming domain ${domid}`, () =>
-      this.native.name(domid, handleOf(config.uuid), built.startInfoMfn, cmdline, built.wired ? wiredMacs(config) : noMacs));
-    this.records.forget(domid);
+    if (this.wired.expected(domid) !== config)
+      calling(`naming domain ${domid}`, () => this.native.name(domid, handleOf(config.uuid), built.startInfoMfn, cmdline, built.wired ? wiredMacs(config) : noMacs));
+    this.records.forget(domid, config.uuid);
     built.name = config.name;
     if (built.wired) await this.wired.identify(domid, config);
     else await this.registerInStore(domid, config, built);
@@ -217,8 +211,15 @@ class Xen implements XenHypervisor {
       throw new ShoalError('INTERNAL_ERROR', `a record of ${Buffer.byteLength(record)} bytes; 1 to ${mostRecordBytes} are possible`);
     }
     const built = this.built.get(domid);
-    await this.store.batch([...(built?.wired ? [nameRequest(domid, built.name)] : []), sealRequest(domid, record)]);
-    this.records.set(domid, domain.uuid, record);
+    await this.records.seal(domid, domain.uuid, record, built?.wired ? built.name : undefined);
+  }
+
+  async sealEarly(domid: Domid, config: DomainConfig, record: string): Promise<void> {
+    // One that has its devices from the store gets all its nodes in one transaction.
+    if (!this.wired.wants(config)) return;
+    calling(`naming domain ${domid}`, () => this.native.setHandle(domid, handleOf(config.uuid)));
+    await this.records.seal(domid, config.uuid, record, config.name);
+    this.wired.expect(domid, config);
   }
 
   async unpause(domid: Domid): Promise<void> {

@@ -5,6 +5,7 @@
 import { asDomid, type Domid } from '../../model/ids.ts';
 import { ShoalError } from '../../model/errors.ts';
 import { domainFlags, type Native } from './native.ts';
+import { StoreRefusal, type StoreClient } from './xenstore/client.ts';
 
 const destroyWaitMs = 30_000;
 /** Domains are compared at most this often while many die, and so seldom that it takes a tenth of the agent's time at most: Xen lists them all. */
@@ -152,4 +153,12 @@ export class Changes {
     }
     for (const domid of changed) for (const listener of this.listeners) listener(asDomid(domid));
   }
+}
+
+/** Guests that know no store end without @releaseDomain: shoal-stored tells of them by a word of its own, which other daemons, and older ones of it, may not know. */
+export async function watchEnds(store: StoreClient, heard: () => void): Promise<void> {
+  await store.watch('@releaseDomain', heard);
+  await store.watch('@domainEnds', heard).catch((error: unknown) => {
+    if (!(error instanceof StoreRefusal)) throw error;
+  });
 }

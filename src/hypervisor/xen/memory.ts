@@ -6,13 +6,16 @@ import { setImmediate as turn, setTimeout as sleep } from 'node:timers/promises'
 import type { Domid } from '../../model/ids.ts';
 import { ShoalError } from '../../model/errors.ts';
 import { calling, domainFlags, shutdownReasons, type Built, type Native, type NativeReader, type NativeWriter } from './native.ts';
-import type { DomainShape, MemoryReader, MemoryWriter, Snapshot } from '../port.ts';
+import { wiredMacs } from './wired.ts';
+import type { DomainConfig, DomainShape, MemoryReader, MemoryWriter, Snapshot } from '../port.ts';
 import type { Templates } from './templates.ts';
 
 /** A guest that is not hung needs a millisecond; one whose devices are in the store some round trips. */
 const suspendWaitMs = 5_000;
-/** So long it is looked for in every turn of the loop, for all of it is standstill; a timer of a millisecond takes two or three of a busy dom0. */
+/** So long it is looked for without a pause, for all of it is standstill; a timer of a millisecond takes two or three of a busy dom0. */
 const eagerMs = 10;
+/** At a stretch; what else the agent has to do comes in between. */
+const stretchUs = 1000;
 const lookMs = 1;
 /** A copy is kept in the agent's memory. */
 const mostCopyKib = 256 * 1024;
@@ -47,7 +50,7 @@ export class Memory {
   async suspend(domid: Domid): Promise<void> {
     await this.ask(domid);
     for (const begun = performance.now(); performance.now() - begun < suspendWaitMs; await (performance.now() - begun < eagerMs ? turn() : sleep(lookMs))) {
-      const domain = calling(`looking at domain ${domid}`, () => this.native.domain(domid));
+      const domain = calling(`looking at domain ${domid}`, () => this.native.awaitShutdown(domid, stretchUs));
       if (domain && domain.flags & domainFlags.shutdown) {
         if (shutdownReasons[domain.shutdownReason] === 'suspend') return;
         break;
@@ -105,12 +108,12 @@ export class Memory {
     return new XenReader(this.native, native, domid);
   }
 
-  /** `made` is called with what was built, once. */
-  write(domid: Domid, shape: DomainShape, wired: boolean, made: (built: Built) => Promise<void>): MemoryWriter {
+  /** `named`: who it will be, where that is known. `made` is called with what was built, once. */
+  write(domid: Domid, shape: DomainShape, wired: boolean, named: DomainConfig | undefined, made: (built: Built) => Promise<void>): MemoryWriter {
     checkSize(shape);
     const native = calling(`taking the memory of domain ${domid}`, () =>
       this.native.writeMemory(domid, shape.memoryKib / kibPerPage, this.templates.of(shape.image)));
-    return new XenWriter(this.native, native, domid, wired ? shape.vifs.length : 0, made);
+    return new XenWriter(this.native, native, domid, wired ? shape.vifs.length : 0, named, made);
   }
 }
 
@@ -156,13 +159,15 @@ class XenWriter implements MemoryWriter {
   private readonly writer: NativeWriter;
   private readonly domid: Domid;
   private readonly vifs: number;
+  private readonly named: DomainConfig | undefined;
   private readonly made: (built: Built) => Promise<void>;
 
-  constructor(native: Native, writer: NativeWriter, domid: Domid, vifs: number, made: (built: Built) => Promise<void>) {
+  constructor(native: Native, writer: NativeWriter, domid: Domid, vifs: number, named: DomainConfig | undefined, made: (built: Built) => Promise<void>) {
     this.native = native;
     this.writer = writer;
     this.domid = domid;
     this.vifs = vifs;
+    this.named = named;
     this.made = made;
   }
 
@@ -170,8 +175,11 @@ class XenWriter implements MemoryWriter {
     writing(this.domid, () => this.native.writePiece(this.writer, bytes));
   }
 
-  async end(state: Uint8Array): Promise<void> {
-    await this.made(writing(this.domid, () => this.native.writeEnd(this.writer, state, this.vifs)));
+  async end(state: Uint8Array, whole = (): void => {}): Promise<void> {
+    const { named } = this;
+    const built = writing(this.domid, () => this.native.writeEnd(this.writer, state, this.vifs, named?.cmdline, named && wiredMacs(named)));
+    whole();
+    await this.made(built);
   }
 
   close(): void {

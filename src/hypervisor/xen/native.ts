@@ -75,6 +75,7 @@ export interface Native {
   /** Its number of pages; 0 when the domain is no template of that digest. */
   findTemplate(domid: number, digest: Uint8Array): number;
   name(domid: number, handle: Uint8Array, startInfoMfn: number, commandLine: string, macs: Uint8Array): void;
+  setHandle(domid: number, handle: Uint8Array): void;
   order(domid: number, word: number): void;
   readMemory(domid: number, virtBase: bigint, template: number, passes: boolean): NativeReader;
   readAgain(reader: NativeReader): void;
@@ -87,8 +88,8 @@ export interface Native {
   readState(reader: NativeReader): Buffer;
   writeMemory(domid: number, memoryPages: number, template: number): NativeWriter;
   writePiece(writer: NativeWriter, piece: Uint8Array): void;
-  /** Closes the writer. */
-  writeEnd(writer: NativeWriter, state: Uint8Array, vifCount: number): Built;
+  /** Closes the writer. With `commandLine` and `macs` the domain is named as by name(), but for its handle. */
+  writeEnd(writer: NativeWriter, state: Uint8Array, vifCount: number, commandLine: string | undefined, macs: Uint8Array | undefined): Built;
   closeMemory(handle: NativeReader | NativeWriter): void;
   cpuFeatures(): Buffer;
   /** Addresses of 4 bytes each, at most 8, for a wired guest's device 0; with `ring` it is ordered to take them. Returns the number of the list. */
@@ -100,6 +101,8 @@ export interface Native {
   pause(domid: number): void;
   unpause(domid: number): void;
   domain(domid: number): NativeDomain | undefined;
+  /** As domain(), once it has shut down or so long is over, at most 10,000; other domains have the processor meanwhile. */
+  awaitShutdown(domid: number, microseconds: number): NativeDomain | undefined;
   domains(): NativeDomain[];
   changedDomains(): number[];
   readConsole(domid: number, mfn: number, cursor: number): { text: Buffer; cursor: number };

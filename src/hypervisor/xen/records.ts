@@ -3,7 +3,7 @@ import { asDomid, type Domid, type Uuid } from '../../model/ids.ts';
 import { isVmUuid } from '../../model/uuid.ts';
 import { reasonOf, stateOf, uuidOf } from './domain.ts';
 import type { NativeDomain } from './native.ts';
-import { recordPath } from './nodes.ts';
+import { nameRequest, recordPath, sealRequest } from './nodes.ts';
 import { StoreRefusal, type StoreClient } from './xenstore/client.ts';
 import { readRequest } from './xenstore/wire.ts';
 import type { DomainFacts } from '../port.ts';
@@ -18,13 +18,17 @@ export class Records {
     this.#store = store;
   }
 
-  set(domid: Domid, uuid: Uuid, record: string): void {
+  /** `name`: for a domain that has no other nodes. What is there already is not written again. Throws XENSTORE_FAILED. */
+  async seal(domid: Domid, uuid: Uuid, record: string, name: string | undefined): Promise<void> {
+    const known = this.#known.get(domid);
+    if (known?.uuid === uuid && known.record === record) return;
+    await this.#store.batch([...(name === undefined ? [] : [nameRequest(domid, name)]), sealRequest(domid, record)]);
     this.#known.set(domid, { uuid, record });
   }
 
-  /** It is read anew when it is asked for. */
-  forget(domid: Domid): void {
-    this.#known.delete(domid);
+  /** It is read anew when it is asked for, unless it is known to be that one's. */
+  forget(domid: Domid, unless?: Uuid): void {
+    if (unless === undefined || this.#known.get(domid)?.uuid !== unless) this.#known.delete(domid);
   }
 
   /** Throws XENSTORE_FAILED. */

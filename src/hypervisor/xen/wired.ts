@@ -25,6 +25,8 @@ export class Wired {
   private readonly native: Native;
   private readonly switchboard: SwitchClient | undefined;
   private readonly networks: Map<string, NetworkConfig>;
+  /** Who domains will be whose memory is still to come. */
+  private readonly comers = new Map<number, DomainConfig>();
 
   constructor(native: Native, switchboard: SwitchClient | undefined, networks: readonly NetworkConfig[]) {
     this.native = native;
@@ -49,7 +51,16 @@ export class Wired {
     throw new ShoalError('SWITCH_UNAVAILABLE', 'this host runs no switch');
   }
 
-  /** Puts the rings of a built domain on the switch; nothing flows yet. */
+  /** It will be that one, and is connected as such when its memory is there. */
+  expect(domid: number, config: DomainConfig): void {
+    this.comers.set(domid, config);
+  }
+
+  expected(domid: number): DomainConfig | undefined {
+    return this.comers.get(domid);
+  }
+
+  /** Puts the rings of a built domain on the switch; nothing flows yet, unless it is known who it will be. */
   async connect(domid: number, shape: DomainShape, built: Built): Promise<void> {
     if (shape.vifs.length === 0) return;
     const attach = async (): Promise<void> => {
@@ -59,7 +70,8 @@ export class Wired {
         done.push(this.switchboard!.network(network, this.networks.get(network)!.bridge));
         done.push(this.switchboard!.attach(domid, handle, { network, port, txMfn, rxMfn }));
       }
-      await all(done);
+      // With the same write: the switch does one after the other.
+      await all([...done, ...this.identities(domid, this.comers.get(domid))]);
     };
     await twice(attach, async () => {
       // What it took before it went away it remembers.
@@ -69,14 +81,19 @@ export class Wired {
   }
 
   async identify(domid: number, config: DomainConfig): Promise<void> {
-    await twice(() => all(
-      config.vifs.map(({ handle, mac, ipv4, rateKbit, lockingMode, ipv6 }) =>
-        this.switchboard!.identity(domid, handle, { mac, ipv4, rateKbit, flood: ipv6 === 'other', unlocked: lockingMode === 'unlocked' })),
-    ));
+    const done = this.comers.get(domid) === config;
+    this.comers.delete(domid);
+    if (!done) await twice(() => all(this.identities(domid, config)));
+  }
+
+  private identities(domid: number, config: DomainConfig | undefined): Promise<void>[] {
+    return (config?.vifs ?? []).map(({ handle, mac, ipv4, rateKbit, lockingMode, ipv6 }) =>
+      this.switchboard!.identity(domid, handle, { mac, ipv4, rateKbit, flood: ipv6 === 'other', unlocked: lockingMode === 'unlocked' }));
   }
 
   /** Whoever the domain was: of one that was not wired the switch knows nothing. */
   async disconnect(domid: number): Promise<void> {
+    this.comers.delete(domid);
     if (this.switchboard !== undefined) await twice(() => this.switchboard!.detach(domid));
   }
 

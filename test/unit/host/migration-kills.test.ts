@@ -11,7 +11,7 @@ import { World } from './migration-rig.ts';
 import { codeOf, until } from './rig.ts';
 
 const never = <T>(): Promise<T> => new Promise<T>(() => {});
-const watched: readonly string[] = ['cpuFeatures', 'create', 'register', 'attachVif', 'seal', 'unpause', 'suspend', 'resume', 'destroy', 'get'];
+const watched: readonly string[] = ['cpuFeatures', 'create', 'sealEarly', 'register', 'attachVif', 'seal', 'unpause', 'suspend', 'resume', 'destroy', 'get'];
 
 /** What one agent does, one thing after the other. At one of them it ends, and nothing it does afterwards happens. */
 class Life {
@@ -79,7 +79,7 @@ class Watched extends World {
 }
 
 function writerOf(writer: MemoryWriter, life: Life): MemoryWriter {
-  return { piece: (bytes) => writer.piece(bytes), end: (state) => life.run('end of the memory', () => writer.end(state)), close: () => writer.close() };
+  return { piece: (bytes) => writer.piece(bytes), end: (state, whole) => life.run('end of the memory', () => writer.end(state, whole)), close: () => writer.close() };
 }
 
 interface Outcome {

@@ -28,6 +28,60 @@ test('a VM moves with its memory, name, uuid and address, and is gone where it w
   await world.close();
 });
 
+/** Hypervisors whose calls go through `call` first, told which of both it is. */
+const watching = (call: (host: 'source' | 'target', name: string) => Promise<void> | undefined) => {
+  let hosts = 0;
+  return (sim: Hypervisor): Hypervisor => {
+    const host = hosts++ === 0 ? 'source' : 'target';
+    return new Proxy(sim, {
+      get: (_, name) => {
+        const value: unknown = Reflect.get(sim, name);
+        if (typeof value !== 'function') return value;
+        return (...args: unknown[]): unknown => {
+          const before = call(host, String(name));
+          const work = (): unknown => Reflect.apply(value, sim, args);
+          return before === undefined ? work() : before.then(work);
+        };
+      },
+    });
+  };
+};
+
+test('the source hears that its memory is there before the target has named, connected and sealed the domain', async (t) => {
+  let heard = (): void => {};
+  const filled = new Promise<void>((resolve) => (heard = resolve));
+  const order: string[] = [];
+  const world = await new World().open({}, {}, watching((host, name) => {
+    if (host !== 'target') return undefined;
+    if (['sealEarly', 'register', 'seal'].includes(name)) order.push(name);
+    return name === 'register' ? filled : undefined;
+  }));
+  const vm = await world.launch();
+  world.hook = (moment) => {
+    if (moment !== 'source verify:done') return;
+    order.push('heard');
+    heard();
+  };
+  await world.send(vm);
+  t.deepEqual(order.slice(0, 4), ['sealEarly', 'register', 'heard', 'seal'], 'a launch that waits for that goes on');
+  await world.settled(vm.uuid, 'moved');
+  await world.close();
+});
+
+test('frames for it wait at the target before it stands still', async (t) => {
+  const order: string[] = [];
+  const world = await new World().open({}, {}, watching((host, name) => {
+    if (host === 'target' && name === 'holdAddress') order.push('wait');
+    if (host !== 'source' || name !== 'suspend') return undefined;
+    return until(() => order.length > 0, 'they wait', 2_000).catch(() => {}).then(() => void order.push('stands still'));
+  }));
+  const vm = await world.launch();
+  await world.send(vm);
+  t.deepEqual(order, ['wait', 'stands still']);
+  await world.settled(vm.uuid, 'moved');
+  await world.close();
+});
+
 test('live: what changes while it is copied arrives as it was last', async (t) => {
   const world = await new World().open();
   const vm = await world.launch();
@@ -57,7 +111,7 @@ test('what was sent ahead is laid in before the VM stands still, and then only w
         if (name !== 'writeMemory') return (...args: unknown[]): unknown => Reflect.apply(value, sim, args);
         return (...args: Parameters<Hypervisor['writeMemory']>): MemoryWriter => {
           const writer = sim.writeMemory(...args);
-          return { piece: (bytes) => (pieces++, writer.piece(bytes)), end: (state) => writer.end(state), close: () => writer.close() };
+          return { piece: (bytes) => (pieces++, writer.piece(bytes)), end: (state, whole) => writer.end(state, whole), close: () => writer.close() };
         };
       },
     });

@@ -4,16 +4,15 @@ import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
-import { dirname, join, resolve } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { join } from 'node:path';
 import test from 'tape';
 import { StoreClient, StoreRefusal } from '../../../src/hypervisor/xen/xenstore/client.ts';
 import {
   directoryRequest, encode, getPermsRequest, messageType, mkdirRequest, readRequest, rmRequest, setPermsRequest, texts, transactionEndRequest,
   transactionStartRequest, writeRequest,
 } from '../../../src/hypervisor/xen/xenstore/wire.ts';
+import { build, makeIn, reportProgram, root } from '../c-programs.ts';
 
-const root = resolve(dirname(fileURLToPath(import.meta.url)), '../../..');
 const folder = mkdtempSync(join(tmpdir(), 'shoal-stored-'));
 const socketPath = join(folder, 'socket');
 let daemon: ChildProcess;
@@ -106,6 +105,18 @@ test('the store daemon: watches', async (t) => {
   store.close();
   other.close();
 });
+
+test('the store daemon: words for the ends of domains', async (t) => {
+  const store = new StoreClient([socketPath]);
+  const heard: string[] = [];
+  for (const word of ['@introduceDomain', '@releaseDomain', '@domainEnds']) await store.watch(word, (path) => heard.push(path));
+  t.ok(await soon(() => heard.length === 3), 'three, each heard once when it is watched');
+  t.equal(await refusal(store.watch('@noSuchWord', () => {})), 'EINVAL', 'and no others');
+  store.close();
+});
+
+makeIn('src/hypervisor/xen/stored', join(build, 'deaths_test'));
+test('the store daemon: whose end is told', (t) => reportProgram(t, 'deaths_test'));
 
 test('the store daemon: transactions', async (t) => {
   const a = new StoreClient([socketPath]);

@@ -9,9 +9,9 @@
 
 #include "values.h"
 
-enum { DOMAIN_BATCH = 1024 };
 #define MOST_IMAGE_BYTES (1ull << 30)
 #define MOST_MEMORY_PAGES (1ull << 28)
+#define MOST_WAIT_US 10000
 
 int take_domid(const struct call *call, size_t index, uint16_t *domid)
 {
@@ -252,6 +252,25 @@ static napi_value js_domain(napi_env env, napi_callback_info info)
   return status ? NULL : domain_value(env, &facts);
 }
 
+/* awaitShutdown(domid, microseconds): facts as domain() gives them, once it has shut down or the time is over. */
+static napi_value js_await_shutdown(napi_env env, napi_callback_info info)
+{
+  struct addon *addon;
+  struct domain_facts facts;
+  struct failure failure;
+  uint64_t most_us;
+  struct call call;
+  uint16_t domid;
+  int status;
+
+  if (!take_call(&call, env, info, 2) || !take_domid(&call, 0, &domid) || !take_u64(&call, 1, "microseconds", 0, MOST_WAIT_US, &most_us) ||
+      !(addon = opened_addon(env)))
+    return NULL;
+  status = control_await_shutdown(addon->control, domid, (unsigned)most_us, &facts, &failure);
+  if (status < 0) return throw_failure(env, &failure);
+  return status ? NULL : domain_value(env, &facts);
+}
+
 /* Every domain but dom0 on the heap; -1 on failure. */
 static long all_domains(struct control *control, struct domain_facts **domains, struct failure *failure)
 {
@@ -355,6 +374,7 @@ void define_domain_functions(napi_env env, napi_value exports)
   define_function(env, exports, "pause", js_pause);
   define_function(env, exports, "unpause", js_unpause);
   define_function(env, exports, "domain", js_domain);
+  define_function(env, exports, "awaitShutdown", js_await_shutdown);
   define_function(env, exports, "domains", js_domains);
   define_function(env, exports, "changedDomains", js_changed_domains);
 }

@@ -93,6 +93,7 @@ static napi_value js_name(napi_env env, napi_callback_info info)
   char command_line[COMMAND_LINE_BYTES];
   const uint8_t *handle, *macs;
   struct failure failure;
+  struct naming naming;
   struct addon *addon;
   struct call call;
   uint16_t domid;
@@ -103,10 +104,25 @@ static napi_value js_name(napi_env env, napi_callback_info info)
       !take_u64(&call, 2, "startInfoMfn", 1, 1ull << 40, &mfn) || !take_text(&call, 3, "commandLine", command_line, sizeof command_line) ||
       !take_bytes(&call, 4, "macs", 0, 6 * WIRING_VIFS, &macs, &length) || !(addon = opened_addon(env)))
     return NULL;
-  if (control_set_handle(addon->control, domid, handle, &failure) ||
-      builder_name(addon->builder, domid, mfn, command_line, (const uint8_t (*)[6])(const void *)macs, (unsigned)(length / 6), &failure))
+  naming = (struct naming){ command_line, (const uint8_t (*)[6])(const void *)macs, (unsigned)(length / 6) };
+  if (control_set_handle(addon->control, domid, handle, &failure) || builder_name(addon->builder, domid, mfn, &naming, &failure))
     return throw_failure(env, &failure);
   return NULL;
+}
+
+/* setHandle(domid, handle: 16 bytes). */
+static napi_value js_set_handle(napi_env env, napi_callback_info info)
+{
+  struct failure failure;
+  const uint8_t *handle;
+  struct addon *addon;
+  struct call call;
+  uint16_t domid;
+  size_t length;
+
+  if (!take_call(&call, env, info, 2) || !take_domid(&call, 0, &domid) || !take_bytes(&call, 1, "handle", 16, 16, &handle, &length) || !(addon = opened_addon(env)))
+    return NULL;
+  return control_set_handle(addon->control, domid, handle, &failure) ? throw_failure(env, &failure) : NULL;
 }
 
 /* resume(domid): a domain that suspended itself goes on. */
@@ -217,6 +233,7 @@ void define_guest_functions(napi_env env, napi_value exports)
   define_function(env, exports, "makeTemplate", js_make_template);
   define_function(env, exports, "findTemplate", js_find_template);
   define_function(env, exports, "name", js_name);
+  define_function(env, exports, "setHandle", js_set_handle);
   define_function(env, exports, "resume", js_resume);
   define_function(env, exports, "order", js_order);
   define_function(env, exports, "readdress", js_readdress);

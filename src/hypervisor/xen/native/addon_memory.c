@@ -227,22 +227,29 @@ static napi_value js_write_piece(napi_env env, napi_callback_info info)
   return memory_writer_piece(handle->writer, bytes, length, &failure) ? throw_failure(env, &failure) : NULL;
 }
 
-/* writeEnd(writer, state, vifCount): as build() returns; the writer is closed. */
+/* writeEnd(writer, state, vifCount, commandLine or undefined, macs or undefined): as build() returns; the writer is closed. */
 static napi_value js_write_end(napi_env env, napi_callback_info info)
 {
+  char command_line[COMMAND_LINE_BYTES];
   struct build_result result;
+  struct naming naming = { 0 };
+  const uint8_t *bytes, *macs;
+  size_t length, macs_length;
   struct failure failure;
   struct handle *handle;
-  const uint8_t *bytes;
   uint64_t vif_count;
   struct call call;
-  size_t length;
   int status;
 
-  if (!take_call(&call, env, info, 3) || !take_bytes(&call, 1, "state", 0, MOST_STATE_BYTES, &bytes, &length) ||
-      !take_u64(&call, 2, "vifCount", 0, WIRING_VIFS, &vif_count) || !opened_addon(env) || !(handle = take_handle(&call, writing)))
+  if (!take_call(&call, env, info, 5) || !take_bytes(&call, 1, "state", 0, MOST_STATE_BYTES, &bytes, &length) ||
+      !take_u64(&call, 2, "vifCount", 0, WIRING_VIFS, &vif_count))
     return NULL;
-  status = memory_writer_finish(handle->writer, bytes, length, (unsigned)vif_count, &result, &failure);
+  if (!is_undefined(&call, 3)) {
+    if (!take_text(&call, 3, "commandLine", command_line, sizeof command_line) || !take_bytes(&call, 4, "macs", 0, 6 * WIRING_VIFS, &macs, &macs_length)) return NULL;
+    naming = (struct naming){ command_line, (const uint8_t (*)[6])(const void *)macs, (unsigned)(macs_length / 6) };
+  }
+  if (!opened_addon(env) || !(handle = take_handle(&call, writing))) return NULL;
+  status = memory_writer_finish(handle->writer, bytes, length, (unsigned)vif_count, naming.command_line ? &naming : NULL, &result, &failure);
   close_handle(handle);
   return status ? throw_failure(env, &failure) : built_value(env, &result, (unsigned)vif_count);
 }

@@ -262,15 +262,20 @@ out:
   return done;
 }
 
-int builder_name(struct builder *builder, uint16_t domid, uint64_t start_info_mfn, const char *command_line, const uint8_t (*macs)[6],
-                 unsigned vif_count, struct failure *failure)
+void builder_write_name(uint8_t *start_info, const struct naming *naming)
+{
+  struct start_info *info = (struct start_info *)(void *)start_info;
+  struct wiring *wiring = (struct wiring *)(void *)(start_info + WIRING_OFFSET);
+
+  strncpy((char *)info->cmd_line, naming->command_line, COMMAND_LINE_BYTES - 1);
+  for (unsigned i = 0; i < naming->vif_count && i < WIRING_VIFS; i++) memcpy(wiring->vifs[i].mac, naming->macs[i], sizeof naming->macs[i]);
+}
+
+int builder_name(struct builder *builder, uint16_t domid, uint64_t start_info_mfn, const struct naming *naming, struct failure *failure)
 {
   uint8_t *page = builder_map(builder, domid, 1, &start_info_mfn, 1, failure);
-  struct start_info *info = (struct start_info *)page;
-  struct wiring *wiring = (struct wiring *)(page + WIRING_OFFSET);
 
   if (!page) return -1;
-  strncpy((char *)info->cmd_line, command_line, COMMAND_LINE_BYTES - 1);
-  for (unsigned i = 0; i < vif_count && i < WIRING_VIFS; i++) memcpy(wiring->vifs[i].mac, macs[i], sizeof macs[i]);
+  builder_write_name(page, naming);
   return builder_unmap(builder, page, 1) ? failed(failure, "xenforeignmemory_unmap") : 0;
 }

@@ -60,9 +60,18 @@ int builder_unmap(struct builder *builder, void *pages, size_t count);
  */
 int builder_build(struct builder *builder, const struct build_request *request, struct build_result *result, struct failure *failure);
 
-/* The command line of a domain that was built and has not run, and the MAC addresses of its wired vifs, in the order they were wired in. */
-int builder_name(struct builder *builder, uint16_t domid, uint64_t start_info_mfn, const char *command_line, const uint8_t (*macs)[6],
-                 unsigned vif_count, struct failure *failure);
+/* Who a domain is: its command line, and the MAC addresses of its wired vifs, in the order they were wired in. */
+struct naming {
+  const char *command_line;
+  const uint8_t (*macs)[6];
+  unsigned vif_count;
+};
+
+/* Into the page of its start_info. */
+void builder_write_name(uint8_t *start_info, const struct naming *naming);
+
+/* Of a domain that was built and has not run. */
+int builder_name(struct builder *builder, uint16_t domid, uint64_t start_info_mfn, const struct naming *naming, struct failure *failure);
 
 /* Both ring pages of a wired vif as SHARED_RING_INIT leaves them. */
 void builder_clear_rings(uint8_t *tx_page, uint8_t *rx_page);

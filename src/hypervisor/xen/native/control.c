@@ -6,12 +6,14 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <xencall.h>
 #include <xenctrl.h>
 
 #include <xen/arch-x86/xen.h>
 #include <xen/grant_table.h>
+#include <xen/sched.h>
 
 #include "control_private.h"
 #include "logger.h"
@@ -55,6 +57,7 @@ void control_close(struct control *control)
 {
   if (!control) return;
   free(control->guest_cpus);
+  if (control->list) xencall_free_buffer(control->call, control->list);
   xencall_close(control->call);
   xc_interface_close(control->xc);
   free(control);
@@ -127,14 +130,23 @@ int control_domain(struct control *control, uint16_t domid, struct domain_facts 
 
 int control_domains(struct control *control, uint16_t first, unsigned room, struct domain_facts *facts, struct failure *failure)
 {
-  xc_domaininfo_t *batch = malloc(room * sizeof *batch);
-  int count;
+  struct xen_sysctl *sysctl;
+  int count = -1;
 
-  if (!batch) return failed(failure, "malloc");
-  count = xc_domain_getinfolist(control->xc, first, room, batch);
-  if (count < 0) failed(failure, "xc_domain_getinfolist");
-  for (int i = 0; i < count; i++) take_facts(&facts[i], &batch[i]);
-  free(batch);
+  /* Kept: libxenctrl's own takes room for all that could be answered from the kernel and gives it back, page by page, each time. */
+  if (!control->list && !(control->list = xencall_alloc_buffer(control->call, sizeof *control->list))) return failed(failure, "xencall_alloc_buffer");
+  sysctl = xencall_alloc_buffer(control->call, sizeof *sysctl);
+  if (!sysctl) return failed(failure, "xencall_alloc_buffer");
+  memset(sysctl, 0, sizeof *sysctl);
+  sysctl->cmd = XEN_SYSCTL_getdomaininfolist;
+  sysctl->interface_version = XEN_SYSCTL_INTERFACE_VERSION;
+  sysctl->u.getdomaininfolist.first_domain = first;
+  sysctl->u.getdomaininfolist.max_domains = room < DOMAIN_BATCH ? room : DOMAIN_BATCH;
+  set_xen_guest_handle_raw(sysctl->u.getdomaininfolist.buffer, control->list->domains);
+  if (xencall1(control->call, __HYPERVISOR_sysctl, (uintptr_t)sysctl)) failed(failure, "XEN_SYSCTL_getdomaininfolist");
+  else count = (int)sysctl->u.getdomaininfolist.num_domains;
+  for (int i = 0; i < count; i++) take_facts(&facts[i], &control->list->domains[i]);
+  xencall_free_buffer(control->call, sysctl);
   return count;
 }
 
@@ -249,6 +261,24 @@ int control_destroy(struct control *control, uint16_t domid, struct failure *fai
 int control_pause(struct control *control, uint16_t domid, struct failure *failure)
 {
   return xc_domain_pause(control->xc, domid) ? failed(failure, "xc_domain_pause") : 0;
+}
+
+int control_await_shutdown(struct control *control, uint16_t domid, unsigned most_us, struct domain_facts *facts, struct failure *failure)
+{
+  struct timespec now;
+  int64_t until_us = 0, now_us;
+  int status;
+
+  for (;;) {
+    status = control_domain(control, domid, facts, failure);
+    if (status || facts->flags & DOMAIN_SHUTDOWN) return status;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    now_us = (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
+    if (until_us == 0) until_us = now_us + most_us;
+    if (now_us >= until_us) return 0;
+    /* Else one that has to run on this processor would not, until what is left of our turn on it is over. */
+    xencall2(control->call, __HYPERVISOR_sched_op, SCHEDOP_yield, 0);
+  }
 }
 
 int control_unpause(struct control *control, uint16_t domid, struct failure *failure)

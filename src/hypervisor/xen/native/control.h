@@ -58,7 +58,9 @@ int control_machine(struct control *control, struct machine_facts *facts, struct
 
 /* One domain into *facts; returns 1 when there is none of that number. */
 int control_domain(struct control *control, uint16_t domid, struct domain_facts *facts, struct failure *failure);
-/* Up to `room` domains numbered >= first, in order; returns how many, or -1. */
+/* Listed at a time. */
+enum { DOMAIN_BATCH = 256 };
+/* Up to `room` domains numbered >= first, DOMAIN_BATCH at most, in order; returns how many, or -1. Not from two threads at once. */
 int control_domains(struct control *control, uint16_t first, unsigned room, struct domain_facts *facts, struct failure *failure);
 
 /*
@@ -73,6 +75,8 @@ int control_create_owner(struct control *control, const uint8_t handle[16], uint
 int control_set_handle(struct control *control, uint16_t domid, const uint8_t handle[16], struct failure *failure);
 /* Frees what the domain owns. May take seconds for a domain of many GiB. A domain that is not there is ESRCH. */
 int control_destroy(struct control *control, uint16_t domid, struct failure *failure);
+/* As control_domain, once it has shut down or so many microseconds are over; gives way to other domains meanwhile. */
+int control_await_shutdown(struct control *control, uint16_t domid, unsigned most_us, struct domain_facts *facts, struct failure *failure);
 int control_pause(struct control *control, uint16_t domid, struct failure *failure);
 int control_unpause(struct control *control, uint16_t domid, struct failure *failure);
 

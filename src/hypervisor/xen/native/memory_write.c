@@ -112,7 +112,8 @@ int memory_writer_piece(struct memory_writer *writer, const uint8_t *piece, size
 }
 
 /* What the guest finds changed when it wakes up. */
-static int settle(struct memory_writer *writer, const struct guest_state *state, const struct build_result *result, struct failure *failure)
+static int settle(struct memory_writer *writer, const struct guest_state *state, const struct naming *naming, const struct build_result *result,
+                  struct failure *failure)
 {
   size_t count = stream_settled(state, writer->frames);
   uint8_t *base;
@@ -122,6 +123,7 @@ static int settle(struct memory_writer *writer, const struct guest_state *state,
   base = map_frames(writer, count, failure);
   if (!base) return -1;
   stream_settle(&writer->memory, state, writer->mfns[writer->memory.pages], result);
+  if (naming) builder_write_name(writer->memory.at[state->start_info], naming);
   return unmap_frames(writer, base, count, failure);
 }
 
@@ -141,8 +143,8 @@ static int map_template(struct memory_writer *writer, const uint8_t *places, str
   return control_map_others(builder_control(writer->builder), writer->domid, writer->template.domid, writes, writer->template.pages, failure);
 }
 
-int memory_writer_finish(struct memory_writer *writer, const uint8_t *state, size_t length, unsigned vif_count, struct build_result *result,
-                         struct failure *failure)
+int memory_writer_finish(struct memory_writer *writer, const uint8_t *state, size_t length, unsigned vif_count, const struct naming *naming,
+                         struct build_result *result, struct failure *failure)
 {
   struct control *control = builder_control(writer->builder);
   const uint64_t *mfns = writer->mfns;
@@ -164,7 +166,7 @@ int memory_writer_finish(struct memory_writer *writer, const uint8_t *state, siz
     result->vifs[i].rx_mfn = mfns[fixed->wiring.vifs[i].rx_frame];
   }
   writer->finished = 1;
-  if (settle(writer, fixed, result, failure) == 0 && control_pin_l4(control, writer->domid, mfns[fixed->top_table], failure) == 0 &&
+  if (settle(writer, fixed, naming, result, failure) == 0 && control_pin_l4(control, writer->domid, mfns[fixed->top_table], failure) == 0 &&
       map_template(writer, parsed.places, failure) == 0)
     done = control_write_cpu(control, writer->domid, cpu, mfns[fixed->top_table], result->start_info_mfn, failure);
   free(cpu);

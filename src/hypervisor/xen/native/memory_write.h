@@ -22,8 +22,8 @@ void memory_writer_free(struct memory_writer *writer);
 /* Failure "memory" with EINVAL: malformed. The domain is then good for nothing but its end. */
 int memory_writer_piece(struct memory_writer *writer, const uint8_t *piece, size_t length, struct failure *failure);
 
-/* All pages are there. Once only; afterwards the domain is a shell as builder_build leaves it. */
-int memory_writer_finish(struct memory_writer *writer, const uint8_t *state, size_t length, unsigned vif_count, struct build_result *result,
-                         struct failure *failure);
+/* All pages are there. Once only; afterwards the domain is a shell as builder_build leaves it, or named when it is known who it is (not NULL). */
+int memory_writer_finish(struct memory_writer *writer, const uint8_t *state, size_t length, unsigned vif_count, const struct naming *naming,
+                         struct build_result *result, struct failure *failure);
 
 #endif

@@ -4,8 +4,9 @@
  * A guest may do anything to its ring. Indices are therefore kept here and only written there; a producer index that is more than a ring
  * ahead ends the connection. Each guest is served a few requests in turn, so that one that floods the store takes its share and no more.
  *
- * Deaths: Xen raises VIRQ_DOM_EXC without saying for whom, so the list of domains is read once for any number of them, and not again
- * before twenty times the cost of the last reading has passed: at most a twentieth of the processor, however many guests die.
+ * Deaths: Xen raises VIRQ_DOM_EXC without saying for whom, so a list of domains is read once for any number of them, and not again
+ * before twenty times the cost of the last reading has passed: at most a twentieth of the processor, however many guests die (deaths.c says which
+ * are listed).
  */
 #include <fcntl.h>
 #include <stdio.h>
@@ -21,11 +22,13 @@
 #include <xengnttab.h>
 #include <xen/grant_table.h>
 #include <xen/sys/xenbus_dev.h>
+#include "deaths.h"
 #include "store.h"
 
 #define RING XENSTORE_RING_SIZE
 #define FAIR_SHARE 8          /* requests of one domain before the next has its turn */
 #define PORTS_AT_ONCE 256
+#define RETRY_US 10000        /* after a list of domains that could not be had */
 
 struct ring {
     struct xenstore_domain_interface *page;
@@ -45,7 +48,6 @@ static struct connection **by_port;
 static size_t by_port_size;
 static struct connection *by_domid[DOMAINS_MAX];
 static struct connection *ready_first, *ready_last, *notify_first;
-static enum { ABSENT, ALIVE, ENDED } last_seen[DOMAINS_MAX];
 static bool deaths_due;
 static int64_t deaths_not_before_us;
 
@@ -202,7 +204,7 @@ int domain_introduce(unsigned domid, uint64_t gfn, uint32_t remote)
     }
     struct connection *c = connect_ring(domid, page, how, (evtchn_port_t)port);
     c->ring->page->server_features = 0;
-    last_seen[domid] = ALIVE;
+    deaths_introduced(domid);
     watch_fire_special("@introduceDomain");
     return 0;
 }
@@ -212,6 +214,7 @@ int domain_release(unsigned domid)
     if (domid == 0 || !by_domid[domid])
         return domid ? ENOENT : EINVAL;
     disconnect(domid);
+    deaths_released(domid);
     watch_fire_special("@releaseDomain");
     return 0;
 }
@@ -306,43 +309,16 @@ static bool serve_one(struct connection *c)
     return true;
 }
 
+static int list_domains(uint32_t first, unsigned most, xc_domaininfo_t *info) { return xc_domain_getinfolist(control, first, most, info); }
+
 static void look_for_deaths(void)
 {
-    static xc_domaininfo_t info[1024];
-    static bool here[DOMAINS_MAX];
-    bool ended = false;
+    bool news;
     int64_t begun = now_us();
-    uint32_t first = 1;
-    int count;
-
-    memset(here, 0, sizeof here);
-    while ((count = xc_domain_getinfolist(control, first, 1024, info)) > 0) {
-        for (int i = 0; i < count; i++) {
-            unsigned domid = info[i].domain;
-            if (domid >= DOMAINS_MAX)
-                continue;
-            here[domid] = true;
-            bool over = info[i].flags & (XEN_DOMINF_dying | XEN_DOMINF_shutdown);
-            if (over && last_seen[domid] != ENDED)
-                ended = true;
-            last_seen[domid] = over ? ENDED : ALIVE;
-            if (info[i].flags & XEN_DOMINF_dying)
-                disconnect(domid);
-        }
-        first = info[count - 1].domain + 1u;
-        if (count < 1024)
-            break;
-    }
-    for (unsigned domid = 1; domid < DOMAINS_MAX; domid++)
-        if (!here[domid] && last_seen[domid] != ABSENT) {
-            last_seen[domid] = ABSENT;
-            ended = true;
-            disconnect(domid);
-        }
+    deaths_due = deaths_look(list_domains, disconnect, &news) != 0;
     int64_t done = now_us();
-    deaths_due = false;
-    deaths_not_before_us = done + 20 * (done - begun);
-    if (ended)
+    deaths_not_before_us = done + 20 * (done - begun) + (deaths_due ? RETRY_US : 0);
+    if (news)
         watch_fire_special("@releaseDomain");
 }
 
@@ -353,9 +329,10 @@ void domains_event(void)
     if (got <= 0)
         return;
     for (size_t i = 0; i < (size_t)got / sizeof *ports; i++) {
-        if (ports[i] == deaths_port)
+        if (ports[i] == deaths_port) {
             deaths_due = true;
-        else if (ports[i] < by_port_size && by_port[ports[i]])
+            watch_fire_special("@domainEnds"); /* whoever wants to know of others than those the store knows looks for himself */
+        } else if (ports[i] < by_port_size && by_port[ports[i]])
             make_ready(by_port[ports[i]]);
     }
     /* Unmasking is a write of the same ports: one call for all. */

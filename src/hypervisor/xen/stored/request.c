@@ -256,7 +256,7 @@ static int do_watch(const struct call *k)
         return EINVAL;
     bool special = s[0][0] == '@';
     if (special) {
-        if (strcmp(s[0], "@introduceDomain") && strcmp(s[0], "@releaseDomain"))
+        if (strcmp(s[0], "@introduceDomain") && strcmp(s[0], "@releaseDomain") && strcmp(s[0], "@domainEnds"))
             return EINVAL;
         strcpy(path, s[0]);
         error = k->c->privileged ? 0 : EACCES;

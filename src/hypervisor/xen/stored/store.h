@@ -5,7 +5,7 @@
  * by one system call. The protocol is Xen's public one (xen/io/xs_wire.h): libxl, xl, the kernel's xenbus and guests see no difference.
  *
  * One thread, no blocking but in poll. Files: tree (nodes), transaction (what a transaction sees), watch, connection (framing and queues),
- * request (the operations), domain (rings, event channels, deaths), main (the loop).
+ * request (the operations), domain (rings, event channels), deaths, main (the loop).
  *
  * Errors: functions return 0 or an errno value, which the protocol sends by name. Sizes are bytes. Memory that runs out ends the
  * process: a store that forgot a write is worse than none.
@@ -107,7 +107,7 @@ int watch_remove(struct connection *c, const char *path, const char *token);
 void watches_drop(struct connection *c);
 void watch_fire(const char *path);                    /* watches on path and on what is above it */
 void watch_fire_removed(const char *path, bool top);  /* top: as watch_fire; below: only watches on the path itself */
-void watch_fire_special(const char *name);            /* "@introduceDomain", "@releaseDomain" */
+void watch_fire_special(const char *name);            /* "@introduceDomain", "@releaseDomain", and our own "@domainEnds": any domain, known to the store or not */
 
 /* ---- requests ---- */
 void request_handle(struct connection *c, const struct xsd_sockmsg *h, char *payload);
