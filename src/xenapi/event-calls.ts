@@ -29,7 +29,7 @@ export async function eventFrom(api: Api, caller: Caller, [words, token, timeout
 
 /** What changed after the token; waited for, at most `timeoutS`, when nothing did. */
 async function nextBatch(api: Api, caller: Caller, filter: Filter, token: string, timeoutS: number, holdMs: () => number | undefined = () => undefined): Promise<Batch> {
-  const { events, sessions } = api;
+  const { events } = api;
   const session = caller.session!;
   const since = events.parseToken(token);
   const waitMs = Math.min(Math.max(timeoutS, 0), maxTimeoutS) * 1000;
@@ -40,8 +40,8 @@ async function nextBatch(api: Api, caller: Caller, filter: Filter, token: string
   while ((held || batch.size === 0) && performance.now() < deadline && !caller.gone.aborted) {
     if (batch.size === 0) {
       if (events.waiting >= maxWaiting) throw new ShoalError('HOST_LIMIT', `${maxWaiting} clients wait for events.`);
-      await events.wait(filter, deadline - performance.now(), caller.gone);
-      if (!sessions.has(session)) throw new ShoalError('SESSION_INVALID', 'The session has ended.');
+      await events.wait(filter, deadline - performance.now(), [caller.gone, session.ended]);
+      if (session.ended.aborted) throw new ShoalError('SESSION_INVALID', 'The session has ended.');
     }
     if (!caller.gone.aborted) await hold(session, holdMs() ?? api.eventBatchMs);
     held = false;

@@ -161,20 +161,20 @@ export class EventLog {
     return { size: marks.length, happenings: happeningsOf(marks, since), token: this.token() };
   }
 
-  /** Resolves at the next change of the filter, after `timeoutMs`, or when the signal is aborted. */
-  async wait(filter: Filter, timeoutMs: number, signal: AbortSignal): Promise<void> {
-    if (signal.aborted) return;
+  /** Resolves at the next change of the filter, after `timeoutMs`, or when one of the signals is aborted. */
+  async wait(filter: Filter, timeoutMs: number, signals: readonly AbortSignal[]): Promise<void> {
+    if (signals.some(({ aborted }) => aborted)) return;
     await new Promise<void>((resolve) => {
       const done = () => {
         clearTimeout(timer);
-        signal.removeEventListener('abort', done);
+        for (const signal of signals) signal.removeEventListener('abort', done);
         this.#waiters.delete(waiter);
         resolve();
       };
       const timer = setTimeout(done, timeoutMs);
       const waiter = { filter, wake: done };
       this.#waiters.add(waiter);
-      signal.addEventListener('abort', done, { once: true });
+      for (const signal of signals) signal.addEventListener('abort', done, { once: true });
     });
   }
 

@@ -15,6 +15,13 @@ export interface Session {
   lastActiveMs: number;
   /** Monotonic time of its last answer with events. */
   lastEventsMs: number;
+  /** For calls that wait: aborted when it ends. */
+  ended: AbortSignal;
+}
+
+interface Kept {
+  session: Session;
+  end: () => void;
 }
 
 export interface SessionOptions {
@@ -43,7 +50,7 @@ interface Offender {
 
 export class Sessions {
   /** Least recently used first. */
-  readonly #sessions = new Map<string, Session>();
+  readonly #sessions = new Map<string, Kept>();
   readonly #offenders = new Map<string, Offender>();
   readonly #passwordHash: Buffer;
   readonly #options: Required<Omit<SessionOptions, 'password'>>;
@@ -71,6 +78,7 @@ export class Sessions {
       });
     }
     this.#offenders.delete(address);
+    const ended = new AbortController();
     const session: Session = {
       ref: refOf(randomUUID()),
       uuid: randomUUID(),
@@ -78,30 +86,36 @@ export class Sessions {
       originator: originator.slice(0, 128),
       lastActiveMs: this.#options.now(),
       lastEventsMs: -Infinity,
+      ended: ended.signal,
     };
-    this.#sessions.set(session.ref, session);
-    if (this.#sessions.size > this.#options.maxSessions) this.#sessions.delete(this.#sessions.keys().next().value!);
+    this.#sessions.set(session.ref, { session, end: () => ended.abort() });
+    if (this.#sessions.size > this.#options.maxSessions) this.#end(this.#sessions.keys().next().value!);
     return session;
   }
 
   /** The session of a reference, now the most recently used. Throws SESSION_INVALID. */
   need(ref: unknown): Session {
-    const session = typeof ref === 'string' ? this.#sessions.get(ref) : undefined;
-    if (session === undefined) throw invalid();
-    this.#sessions.delete(session.ref);
-    if (this.#options.now() - session.lastActiveMs > this.#options.idleMs) throw invalid();
+    const kept = typeof ref === 'string' ? this.#sessions.get(ref) : undefined;
+    if (kept === undefined) throw invalid();
+    const { session } = kept;
+    if (this.#options.now() - session.lastActiveMs > this.#options.idleMs) {
+      this.#end(session.ref);
+      throw invalid();
+    }
     session.lastActiveMs = this.#options.now();
-    this.#sessions.set(session.ref, session);
+    this.#sessions.delete(session.ref);
+    this.#sessions.set(session.ref, kept);
     return session;
   }
 
-  /** Whether a session still is, without using it: for calls that wait. */
-  has(session: Session): boolean {
-    return this.#sessions.get(session.ref) === session;
+  logout(session: Session): void {
+    this.#end(session.ref);
   }
 
-  logout(session: Session): void {
-    this.#sessions.delete(session.ref);
+  #end(ref: string): void {
+    const kept = this.#sessions.get(ref);
+    this.#sessions.delete(ref);
+    kept?.end();
   }
 
   /** Attempts from one address pass one at a time, each after its penalty. */
