@@ -196,6 +196,7 @@ export function outcomeOf({ ours, xl: yardstick, together, bandwidthBps, rttMs }
   const xlOf = (running: number) => p50(yardstick.filter((each) => each.running === running).map((each) => each.saveMs + each.restoreMs));
   const both = (round: Round): number => round.saveMs + round.restoreMs;
   const alone = (round: Round): number => round.aloneSaveMs + round.aloneRestoreMs;
+  const overAlone = (running: number): number => of(running, both) / of(running, alone);
   const move_ = (round: Round): number => round.migrateMs;
   const least = (pick: (round: Round) => number) => Math.min(...sizes.map((running) => xlOf(running) / of(running, pick)));
   const ideal = (round: Round): number => (2 * round.bytes * 1000) / bandwidthBps + rttMs;
@@ -210,7 +211,7 @@ export function outcomeOf({ ours, xl: yardstick, together, bandwidthBps, rttMs }
     promises: [
       atLeast('MIG-1', 'suspend to a file and resume, xl save and restore over ours, the least of the sizes', least(both), '×', 5),
       atLeast('MIG-2', 'migrate to another host, the same of xl (without any way between) over ours', least(move_), '×', 5),
-      atMost('MIG-3', `suspend and resume beside ${many} VMs over alone on the other host, in turns`, of(many, both) / of(many, alone), '×', 1.25),
+      atMost('MIG-3', `suspend and resume beside ${many} VMs over beside ${few}, each over one alone on the other host in turns`, overAlone(many) / overAlone(few), '×', 1.25),
       atMost('MIG-4', `migrate beside ${many} VMs over beside ${few}`, of(many, move_) / of(few, move_), '×', 1.25),
       atMost('MIG-5', 'standstill of a migration over twice bytes ÷ bandwidth + RTT', p50(ours.map((each) => each.standstillMs / ideal(each))), '×', 1),
       compared('MIG-6', 'standstill of a live migration', p50(ours.map((each) => each.liveStandstillMs)), 'ms'),

@@ -10,6 +10,8 @@
 #define HEAD_SECONDS 10u   /* for a whole head, from its first byte */
 #define STALL_SECONDS 30u  /* without an acknowledgement */
 #define LINGER_SECONDS 2u  /* after our last byte, for the client to have read it */
+#define ANSWERED_MS 100u   /* so long a connection keeps its place before others, after an answer */
+#define NEW_MS 1000u       /* and before its first request, or in the midst of one */
 #define HELD_INPUT_MOST 65536u
 
 static struct viewer *viewers, *free_viewers;
@@ -182,6 +184,7 @@ static void discard_input(struct viewer *viewer) {
 }
 
 void viewer_finish(struct viewer *viewer) {
+  viewer->answered = true;
   if (viewer->counted) serve_count(viewer);
   sending_end(viewer);
   bool body_left = !http_body_done(&viewer->body);
@@ -323,15 +326,19 @@ static err_t on_poll(void *context, struct tcp_pcb *pcb) {
   return run_in_callback(viewer);
 }
 
-/* For a new client when all places are taken: the connection that has been quiet longest between two requests. */
+/*
+ * For a new client when all places are taken: the connection that has been quiet longest between two requests. Players keep one to each of many caches, of which each is
+ * quiet for most of two seconds; one that has not asked for anything yet may be far away.
+ */
 static void make_place(void) {
   struct viewer *idlest = NULL;
   for (uint32_t i = 0; i < cache.settings.connections; i++) {
     struct viewer *one = &viewers[i];
     bool idle = one->pcb != NULL && (one->state == VIEWER_READING || one->state == VIEWER_CLOSING) && one->pieces_count == 0 && !one->running;
-    if (idle && (idlest == NULL || one->progress_ms < idlest->progress_ms)) idlest = one;
+    if (!idle || clock_ms() - one->progress_ms < (one->answered && one->gather.length == 0 ? ANSWERED_MS : NEW_MS)) continue;
+    if (idlest == NULL || one->progress_ms < idlest->progress_ms) idlest = one;
   }
-  if (idlest == NULL || clock_ms() - idlest->progress_ms < 1000) return;
+  if (idlest == NULL) return;
   viewer_kill(idlest);
   end(idlest);
 }

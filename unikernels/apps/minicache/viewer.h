@@ -27,7 +27,7 @@ struct viewer {
   struct tcp_pcb *pcb;
   struct viewer *next; /* free, or waiting for the same fetch */
   uint8_t state, outcome, tries;
-  bool admin, dead, running, keep_alive, remote_closed, shut, watching, reading_chunk, alone, chunked, in_part, counted, queued, passing, filled;
+  bool admin, dead, running, keep_alive, remote_closed, shut, watching, reading_chunk, alone, chunked, in_part, counted, queued, passing, filled, answered;
   uint8_t span_count, span;
   uint8_t pieces_first, pieces_count;
   uint16_t status;

@@ -64,6 +64,13 @@ test('one viewer too many', async (t) => {
   for (const viewer of [...taken, ...silent]) viewer.close();
   for (let i = 0; i < 50 && (await get('/a'))?.status !== 200; i++) await sleep(100);
   t.equal((await get('/a'))?.status, 200, 'there is place again');
+  const kept = Array.from({ length: 10 }, () => new Viewer());
+  for (const viewer of kept) viewer.send('GET /a HTTP/1.1\r\nHost: a\r\n\r\n');
+  t.ok(await until(() => kept.every(({ received }) => received > 0)), 'ten are answered, and keep their connections');
+  await sleep(300);
+  const others = [await get('/a'), await get('/a'), await get('/a')];
+  t.deepEqual(others.map((answer) => answer?.status), [200, 200, 200], 'who has been answered gives way to the next');
+  for (const viewer of kept) viewer.close();
   t.equal(await cache.stop(), '', 'the sanitizers found nothing');
   origin.close();
   t.end();
