@@ -241,21 +241,12 @@ export class Suspender {
     this.#held++;
     try {
       let held: MemoryReader;
-      if (reader !== undefined && hypervisor.holdMemory !== undefined) {
-        await hypervisor.holdMemory(domid, reader).catch((error: unknown) => {
-          // Whether it stands still now is looked at.
-          runner.look(vm);
-          throw error;
-        });
-        held = reader;
-      } else {
-        await hypervisor.suspend(domid);
-        try {
-          reader = readNow(hypervisor, domid, shape, false, reader);
-          held = heldMemory(reader);
-        } finally {
-          await this.#goOn(vm);
-        }
+      await hypervisor.suspend(domid);
+      try {
+        reader = readNow(hypervisor, domid, shape, false, reader);
+        held = heldMemory(reader);
+      } finally {
+        await this.#goOn(vm);
       }
       await this.#writeFrom(held, record, part, signal);
       await rename(part, path);

@@ -221,11 +221,6 @@ export interface Hypervisor {
    * leave all of it for later.
    */
   sealEarly(domid: Domid, config: DomainConfig, record: string): Promise<void>;
-  /**
-   * A checkpoint of a guest that runs, which `reader` was opened of: it suspends itself, the reader holds all of it, and it goes on, with nothing else of this process done in
-   * between; blocks for some milliseconds. An adapter that lacks it is asked step by step. Throws TIMEOUT (the guest may still suspend itself later), HYPERCALL_FAILED.
-   */
-  holdMemory?(domid: Domid, reader: MemoryReader): Promise<void>;
   /** In place of `build`. Throws HOST_NOT_ENOUGH_FREE_MEMORY, VALUE_NOT_SUPPORTED. */
   writeMemory(domid: Domid, shape: DomainShape): MemoryWriter;
   /** What guests may have seen of the processors, as a set of bits: a guest can move to where all of its host's bits are set. */

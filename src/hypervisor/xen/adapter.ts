@@ -156,11 +156,6 @@ class Xen implements XenHypervisor {
     return this.memory.read(domid, shape, passes);
   }
 
-  async holdMemory(domid: Domid, reader: MemoryReader): Promise<void> {
-    this.ours(domid);
-    await this.changes.own(() => this.memory.hold(domid, reader));
-  }
-
   writeMemory(domid: Domid, shape: DomainShape): MemoryWriter {
     const wired = this.wired.wants(shape);
     return this.memory.write(domid, shape, wired, this.wired.expected(domid), (built) => this.made(domid, shape, built, wired));

@@ -56,20 +56,10 @@ export class Memory {
         break;
       }
     }
-    throw notSuspended(domid);
-  }
-
-  /** As the port's holdMemory. */
-  async hold(domid: Domid, reader: MemoryReader): Promise<void> {
-    if (!(reader instanceof XenReader)) throw new ShoalError('INTERNAL_ERROR', 'this reader is of another hypervisor');
-    reader.makeRoom();
-    await this.ask(domid);
-    for (const begun = performance.now(); performance.now() - begun < suspendWaitMs; await sleep(lookMs)) {
-      if (reader.hold(1000 * eagerMs)) return;
-      const domain = calling(`looking at domain ${domid}`, () => this.native.domain(domid));
-      if (domain && domain.flags & domainFlags.shutdown && shutdownReasons[domain.shutdownReason] !== 'suspend') break;
-    }
-    throw notSuspended(domid);
+    throw new ShoalError('TIMEOUT', `domain ${domid} did not suspend itself within ${suspendWaitMs} ms`, {
+      hint: 'Look at the console of the VM; its kernel may be too old for this.',
+      data: { domid, timeoutMs: suspendWaitMs },
+    });
   }
 
   /** For copies: the guest goes on at once. */
@@ -137,14 +127,6 @@ class XenReader implements MemoryReader {
     calling(`reading the memory of domain ${this.domid} again`, () => this.native.readAgain(this.reader));
   }
 
-  makeRoom(): void {
-    calling(`making room for the memory of domain ${this.domid}`, () => this.native.makeRoom(this.reader));
-  }
-
-  hold(waitUs: number): boolean {
-    return calling(`holding the memory of domain ${this.domid}`, () => this.native.holdMemory(this.reader, waitUs));
-  }
-
   state(): Uint8Array {
     return calling(`reading the state of domain ${this.domid}`, () => this.native.readState(this.reader));
   }
@@ -210,12 +192,6 @@ function writing<T>(domid: Domid, work: () => T): T {
 function checkSize({ memoryKib }: DomainShape): void {
   if (memoryKib > mostMemoryKib) throw impossible(`a VM of more than ${mostMemoryKib} KiB cannot be saved`);
 }
-
-const notSuspended = (domid: Domid): ShoalError =>
-  new ShoalError('TIMEOUT', `domain ${domid} did not suspend itself within ${suspendWaitMs} ms`, {
-    hint: 'Look at the console of the VM; its kernel may be too old for this.',
-    data: { domid, timeoutMs: suspendWaitMs },
-  });
 
 const impossible = (why: string): ShoalError =>
   new ShoalError('VALUE_NOT_SUPPORTED', why, { hint: 'Start new VMs of the same image instead.', params: ['VM', '', why] });

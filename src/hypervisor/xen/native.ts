@@ -79,10 +79,6 @@ export interface Native {
   order(domid: number, word: number): void;
   readMemory(domid: number, virtBase: bigint, template: number, passes: boolean): NativeReader;
   readAgain(reader: NativeReader): void;
-  /** Of a domain that runs: room for what holdMemory copies. */
-  makeRoom(reader: NativeReader): void;
-  /** Waits so long for a domain that was told to suspend itself; the reader then has all of it, and it goes on. False when it runs still, or shut down for another reason. */
-  holdMemory(reader: NativeReader, waitUs: number): boolean;
   /** Empty at the end of a pass. */
   readPiece(reader: NativeReader): Buffer;
   readState(reader: NativeReader): Buffer;

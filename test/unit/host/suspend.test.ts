@@ -2,7 +2,6 @@
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'tape';
-import type { MemoryReader } from '../../../src/hypervisor/port.ts';
 import { ShoalError } from '../../../src/model/errors.ts';
 import type { Vm } from '../../../src/host/vm.ts';
 import { chunks, codeOf, image, makeRig, until, type Rig } from './rig.ts';
@@ -116,43 +115,6 @@ test('a resumption that fails leaves it suspended', async (t) => {
   }
   await rig.agent.suspender.resume(vm, false);
   t.equal(rig.sim.page(vm.domid!, 7), 'remember');
-  await rig.close();
-});
-
-test('where the hypervisor can, a small checkpoint is held in one stroke; one that fails leaves no file, and the VM runs', async (t) => {
-  const rig = await makeRig();
-  const vm = await one(rig);
-  const asked: string[] = [];
-  let fails = false;
-  // As the Xen adapter: the reader has all of it when this is over.
-  Object.assign(rig.sim, {
-    async holdMemory(domid: NonNullable<Vm['domid']>, reader: MemoryReader): Promise<void> {
-      asked.push('hold');
-      await rig.sim.suspend(domid);
-      reader.again();
-      const pieces: Uint8Array[] = [];
-      for (let piece = reader.piece(false); piece !== undefined; piece = reader.piece(false)) pieces.push(piece);
-      const state = reader.state();
-      Object.assign(reader, { piece: () => pieces.shift(), state: () => state });
-      if (fails) throw new ShoalError('HYPERCALL_FAILED', 'it cannot go on: a test');
-      await rig.sim.resume(domid);
-    },
-  });
-  const made = await rig.agent.suspender.checkpoint(vm, 'b');
-  t.deepEqual([asked.splice(0), vm.power, (await rig.sim.get(vm.domid!))?.state], [['hold'], 'Running', 'running']);
-  rig.sim.writePage(vm.domid!, 7, 'changed since');
-  await rig.agent.suspender.resume(made, false);
-  t.deepEqual([rig.sim.page(made.domid!, 7), rig.sim.page(made.domid!, 1000)], ['remember', 'me'], 'what it was');
-  await until(() => files(rig).length === 0, 'what went on has no file');
-  fails = true;
-  t.equal(await codeOf(rig.agent.suspender.checkpoint(vm, 'c')), 'HYPERCALL_FAILED');
-  t.deepEqual([asked, files(rig), rig.agent.fleet.named('c')], [['hold'], [], undefined], 'nothing is left of it');
-  let state: string | undefined;
-  const look = (): boolean => {
-    void rig.sim.get(vm.domid!).then((domain) => (state = domain?.state));
-    return state === 'running';
-  };
-  await until(look, 'what stands still is found and goes on');
   await rig.close();
 });
 

@@ -6,7 +6,6 @@
 
 #include <stdlib.h>
 
-#include "memory_hold.h"
 #include "memory_read.h"
 #include "memory_stream.h"
 #include "memory_write.h"
@@ -21,8 +20,6 @@ struct handle {
   struct memory_reader *reader; /* one of both, until it is closed */
   struct memory_writer *writer;
   uint8_t *piece; /* of a reader */
-  struct memory_hold *hold; /* of a reader that holds its guest's memory */
-  uint16_t domid;
 };
 
 static const char reading[] = "reader", writing[] = "writer";
@@ -31,9 +28,7 @@ static void close_handle(struct handle *handle)
 {
   memory_reader_free(handle->reader);
   memory_writer_free(handle->writer);
-  memory_hold_free(handle->hold);
   free(handle->piece);
-  handle->hold = NULL;
   handle->reader = NULL;
   handle->writer = NULL;
   handle->piece = NULL;
@@ -100,7 +95,6 @@ static napi_value js_read_memory(napi_env env, napi_callback_info info)
     napi_throw_error(env, NULL, "out of memory");
     return NULL;
   }
-  handle.domid = domid;
   handle.reader = memory_reader_open(addon->builder, domid, virt_base, template, passes, &failure);
   if (handle.reader) return handle_value(env, handle);
   free(handle.piece);
@@ -118,42 +112,6 @@ static napi_value js_read_again(napi_env env, napi_callback_info info)
   return memory_reader_again(handle->reader, &failure) ? throw_failure(env, &failure) : NULL;
 }
 
-/* makeRoom(reader): for what holdMemory will copy. */
-static napi_value js_make_room(napi_env env, napi_callback_info info)
-{
-  struct failure failure;
-  struct handle *handle;
-  struct call call;
-
-  if (!take_call(&call, env, info, 1) || !opened_addon(env) || !(handle = take_handle(&call, reading))) return NULL;
-  if (!handle->hold) handle->hold = memory_hold_new(handle->reader, &failure);
-  return handle->hold ? NULL : throw_failure(env, &failure);
-}
-
-/* holdMemory(reader, waitUs): whether its domain suspended itself in that time; the reader has all of it then, and the domain goes on. */
-static napi_value js_hold_memory(napi_env env, napi_callback_info info)
-{
-  struct failure failure;
-  struct handle *handle;
-  struct addon *addon;
-  struct call call;
-  napi_value result;
-  uint64_t wait_us;
-  int status;
-
-  if (!take_call(&call, env, info, 2) || !take_u64(&call, 1, "waitUs", 0, 1000000, &wait_us) || !(addon = opened_addon(env)) ||
-      !(handle = take_handle(&call, reading)))
-    return NULL;
-  if (!handle->hold) {
-    napi_throw_type_error(env, NULL, "reader: there is no room");
-    return NULL;
-  }
-  status = memory_hold_take(handle->hold, handle->reader, addon->control, handle->domid, (unsigned)wait_us, &failure);
-  if (status < 0) return throw_failure(env, &failure);
-  napi_get_boolean(env, status > 0, &result);
-  return result;
-}
-
 /* readPiece(reader): bytes; none at the end of a pass. */
 static napi_value js_read_piece(napi_env env, napi_callback_info info)
 {
@@ -161,12 +119,6 @@ static napi_value js_read_piece(napi_env env, napi_callback_info info)
   struct call call;
 
   if (!take_call(&call, env, info, 1) || !opened_addon(env) || !(handle = take_handle(&call, reading))) return NULL;
-  if (memory_hold_is_full(handle->hold)) {
-    const uint8_t *piece;
-    size_t length = memory_hold_piece(handle->hold, &piece);
-
-    return bytes_value(env, piece, length);
-  }
   return bytes_value(env, handle->piece, memory_reader_piece(handle->reader, handle->piece));
 }
 
@@ -181,11 +133,6 @@ static napi_value js_read_state(napi_env env, napi_callback_info info)
   size_t length;
 
   if (!take_call(&call, env, info, 1) || !opened_addon(env) || !(handle = take_handle(&call, reading))) return NULL;
-  if (memory_hold_is_full(handle->hold)) {
-    const uint8_t *held = memory_hold_state(handle->hold, &length);
-
-    return bytes_value(env, held, length);
-  }
   bytes = memory_reader_state(handle->reader, &length, &failure);
   if (!bytes) return throw_failure(env, &failure);
   result = bytes_value(env, bytes, length);
@@ -289,8 +236,6 @@ void define_memory_functions(napi_env env, napi_value exports)
 {
   define_function(env, exports, "readMemory", js_read_memory);
   define_function(env, exports, "readAgain", js_read_again);
-  define_function(env, exports, "makeRoom", js_make_room);
-  define_function(env, exports, "holdMemory", js_hold_memory);
   define_function(env, exports, "readPiece", js_read_piece);
   define_function(env, exports, "readState", js_read_state);
   define_function(env, exports, "writeMemory", js_write_memory);
